@@ -1,0 +1,37 @@
+"""Errors of Howdah above the file formats (those are in :mod:`bdv_io.errors`).
+
+HowdahError
+├── ConfigError         a setting is unknown, out of range, or contradicts another     (also a ValueError)
+├── DataError           the data do not allow what was asked (nothing to train on ...)  (also a ValueError)
+├── WeightsError        a weights file is missing, damaged, or for something else       (also a ValueError)
+├── MissingExtraError   an optional part is not installed                               (also an ImportError)
+└── Cancelled           the user stopped the work; the last good state is kept
+"""
+
+from __future__ import annotations
+
+__all__ = ["Cancelled", "ConfigError", "DataError", "HowdahError", "MissingExtraError", "WeightsError"]
+
+
+class HowdahError(Exception):
+    """Base of all errors that Howdah raises on purpose; the message is a sentence for a person."""
+
+
+class ConfigError(HowdahError, ValueError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class DataError(HowdahError, ValueError):
+    """The data do not allow what was asked."""
+
+
+class WeightsError(HowdahError, ValueError):
+    """A weights file is missing, damaged, or belongs to something else."""
+
+
+class MissingExtraError(HowdahError, ImportError):
+    """An optional part is not installed; the message names the extra that brings it."""
+
+
+class Cancelled(HowdahError):
+    """The user stopped the work; the last good state is kept."""
