@@ -46,11 +46,12 @@ def replacing(
             _sync(temporary)
             if verify is not None:
                 verify(temporary)
-            if keep_previous and target.exists():
-                _keep(target)
             if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(temporary, target)
+                _swap_folder(temporary, target, keep_previous=keep_previous)
+            else:
+                if keep_previous and target.exists():
+                    _keep(target)
+                os.replace(temporary, target)
             _sync_folder(target.parent)
         finally:
             _remove(temporary)
@@ -112,20 +113,31 @@ def _as_sentences(target: Path) -> Iterator[None]:
         raise WriteError(f"Writing {target} failed: {reason}. What was there before is unchanged.") from error
 
 
+def _swap_folder(temporary: Path, target: Path, *, keep_previous: bool) -> None:
+    """Put a folder in the place of another by two renames; the old one is on the disk throughout."""
+    aside = previous_version(target) if keep_previous else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    _remove(aside)
+    os.rename(target, aside)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    if not keep_previous:
+        _remove(aside)
+
+
 def _keep(target: Path) -> None:
     """Keep the current target as the previous version, by a hard link where the disk can, else by a copy."""
     previous = previous_version(target)
     fresh = previous.with_name(f".{previous.name}.{secrets.token_hex(4)}.part")
     try:
-        if target.is_dir():
-            shutil.copytree(target, fresh)
-        else:
-            try:
-                os.link(target, fresh)
-            except OSError:
-                shutil.copy2(target, fresh)
+        try:
+            os.link(target, fresh)
+        except OSError:
+            shutil.copy2(target, fresh)
         if previous.is_dir():
-            shutil.rmtree(previous)
+            _remove(previous)
         os.replace(fresh, previous)
     finally:
         _remove(fresh)

@@ -1,0 +1,93 @@
+"""Writing never loses what was there: crash, full disk, second writer, damaged new file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bdv_io.errors import BusyError, FormatError, WriteError
+from bdv_io.safe_write import previous_version, replacing
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def test_the_previous_version_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    for text in ("one", "two", "three"):
+        with replacing(target) as temporary:
+            temporary.write_text(text)
+    assert target.read_text() == "three"
+    assert previous_version(target).read_text() == "two"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("good")
+    with pytest.raises(ZeroDivisionError), replacing(target) as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert target.read_text() == "good"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_new_file_that_does_not_read_back_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("good")
+
+    def verify(path: Path) -> None:
+        raise FormatError(f"{path} reads back wrong")
+
+    with pytest.raises(FormatError, match="reads back wrong"), replacing(target, verify=verify) as temporary:
+        temporary.write_text("bad")
+    assert target.read_text() == "good"
+    assert not previous_version(target).exists()
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("good")
+    with pytest.raises(WriteError, match=r"a\.txt failed: no space is left"), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert target.read_text() == "good"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_missing_folder_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="its folder does not exist"), replacing(tmp_path / "no" / "a.txt"):
+        pass
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with replacing(target) as temporary:
+        with pytest.raises(BusyError, match="another Howdah is writing it"), replacing(target):
+            pass
+        temporary.write_text("first")
+    assert target.read_text() == "first"
+
+
+def test_the_lock_of_a_dead_process_does_not_block(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / ".a.txt.lock").write_text(str(dead.pid))
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "project"
+    for text in ("one", "two"):
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            (temporary / text).write_text(text)
+    assert os.listdir(target) == ["two"]
+    assert os.listdir(previous_version(target)) == ["one"]
