@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Steps", "finish"]
+
+T = TypeVar("T")
+
+Steps = Generator["Progress", None, T]
+"""Long work: yields :class:`Progress` after each step and returns its result; closing it cancels the work."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +30,20 @@ class Progress:
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
+
+
+def finish(steps: Steps[T], show: Callable[[Progress], object] | None = None) -> T:
+    """Run long work to its end and return its result; ``show`` is called with each :class:`Progress`.
+
+    An error in ``show`` (a KeyboardInterrupt, say) closes the work, which then leaves its last good state.
+    """
+    try:
+        while True:
+            step = next(steps)
+            if show is not None:
+                show(step)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()

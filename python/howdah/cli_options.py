@@ -1,0 +1,100 @@
+"""Command-line options that are the fields of a method's settings, and the settings that they and a file give."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from howdah.config import Settings, read_toml
+
+__all__ = ["with_settings"]
+
+CONFIG = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings file with one section a method, e.g. [elephant].")
+]
+
+
+def with_settings(**sections: type[Settings]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command one option for each field of these settings, and ``--config``.
+
+    The command receives ``settings``: section -> the values that the user set, checked but not completed with defaults
+    (a weights file may bring its own). Options win over the file.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(command, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.name != "settings"
+        ]
+        extra, places = _options(sections)
+
+        def wrapper(**given: Any) -> Any:
+            file = given.pop("config")
+            values: dict[str, dict[str, Any]] = {name: {} for name in sections}
+            if file is not None:
+                for name, section in read_toml(file, sections).items():
+                    values[name].update(section)
+            for option, (section, field) in places.items():
+                text = given.pop(option)
+                if text is not None:
+                    values[section][field] = _parsed(text)
+            for name, kind in sections.items():
+                kind.of(values[name], source=f"{file} and the options" if file else "the options")
+            return command(**given, settings=values)
+
+        parameters = [*own, *extra]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        return wrapper
+
+    return decorate
+
+
+def _options(sections: Mapping[str, type[Settings]]) -> tuple[list[inspect.Parameter], dict[str, tuple[str, str]]]:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("config", keyword, default=None, annotation=CONFIG)]
+    places: dict[str, tuple[str, str]] = {}
+    for section, kind in sections.items():
+        for name, field in kind.model_fields.items():
+            option = typer.Option(
+                f"--{name.replace('_', '-')}",
+                metavar="VALUE",
+                help=f"{field.description or ''} [default: {shown(field.default)}]",
+                rich_help_panel=f"Settings of {section}",
+                show_default=False,
+            )
+            parameters.append(inspect.Parameter(name, keyword, default=None, annotation=Annotated[str | None, option]))
+            places[name] = (section, name)
+    return parameters, places
+
+
+def shown(default: Any) -> str:
+    """Return a default value as a user would type it."""
+    if default is None:
+        return "automatic"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list | tuple):
+        return ",".join(map(str, default))
+    return str(default)
+
+
+def _parsed(text: str) -> Any:
+    """Turn what was typed into a value: a number, true or false, a list (``16,64,64``), ``automatic``, or the text."""
+    if text in ("automatic", "auto", "none"):
+        return None if text != "auto" else text
+    if "," in text and not text.startswith("["):
+        return [_parsed(part.strip()) for part in text.split(",")]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,127 @@
+"""How the command line shows progress, results and errors, and what its exit codes mean.
+
+0 done · 1 a fault in Howdah (please report it) · 2 bad input, file or setting · 3 an optional part is not installed ·
+130 stopped by Ctrl-C, the last good state is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from bdv_io import BdvIoError
+from bdv_io import MissingExtraError as MissingFormatExtra
+from howdah.errors import Cancelled, HowdahError, MissingExtraError
+from howdah.progress import Progress, Steps, finish
+
+T = TypeVar("T")
+
+DONE, FAULT, BAD_INPUT, MISSING_PART, INTERRUPTED = 0, 1, 2, 3, 130
+
+__all__ = ["BAD_INPUT", "DONE", "FAULT", "INTERRUPTED", "MISSING_PART", "console", "guarded", "run", "show_result", "warn"]
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run(steps: Steps[T], *, quiet: bool = False) -> T:
+    """Run long work with a progress bar on the terminal (none if ``quiet`` or if there is no terminal)."""
+    if quiet or not console.is_terminal:
+        return finish(steps)
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+    )
+    with Bars(*columns, console=console) as bars:
+        return finish(steps, _bar_for(bars))
+
+
+def _bar_for(bars: Bars) -> Callable[[Progress], None]:
+    tasks: dict[str, Any] = {}
+
+    def show(step: Progress) -> None:
+        if step.stage not in tasks:
+            tasks[step.stage] = bars.add_task(step.stage, values="")
+        values = "  ".join(f"{name} {value:.3g}" for name, value in step.values.items())
+        bars.update(tasks[step.stage], completed=step.done, total=step.total, values=values)
+        if step.message:
+            bars.console.print(step.message)
+
+    return show
+
+
+def show_result(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a result to standard output: one JSON line, or a table for people."""
+    if as_json:
+        print(json.dumps(result, default=str))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in result.items():
+        table.add_row(key.replace("_", " "), _text(value))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value) or "-"
+    return "-" if value is None else str(value)
+
+
+def warn(sentence: str) -> None:
+    """Print a warning to standard error."""
+    console.print(f"[yellow]howdah: warning:[/yellow] {sentence}", markup=True)
+
+
+class Warnings(logging.Handler):
+    """Shows what the packages log as warnings."""
+
+    def emit(self, line: logging.LogRecord) -> None:
+        """Print one line."""
+        warn(line.getMessage())
+
+
+def listen() -> AbstractContextManager[None]:
+    """Show warnings of Howdah and of the formats on the terminal, once."""
+    for name in ("howdah", "bdv_io"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        if not any(isinstance(handler, Warnings) for handler in logger.handlers):
+            logger.addHandler(Warnings(logging.WARNING))
+    return nullcontext()
+
+
+def guarded(command: Callable[[], object], *, as_json: bool = False, facts: Mapping[str, Any] | None = None) -> int:
+    """Run a command; turn errors with a sentence into that sentence on standard error, and return the exit code."""
+    with listen():
+        try:
+            command()
+        except (BdvIoError, HowdahError) as error:
+            missing = isinstance(error, MissingExtraError | MissingFormatExtra)
+            sentence = str(error)
+            code = INTERRUPTED if isinstance(error, Cancelled) else MISSING_PART if missing else BAD_INPUT
+        except KeyboardInterrupt:
+            sentence, code = "Stopped. The last good state is kept; nothing was half-written.", INTERRUPTED
+        else:
+            return DONE
+    if as_json:
+        print(json.dumps({**(facts or {}), "error": sentence}))
+    console.print(f"howdah: {sentence}", markup=False, style="red" if code == BAD_INPUT else "yellow")
+    sys.stdout.flush()
+    return code

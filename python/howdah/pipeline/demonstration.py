@@ -1,0 +1,74 @@
+"""``howdah demo``: the main job on a synthetic embryo, scored against the truth that the job never sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from bdv_io import Tracks
+from bdv_io.formats import open_image, read_tracks, write_tracks, writer_for
+from bdv_io.safe_write import replacing
+from howdah import synthetic
+from howdah.linking import LinkingConfig
+from howdah.metrics import score_detection, score_divisions, score_links
+from howdah.pipeline.detection import Job, train
+from howdah.pipeline.picture import draw_result
+from howdah.pipeline.tracking import track
+from howdah.progress import Progress, Steps
+
+__all__ = ["demo", "score"]
+
+N_MARKS = 10
+
+
+def demo(folder: str | os.PathLike[str] = "howdah-demo", *, seed: int = 0) -> Steps[dict[str, Any]]:
+    """Write a synthetic embryo with ten marked nuclei, train on them, find and link the rest, and score the result.
+
+    Args:
+        folder: Where everything goes: ``embryo.xml``/``.h5`` (the movie), ``marks.mastodon`` (what the person marked),
+            ``weights.safetensors``, ``tracked.mastodon`` and ``tracked.xml`` (for TrackMate), ``truth.mastodon``,
+            ``scores.json``, ``picture.png``.
+        seed: Seed of the embryo, of the marks and of the training.
+
+    Returns:
+        Scores, times in seconds, and the files. The truth is used for scoring only.
+    """
+    where = Path(folder)
+    where.mkdir(parents=True, exist_ok=True)
+    clock = _Clock()
+    movie_file, marks_file = where / "embryo.xml", where / "marks.mastodon"
+    embryo = synthetic.embryo(seed=seed)
+    yield Progress("embryo", 0, 1)
+    image_format = writer_for(movie_file, "image")
+    image_format.function(image_format.write)(
+        movie_file, embryo.frames, voxel_size=embryo.voxel_size, unit=embryo.truth.space_unit
+    )
+    movie = open_image(movie_file)
+    write_tracks(marks_file, synthetic.marks(embryo, N_MARKS, seed=seed), image=movie)
+    write_tracks(where / "truth.mastodon", embryo.truth, image=movie)
+    clock.lap("embryo_s")
+    yield Progress("embryo", 1, 1)
+
+    job, weights = Job(marks_file), where / "weights.safetensors"
+    yield from train(job, weights, settings={"elephant": {"seed": seed}}, resume=False)
+    clock.lap("train_s")
+    result = where / "tracked.mastodon"
+    yield from track(job, result, weights=weights, settings={})
+    clock.lap("find_and_link_s")
+
+    found = read_tracks(result)
+    write_tracks(where / "tracked.xml", found, image=movie)
+    scores = score(found, embryo.truth)
+    title = (
+        f"synthetic embryo, {N_MARKS} nuclei marked: detection F1 {scores['detection_f1']:.3f}, "
+        f"link F1 {scores['link_f1']:.3f}, division F1 {scores['division_f1']:.3f}"
+    )
+    draw_result(where / "picture.png", movie, found, title=title)
+    clock.lap("picture_s")
+    report = {"seed": seed, "marks": N_MARKS, **scores, **clock.laps, "total_s": round(clock.total, 1)}
+    with replacing(where / "scores.json", keep_previous=False) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return {**report, "project": str(result), "trackmate": str(where / "tracked.xml"), "picture": str(where / "picture.png")}

@@ -1,0 +1,130 @@
+"""Opens what a user hands in: a movie, a project that names its movie, or both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bdv_io import ImageSeries, MissingDataError, Tracks
+from bdv_io.formats import identify, open_image, read_tracks
+from howdah.errors import ConfigError, DataError
+
+PathLike = str | os.PathLike[str]
+
+__all__ = ["Source", "default_target", "open_source", "parse_frames"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A movie with its annotation, and the files that they came from."""
+
+    image: ImageSeries
+    tracks: Tracks
+    files: tuple[Path, ...]
+    setup: int = 0
+
+
+def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0) -> Source:
+    """Open a project with its movie, or a movie alone (then the annotation is empty).
+
+    Args:
+        path: An annotation that names its movie, or a movie.
+        image: The movie, where the project does not name it or names one that has moved.
+        setup: Position of the view setup (channel) that will be worked on.
+
+    Raises:
+        MissingDataError: The project's movie is not there; the sentence says where it was looked for.
+        ConfigError: There is no such setup.
+    """
+    given = Path(path)
+    if identify(given).kind == "image":
+        movie = open_image(given)
+        interval = movie.interval
+        tracks = Tracks.empty(
+            space_unit=movie.setups[0].unit,
+            time_unit=interval[1] if interval else "frame",
+            interval=interval[0] if interval else None,
+        )
+        files = [given]
+    else:
+        tracks = read_tracks(given)
+        movie = open_image(_movie_of(given, tracks, image))
+        files = [given]
+    if movie.path is not None and movie.path not in files:
+        files.append(movie.path)
+    if not 0 <= setup < len(movie.setups):
+        names = ", ".join(f"{i} ({s.name or s.id})" for i, s in enumerate(movie.setups))
+        raise ConfigError(f"Setup {setup} was asked for, but {movie.path} has {len(movie.setups)}: {names}.")
+    return Source(movie, tracks, tuple(files), setup)
+
+
+def _movie_of(project: Path, tracks: Tracks, image: PathLike | None) -> Path:
+    if image is not None:
+        return Path(image)
+    named = tracks.attributes.get("image", "")
+    if not named:
+        raise MissingDataError(f"{project} names no image. Name it: --image FILE.xml")
+    if not Path(named).exists():
+        stored = tracks.attributes.get("image_stored", named)
+        tried = f"{named}" if stored == named else f"{named} (stored in the project as {stored})"
+        raise MissingDataError(f"The image of {project} is not there; tried {tried}. If it has moved, name it: --image FILE.xml")
+    return Path(named)
+
+
+def default_target(path: PathLike, ending: str) -> Path:
+    """Return where a result goes if the user does not say: beside the source, ``name-<ending>``."""
+    given = Path(path)
+    return given.with_name(f"{given.stem}-{ending}")
+
+
+def parse_frames(text: str | None, n_frames: int) -> list[int]:
+    """Turn ``"0-4,9"`` into frames; None means all.
+
+    Raises:
+        ConfigError: The text is no list of frames, or a frame is not in the movie.
+    """
+    if text is None:
+        return list(range(n_frames))
+    frames: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise ConfigError(f"'{text}' is no list of frames. Write for example 0-4,9 (frames count from 0).")
+        frames.update(range(int(first), int(last or first) + 1))
+    beyond = sorted(frame for frame in frames if frame >= n_frames)
+    if beyond:
+        raise ConfigError(f"Frame {beyond[0]} was asked for, but the movie has frames 0 to {n_frames - 1}.")
+    return sorted(frames)
+
+
+def check_inside(tracks: Tracks, source: Source, rows: Sequence[int] | npt.NDArray[np.intp]) -> None:
+    """Raise a DataError if one of these spots has its centre outside of the movie, in space or time."""
+    image, setup = source.image, source.setup
+    late = [row for row in rows if tracks.t[row] >= image.n_frames]
+    if late:
+        raise DataError(
+            f"Spot {tracks.id[late[0]]} is at frame {tracks.t[late[0]]}, but {image.path} has {image.n_frames} frames. "
+            f"{len(late)} annotations lie outside of the image: is it the right image?"
+        )
+    selected = np.asarray(rows, dtype=np.intp)
+    for frame in np.unique(tracks.t[selected]):
+        here = selected[tracks.t[selected] == frame]
+        if image.is_missing(int(frame), setup):
+            raise DataError(f"Spot {tracks.id[here[0]]} is at frame {frame}, which is missing in {image.path}.")
+        to_voxel = np.linalg.inv(image.affine(int(frame), setup))
+        voxel = tracks.centre[here] @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+        shape = np.array(image.shape(int(frame), setup))
+        outside = ((voxel < -0.5) | (voxel > shape - 0.5)).any(axis=1)
+        if outside.any():
+            row = here[outside][0]
+            place = ", ".join(f"{value:.1f}" for value in tracks.centre[row])
+            raise DataError(
+                f"Spot {tracks.id[row]} at frame {frame}, (z, y, x) = ({place}) {tracks.space_unit}, lies outside of the image "
+                f"{image.path} ({', '.join(map(str, shape))} voxels). {int(outside.sum())} of {len(here)} annotations of this frame do: "
+                "is it the right image, and has its registration changed?"
+            )
