@@ -1,0 +1,5 @@
+"""``python -m howdah`` is the command line."""
+
+from howdah.cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""The command line as a user meets it: help, settings, exit codes, one sentence for each kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bdv_io import Tracks
+from bdv_io.bdv_hdf5 import write_bdv
+from bdv_io.formats import open_image, read_tracks, write_tracks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def howdah(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}", "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "howdah", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+
+
+def refused(*arguments: object, folder: Path | None = None) -> str:
+    """Run a command that must end with exit code 2; return its one sentence."""
+    done = howdah(*arguments, folder=folder)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bright balls in three small frames, as BDV XML/HDF5 with a project that marks one of them."""
+    folder = tmp_path_factory.mktemp("movie")
+    z, y, x = np.mgrid[:12, :32, :32]
+    frames = []
+    for t in range(3):
+        frame = np.full((12, 32, 32), 100.0)
+        for cz, cy, cx in ((6, 10, 10 + t), (6, 22, 22 - t)):
+            frame += 900 * np.exp(-((z - cz) ** 2 / 4 + (y - cy) ** 2 / 9 + (x - cx) ** 2 / 9))
+        frames.append(frame.astype(np.uint16))
+    write_bdv(folder / "movie.xml", frames, voxel_size=(2.0, 1.0, 1.0), unit="µm")
+    marks = Tracks.build([0], [[12.0, 10.0, 10.0]], radius=4.0, space_unit="µm")
+    write_tracks(folder / "marks.mastodon", marks, image=open_image(folder / "movie.xml"))
+    return folder
+
+
+def test_help_names_every_verb() -> None:
+    done = howdah("--help")
+    assert done.returncode == 0
+    for verb in ("info", "methods", "train", "predict", "link", "track", "convert", "demo", "doctor"):
+        assert verb in done.stdout
+
+
+def test_options_are_the_fields_of_the_settings() -> None:
+    from howdah.methods.elephant.config import ElephantConfig
+
+    help_text = howdah("train", "--help").stdout
+    for name in ElephantConfig.model_fields:
+        assert f"--{name.replace('_', '-')}" in help_text
+
+
+def test_methods_state_the_exact_parameter_counts() -> None:
+    lines = [json.loads(line) for line in howdah("methods", "--json").stdout.splitlines()]
+    elephant = next(line for line in lines if line["method"] == "elephant")
+    assert elephant["networks"]["detection"]["parameters"] == 5_887_011
+    assert {"name", "default", "description"} <= elephant["settings"][0].keys()
+
+
+def test_doctor_answers() -> None:
+    report = json.loads(howdah("doctor", "--json").stdout)
+    assert {"python", "device", "java", "ready", "advice"} <= report.keys()
+
+
+def test_info_says_what_is_in_a_file_and_goes_on_after_a_bad_one(movie: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mastodon"
+    bad.write_bytes(b"this is no zip")
+    done = howdah("info", "--json", movie / "movie.xml", bad, movie / "marks.mastodon")
+    image, error, project = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 2
+    assert image["frames"] == 3
+    assert image["setups"][0]["shape_zyx"] == [12, 32, 32]
+    assert image["setups"][0]["voxel_size_zyx"] == [2.0, 1.0, 1.0]
+    assert error["path"] == str(bad)
+    assert "no Mastodon project" in error["error"]
+    assert (project["spots"], project["links"], project["unit"]) == (1, 0, "µm")
+    assert howdah("info", movie / "movie.xml").returncode == 0
+
+
+def test_an_unknown_setting_names_the_nearest_one(movie: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("[elephant]\nn_epoch = 3\n")
+    out = tmp_path / "w.safetensors"
+    assert "Did you mean 'n_epochs'?" in refused("train", movie / "marks.mastodon", "--config", config, "-w", out)
+    config.write_text("[elefant]\nn_epochs = 3\n")
+    assert "Did you mean 'elephant'?" in refused("train", movie / "marks.mastodon", "--config", config, "-w", out)
+    assert "n_epochs" in refused("train", movie / "marks.mastodon", "--n-epochs", "many", "-w", out)
+    assert not out.exists()
+
+
+def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    assert "there is no such file" in refused("track", tmp_path / "no.mastodon")
+
+
+def test_a_truncated_hdf5_is_a_sentence(movie: Path, tmp_path: Path) -> None:
+    for name in ("movie.xml", "movie.h5", "marks.mastodon"):
+        (tmp_path / name).write_bytes((movie / name).read_bytes())
+    hdf5 = tmp_path / "movie.h5"
+    hdf5.write_bytes(hdf5.read_bytes()[: hdf5.stat().st_size // 2])
+    assert "movie.h5" in refused("track", tmp_path / "marks.mastodon", "-o", tmp_path / "out.mastodon")
+    assert not (tmp_path / "out.mastodon").exists()
+
+
+def test_an_xml_without_its_hdf5_says_which_paths_were_tried(movie: Path, tmp_path: Path) -> None:
+    xml = tmp_path / "movie.xml"
+    xml.write_bytes((movie / "movie.xml").read_bytes())
+    assert str(tmp_path / "movie.h5") in refused("info", xml)
+
+
+def test_a_project_whose_image_moved_opens_with_a_warning_and_works_with_the_image_named(movie: Path, tmp_path: Path) -> None:
+    project = tmp_path / "elsewhere" / "marks.mastodon"
+    project.parent.mkdir()
+    project.write_bytes((movie / "marks.mastodon").read_bytes())
+    info = howdah("info", "--json", project)
+    assert info.returncode == 0
+    assert json.loads(info.stdout.splitlines()[-1])["spots"] == 1
+    assert "movie.xml" in info.stderr
+    assert "--image" in refused("link", project, "-o", tmp_path / "out.mastodon")
+    done = howdah("link", project, "--image", movie / "movie.xml", "-o", tmp_path / "out.mastodon")
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_to_train_on_is_a_sentence(movie: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.mastodon"
+    write_tracks(empty, Tracks.empty(space_unit="µm"), image=open_image(movie / "movie.xml"))
+    out = tmp_path / "w.safetensors"
+    assert "mark" in refused("train", empty, "-w", out)
+    assert "mark" in refused("train", movie / "movie.xml", "-w", out)
+    assert not out.exists()
+
+
+def test_an_annotation_outside_of_the_image_is_a_sentence(movie: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.mastodon"
+    marks = Tracks.build([0], [[12.0, 10.0, 500.0]], radius=4.0, space_unit="µm")
+    write_tracks(outside, marks, image=open_image(movie / "movie.xml"))
+    sentence = refused("train", outside, "-w", tmp_path / "w.safetensors")
+    assert "outside of the image" in sentence
+    late = Tracks.build([7], [[12.0, 10.0, 10.0]], radius=4.0, space_unit="µm")
+    write_tracks(outside, late, image=open_image(movie / "movie.xml"))
+    assert "has 3 frames" in refused("train", outside, "-w", tmp_path / "w.safetensors")
+
+
+def test_convert_knows_the_formats_by_their_endings(movie: Path, tmp_path: Path) -> None:
+    for name in ("marks.xml", "marks.csv", "again.mastodon"):
+        done = howdah("convert", movie / "marks.mastodon", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert read_tracks(tmp_path / "marks.xml").n_spots == 1
+    assert "no annotation format ends in '.doc'" in refused("convert", movie / "marks.mastodon", tmp_path / "a.doc")
+    assert howdah("convert", movie / "movie.xml", tmp_path / "copy.xml").returncode == 0
+    copy, original = open_image(tmp_path / "copy.xml"), open_image(movie / "movie.xml")
+    assert np.array_equal(copy.read(2), original.read(2))
+
+
+def test_the_main_job_runs_and_leaves_its_record(movie: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tracked.mastodon"
+    quick = ["--n-epochs", "2", "--n-crops", "2", "--prior-crops", "1", "--crop-size", "8,16,16"]
+    done = howdah("track", movie / "marks.mastodon", "-o", out, "--json", *quick)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["spots"] >= 1
+    record = json.loads((tmp_path / "tracked.mastodon.howdah.json").read_text())
+    assert record["settings"]["elephant"]["n_epochs"] == 2
+    assert record["weights"]["sha256"]
+    assert (tmp_path / "tracked.mastodon.log").is_file()
+    with zipfile.ZipFile(out) as entries:
+        assert {"project.xml", "model.raw"} <= set(entries.namelist())
+    tracked = read_tracks(out)
+    marks = read_tracks(movie / "marks.mastodon")
+    assert np.array_equal(tracked.centre[0], marks.centre[0])
+    assert np.array_equal(tracked.covariance[0], marks.covariance[0])
