@@ -258,10 +258,9 @@ def _xml_beside(hdf5: Path) -> SpimData | None:
             if path == twin:
                 raise  # going on without it would lose the calibration without a word
             continue
-        file = spim.loader.file
-        if file is not None and any(
-            os.path.exists(place) and os.path.samefile(place, hdf5) for place in spim.places(file)[:-1]
-        ):
+        places = spim.places(spim.loader.file) if spim.loader.file is not None else []
+        named = next((place for place in places if os.path.exists(place)), None)
+        if named is not None and os.path.samefile(named, hdf5):
             return spim
     return None
 

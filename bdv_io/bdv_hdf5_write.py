@@ -106,20 +106,23 @@ def downsample(frame: Array, factors: Factors) -> Array:
     """Return the mean of blocks of a (Z, Y, X) array, in its type; whole numbers are rounded to the nearest.
 
     A rest at the far border that fills no block is left out, as in BigDataViewer; an axis shorter than its factor
-    becomes one block. Exact for integers up to 32 bit; 64-bit integers go through float64.
+    becomes one block. Exact for integers up to 32 bit; 64-bit integers go through float64. NaN and infinity spread.
     """
     steps = [min(f, n) for f, n in zip(factors, frame.shape, strict=True)]
+    if steps == [1, 1, 1]:
+        return frame
     z, y, x = (n // f for f, n in zip(steps, frame.shape, strict=True))
     out = np.empty((z, y, x), dtype=frame.dtype)
     kind = _sum_type(frame.dtype, int(np.prod(steps)))
     # One slab of output planes at a time: the first sum over z is as large as a plane of the input.
     slab = max(1, SLAB_BYTES // max(1, frame.shape[1] * frame.shape[2] * np.dtype(kind).itemsize))
-    for first in range(0, z, slab):
-        last = min(z, first + slab)
-        total = _sum_over(frame[first * steps[0] : last * steps[0]], 0, steps[0], kind)
-        total = _sum_over(total[:, : y * steps[1]], 1, steps[1], kind)
-        total = _sum_over(total[:, :, : x * steps[2]], 2, steps[2], kind)
-        out[first:last] = _mean(total, int(np.prod(steps)), frame.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, z, slab):
+            last = min(z, first + slab)
+            total = _sum_over(frame[first * steps[0] : last * steps[0]], 0, steps[0], kind)
+            total = _sum_over(total[:, : y * steps[1]], 1, steps[1], kind)
+            total = _sum_over(total[:, :, : x * steps[2]], 2, steps[2], kind)
+            out[first:last] = _mean(total, int(np.prod(steps)), frame.dtype)
     return out
 
 
@@ -173,7 +176,10 @@ class _Movie:
         if frame is None:
             self.missing.add((number, -1))
             return
-        views = [frame] if isinstance(frame, np.ndarray) and frame.ndim == 3 else list(frame)
+        rank = getattr(frame, "ndim", None)
+        if rank not in (None, 3, 4):
+            raise self._differs(number, f"an array with {rank} axes", "(Z, Y, X) or (C, Z, Y, X), with Z = 1 for 2D")
+        views = [frame] if rank == 3 else list(frame)
         if self.n_channels is None:
             self.n_channels = len(views)
         if len(views) != self.n_channels:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import numpy as np
@@ -205,21 +205,16 @@ def read_bdv_xml(path: str | os.PathLike[str]) -> SpimData:
         raise MissingDataError(f"Reading BigDataViewer XML {source} failed: the system said: {error}.") from error
 
 
-def _iterparse(path: Path, **options: Any) -> Any:
+def _iterparse(file: BinaryIO, **options: Any) -> Any:
     return etree.iterparse(
-        str(path),
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        **options,
+        file, resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, **options
     )
 
 
 def _root_tag(path: Path) -> str:
-    for _, element in _iterparse(path, events=("start",)):
-        return str(element.tag)
+    with path.open("rb") as file:  # by name, lxml would leave it open when the parsing ends early
+        for _, element in _iterparse(file, events=("start",)):
+            return str(element.tag)
     return ""
 
 
@@ -232,16 +227,17 @@ def _read(path: Path) -> SpimData:
     found: dict[str, Any] = {}
     registrations: dict[tuple[int, int], tuple[ViewTransform, ...]] = {}
     known: dict[str, F64] = {}
-    context = _iterparse(path, events=("end",), tag=_KEPT)
-    for _, element in context:
-        if element.tag == "ViewRegistration":
-            view = (_int(element, "timepoint"), _int(element, "setup"))
-            registrations[view] = tuple(_transforms(element, known))
-            element.clear()  # the tree of a long movie would take many times the memory of its numbers
-            while element.getprevious() is not None:
-                del element.getparent()[0]
-        elif element.getparent().tag == "SpimData":
-            found[element.tag] = element
+    with path.open("rb") as file:
+        context = _iterparse(file, events=("end",), tag=_KEPT)
+        for _, element in context:
+            if element.tag == "ViewRegistration":
+                view = (_int(element, "timepoint"), _int(element, "setup"))
+                registrations[view] = tuple(_transforms(element, known))
+                element.clear()  # the tree of a long movie would take many times the memory of its numbers
+                while element.getprevious() is not None:
+                    del element.getparent()[0]
+            elif element.getparent().tag == "SpimData":
+                found[element.tag] = element
     if context.root.getroottree().docinfo.internalDTD is not None:
         raise _Damage("it declares a document type, which BigDataViewer never writes. Remove the DOCTYPE.")
     for part in ("SequenceDescription", "ViewRegistrations"):
