@@ -19,13 +19,20 @@ import h5py
 import numpy as np
 
 from bdv_io.bdv_hdf5_store import Hdf5Store, hdf5_error, meant_dtype, open_hdf5
+from bdv_io.bdv_hdf5_write import write_bdv
 from bdv_io.bdv_xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform, is_spimdata, read_bdv_xml
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import F64, Array, Region, Setup, Shape, Vector
 
-__all__ = ["BdvHdf5", "open_bdv"]
+__all__ = ["BdvHdf5", "is_bdv", "open_bdv", "write_bdv"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+def is_bdv(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a BigDataViewer dataset: XML with SpimData at its root, or any HDF5 file (a damaged one too)."""
+    source = Path(path)
+    return source.is_file() and (source.suffix.lower() in HDF5_SUFFIXES or is_spimdata(source))
 
 
 def open_bdv(path: str | os.PathLike[str]) -> BdvHdf5:

@@ -20,7 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def howdah(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}", "COLUMNS": "200", "NO_COLOR": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}",
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+    }
     command = [sys.executable, "-m", "howdah", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
 
@@ -122,7 +127,9 @@ def test_an_xml_without_its_hdf5_says_which_paths_were_tried(movie: Path, tmp_pa
     assert str(tmp_path / "movie.h5") in refused("info", xml)
 
 
-def test_a_project_whose_image_moved_opens_with_a_warning_and_works_with_the_image_named(movie: Path, tmp_path: Path) -> None:
+def test_a_project_whose_image_moved_opens_with_a_warning_and_works_with_the_image_named(
+    movie: Path, tmp_path: Path
+) -> None:
     project = tmp_path / "elsewhere" / "marks.mastodon"
     project.parent.mkdir()
     project.write_bytes((movie / "marks.mastodon").read_bytes())

@@ -1,0 +1,35 @@
+"""What users run: where files, methods and linking meet. Every function takes and writes files that Fiji opens.
+
+Long work is a generator of :class:`howdah.progress.Progress` that returns its result; ``finish`` runs it to the end::
+
+    from howdah.pipeline import Job, finish, track
+    result = finish(track(Job("embryo.mastodon"), "tracked.mastodon", settings={}), print)
+"""
+
+from howdah.pipeline.catalogue import catalogue
+from howdah.pipeline.conversion import convert
+from howdah.pipeline.demonstration import demo
+from howdah.pipeline.detection import Job, predict, train
+from howdah.pipeline.facts import describe
+from howdah.pipeline.health import examine
+from howdah.pipeline.picture import draw_result
+from howdah.pipeline.sources import default_target, open_source
+from howdah.pipeline.tracking import link, track
+from howdah.progress import finish
+
+__all__ = [
+    "Job",
+    "catalogue",
+    "convert",
+    "default_target",
+    "demo",
+    "describe",
+    "draw_result",
+    "examine",
+    "finish",
+    "link",
+    "open_source",
+    "predict",
+    "track",
+    "train",
+]

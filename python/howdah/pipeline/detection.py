@@ -1,0 +1,213 @@
+"""Training a detector on a project's marks, and finding the nuclei of a movie with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bdv_io import Tracks
+from bdv_io.formats import write_tracks, writer_for
+from howdah.errors import DataError, MissingExtraError
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.status import Status, spot_status
+from howdah.pipeline.record import Record, fingerprint, recorded
+from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
+from howdah.progress import Progress, Steps
+
+if TYPE_CHECKING:
+    from howdah.methods.elephant.predict import Detector
+    from howdah.nn.checkpoint import Weights
+
+__all__ = ["Job", "find", "predict", "train"]
+
+Sections = Mapping[str, Mapping[str, Any]]
+log = logging.getLogger("howdah")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to work on.
+
+    Attributes:
+        source: A project that names its movie, or a movie.
+        image: The movie, where the project does not name it or it has moved.
+        setup: Position of the view setup (channel).
+        frames: Frames to work on as text, ``"0-4,9"``; None for all.
+    """
+
+    source: str | os.PathLike[str]
+    image: str | os.PathLike[str] | None = None
+    setup: int = 0
+    frames: str | None = None
+
+    def open(self) -> tuple[Source, list[int]]:
+        """Open the source; return it with the frames to work on."""
+        source = open_source(self.source, image=self.image, setup=self.setup)
+        return source, parse_frames(self.frames, source.image.n_frames)
+
+
+def train(
+    job: Job,
+    weights: str | os.PathLike[str],
+    *,
+    settings: Sections,
+    start: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+) -> Steps[dict[str, Any]]:
+    """Train ELEPHANT detection on the marked nuclei of a project.
+
+    Args:
+        job: The project; ``frames`` limits the marks that are used.
+        weights: Where the weights go (safetensors); the former file is kept as ``name~``. While the training runs its
+            state is beside it; a stopped training goes on from there.
+        settings: ``{"elephant": {...}}``, fields of :class:`ElephantConfig`.
+        start: Weights to start from: ours, or published ones.
+        resume: Go on with a training of the same marks and settings that was stopped.
+
+    Returns:
+        The weights file, their fingerprint, and the last losses.
+
+    Raises:
+        DataError: There is nothing to train on, or a mark lies outside of the image.
+        WeightsError, ConfigError, BdvIoError: As the sentence says.
+    """
+    source, frames = job.open()
+    marks = _marks(source, frames)
+    config = ElephantConfig.of(settings.get("elephant", {}))
+    target = Path(weights)
+    with recorded(target, "train", inputs=_inputs(source), settings={"elephant": config.model_dump()}) as record:
+        trained = yield from _train(source, marks, config, target=target, start=start, resume=resume)
+        record.facts |= {"weights": fingerprint(target), **_about(trained)}
+        result = {"weights": str(target), "marks": marks.n_spots, "losses": dict(trained.header["metrics"])}
+    return result
+
+
+def predict(
+    job: Job, out: str | os.PathLike[str], *, weights: str | os.PathLike[str], settings: Sections
+) -> Steps[dict[str, Any]]:
+    """Find the nuclei of every frame, and write them with what a person annotated.
+
+    Args:
+        job: A project, whose annotation is kept, or a movie alone.
+        out: The result; its ending chooses the format.
+        weights: From :func:`train`, or published ones.
+        settings: ``{"elephant": {...}}``; what is not given is as the weights were trained.
+
+    Returns:
+        The file and the counts.
+    """
+    writer_for(out)
+    source, frames = job.open()
+    inputs = {**_inputs(source), "weights": Path(weights)}
+    with recorded(Path(out), "predict", inputs=inputs, settings=settings) as record:
+        found = yield from find(source, frames, Path(weights), settings, record=record)
+        write_tracks(out, found, image=source.image)
+        record.facts |= {"weights": fingerprint(Path(weights)), "spots": found.n_spots}
+    return {"out": str(out), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
+
+
+def find(
+    source: Source, frames: list[int], weights: Path, settings: Sections, *, record: Record
+) -> Steps[Tracks]:
+    """Find the nuclei of some frames and merge them with the annotation; nothing is written."""
+    from howdah.methods.elephant.merge import merge_predictions
+
+    detector = _detector(weights, settings)
+    record.facts |= {"device": str(detector.place.device), "settings_used": detector.config.model_dump(mode="json")}
+    image, setup = source.image, source.setup
+    found = {}
+    yield Progress("detect", 0, len(frames), message=detector.place.sentence)
+    for number, frame in enumerate(frames):
+        if image.is_missing(frame, setup):
+            log.warning("Frame %d of %s is missing; no nuclei are looked for there.", frame, image.path)
+        else:
+            found[frame] = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup))
+        yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
+    return merge_predictions(source.tracks, found, detector.config)
+
+
+def _detector(weights: Path, settings: Sections) -> Detector:
+    with _needs_torch():
+        from howdah.methods.elephant.predict import Detector, read_weights
+
+        loaded = read_weights(weights)
+    resolved = dict(loaded.header.get("resolved", {}))
+    given = dict(settings.get("elephant", {}))
+    # where and how to compute is this machine's affair, not that of the machine that trained
+    for field_name in ("device", "precision", "memory_mb", "tile_size"):
+        resolved.pop(field_name, None)
+    config = ElephantConfig.of({**resolved, **given}, source=f"the settings and the header of {weights}")
+    return Detector(loaded, config)
+
+
+def _marks(source: Source, frames: list[int]) -> Tracks:
+    """The annotation in the frames that shall be learned from; an error if it teaches nothing."""
+    tracks = source.tracks
+    wanted = np.isin(tracks.t, frames) if len(frames) < source.image.n_frames else np.ones(tracks.n_spots, dtype=bool)
+    status = spot_status(tracks)
+    teaching = wanted & (status != Status.UNLABELLED)
+    positive = teaching & np.isin(status, [Status.TP, Status.FN])
+    if not positive.any():
+        machine = int((wanted & (status == Status.UNLABELLED)).sum())
+        seen = f" ({machine} spots are predictions that nobody validated)" if machine else ""
+        raise DataError(
+            f"There is nothing to train on in {source.files[0]}: no nucleus is marked{seen}. "
+            "Mark at least one nucleus, better ten, in Mastodon, and save the project."
+        )
+    check_inside(tracks, source, np.flatnonzero(teaching))
+    return tracks.select(teaching)
+
+
+def _train(
+    source: Source,
+    marks: Tracks,
+    config: ElephantConfig,
+    *,
+    target: Path,
+    start: str | os.PathLike[str] | None,
+    resume: bool,
+) -> Steps[Weights]:
+    with _needs_torch():
+        from howdah.methods.elephant.predict import read_weights
+        from howdah.methods.elephant.train import train as train_elephant
+
+    image, setup = source.image, source.setup
+    first = None if start is None else read_weights(start)
+    return (
+        yield from train_elephant(
+            lambda frame: image.read(frame, setup),
+            marks,
+            config,
+            affine=lambda frame: image.affine(frame, setup),
+            start=first,
+            save_to=target,
+            resume=resume,
+        )
+    )
+
+
+class _needs_torch:  # noqa: N801  reads as a phrase: with _needs_torch()
+    """Turns the absence of torch into a sentence."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "safetensors"):
+            raise MissingExtraError(
+                f"Training and finding nuclei need {error.name}, which is not installed. Install it with: pip install 'howdah[learn]'"
+            ) from None
+
+
+def _inputs(source: Source) -> dict[str, Path]:
+    return {("image" if path == source.image.path else "project"): path for path in source.files}
+
+
+def _about(weights: Weights) -> dict[str, Any]:
+    kept = ("method", "resolved", "data", "metrics", "steps", "start", "device", "precision")
+    return {f"training_{name}" if name == "data" else name: weights.header.get(name) for name in kept}

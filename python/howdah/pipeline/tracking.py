@@ -1,0 +1,97 @@
+"""Linking spots into tracks, and the main job: from a few marks to the tracks of a whole movie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bdv_io import Tag, Tracks
+from bdv_io.formats import write_tracks, writer_for
+from howdah.linking import LinkingConfig, link_frames
+from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
+from howdah.pipeline.detection import Job, find, train
+from howdah.pipeline.record import fingerprint, recorded
+from howdah.pipeline.sources import open_source, parse_frames
+from howdah.progress import Steps
+
+__all__ = ["link", "track"]
+
+Sections = Mapping[str, Mapping[str, Any]]
+MACHINE = TRACKING_TAGS[1]
+
+
+def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[dict[str, Any]]:
+    """Link the spots of a project. Links that a person made or approved stay; links that a machine made are made anew.
+
+    Args:
+        job: The project. Its movie is only needed to be named in the result.
+        out: The result; its ending chooses the format.
+        settings: ``{"linking": {...}}``, fields of :class:`LinkingConfig`.
+
+    Returns:
+        The file, and the counts of spots, links, tracks and divisions.
+    """
+    writer_for(out)
+    source = open_source(job.source, image=job.image, setup=job.setup)
+    frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
+    config = LinkingConfig.of(settings.get("linking", {}))
+    inputs = {("image" if path == source.image.path else "project"): path for path in source.files}
+    with recorded(Path(out), "link", inputs=inputs, settings={"linking": config.model_dump()}) as record:
+        linked = yield from _linked(source.tracks, config, frames)
+        write_tracks(out, linked, image=source.image)
+        record.facts |= _counts(linked)
+    return {"out": str(out), **_counts(linked)}
+
+
+def track(
+    job: Job, out: str | os.PathLike[str], *, settings: Sections, weights: str | os.PathLike[str] | None = None
+) -> Steps[dict[str, Any]]:
+    """The main job: train on the marks (unless weights are given), find the nuclei of every frame, and link them.
+
+    Args:
+        job: A project with a few marked nuclei (or, with weights, a movie alone).
+        out: The result; its ending chooses the format.
+        settings: ``{"elephant": {...}, "linking": {...}}``.
+        weights: Trained weights. None: they are trained first and written beside the result.
+
+    Returns:
+        The file, the weights, and the counts of spots, links, tracks and divisions.
+    """
+    writer_for(out)
+    target = Path(out)
+    config = LinkingConfig.of(settings.get("linking", {}))
+    if weights is None:
+        weights = target.with_name(f"{target.stem}-weights.safetensors")
+        yield from train(job, weights, settings=settings)
+    source, frames = job.open()
+    inputs = {("image" if path == source.image.path else "project"): path for path in source.files}
+    used = {"elephant": dict(settings.get("elephant", {})), "linking": config.model_dump()}
+    with recorded(target, "track", inputs={**inputs, "weights": Path(weights)}, settings=used) as record:
+        found = yield from find(source, frames, Path(weights), settings, record=record)
+        linked = yield from _linked(found, config, list(range(source.image.n_frames)))
+        write_tracks(target, linked, image=source.image)
+        record.facts |= {"weights": fingerprint(Path(weights)), **_counts(linked)}
+    return {"out": str(target), "weights": str(weights), **_counts(linked)}
+
+
+def _linked(tracks: Tracks, config: LinkingConfig, frames: list[int]) -> Steps[Tracks]:
+    """Drop what a machine linked before between these frames, link anew, and tag the new links as a machine's."""
+    wanted = np.isin(tracks.t[tracks.links], frames).all(axis=1)
+    kept = tracks.select_links(~(tracks.tagged(TRACKING, MACHINE.name, links=True) & wanted))
+    rejected = np.isin(spot_status(kept), [Status.FP, Status.TN, Status.TB, Status.FB])
+    linked = yield from link_frames(kept, config, frames=frames, candidates=~rejected)
+    new = np.arange(kept.n_links, linked.n_links)
+    return linked.with_tag_set(TRACKING, TRACKING_TAGS).with_tag(TRACKING, MACHINE, links=new)
+
+
+def _counts(tracks: Tracks) -> dict[str, Any]:
+    return {
+        "spots": tracks.n_spots,
+        "links": tracks.n_links,
+        "tracks": tracks.tracks()[0],
+        "divisions": len(tracks.divisions()),
+    }
