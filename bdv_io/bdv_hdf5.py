@@ -137,7 +137,8 @@ class BdvHdf5:
             UnsupportedError: They are compressed in a way that is not installed.
         """
         timepoint, number = self._view(frame, setup)
-        self._factors(setup, level)
+        if level:  # level 0 is there without looking
+            self._factors(setup, level)
         if (timepoint, number) in self.spim.missing:
             raise MissingDataError(
                 f"Reading frame {frame} (time point {timepoint}), setup {setup} of {self.path} failed: the XML declares this "
