@@ -27,6 +27,7 @@ __all__ = ["Hdf5Store", "OpenView", "meant_dtype", "open_hdf5"]
 
 OPEN_DATASETS = 8
 MAX_CACHE_BYTES = 32 << 20  # of each open dataset
+_LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # all that h5py raises on damaged files
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -120,7 +121,7 @@ class OpenView:
         """
         try:
             array: Array = self.dataset.astype(self.stored)[where] if self.swapped else self.dataset[where]
-        except (OSError, RuntimeError) as error:
+        except _LIBRARY_ERRORS as error:
             file, name = Path(self.dataset.file.filename), self.dataset.name
             raise _error(file, error, f"decoding {name}") from error
         if self.meant.itemsize == self.stored.itemsize and self.meant.kind in "iu" and self.stored.kind in "iu":
@@ -226,14 +227,14 @@ class Hdf5Store:
                 return view
             with self._sentences(f"opening time point {timepoint}, setup {setup}, level {level}"):
                 dataset = self._open_dataset(timepoint, setup, level)
-            if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 3 or dataset.dtype.kind not in "iuf":
-                raise FormatError(
-                    f"Reading HDF5 file {self.master} failed: t{timepoint:05d}/s{setup:02d}/{level}/cells is {dataset!r}, "
-                    "expected a 3D array of numbers."
-                )
-            stored, (z, y, x) = dataset.dtype, dataset.shape
-            meant = meant_dtype(stored, self.declared_type(setup))
-            view = OpenView(_with_cache(dataset), (z, y, x), stored.newbyteorder("="), meant, not stored.isnative)
+                if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 3 or dataset.dtype.kind not in "iuf":
+                    raise FormatError(
+                        f"Reading HDF5 file {self.master} failed: t{timepoint:05d}/s{setup:02d}/{level}/cells is {dataset!r}, "
+                        "expected a 3D array of numbers."
+                    )
+                stored, (z, y, x) = dataset.dtype, dataset.shape
+                meant = meant_dtype(stored, self.declared_type(setup))
+                view = OpenView(_with_cache(dataset), (z, y, x), stored.newbyteorder("="), meant, not stored.isnative)
             self._views[key] = view
             if len(self._views) > OPEN_DATASETS:
                 self._views.popitem(last=False)
@@ -245,14 +246,14 @@ class Hdf5Store:
             yield
         except BdvIoError:
             raise
-        except (OSError, RuntimeError, KeyError) as error:
+        except _LIBRARY_ERRORS as error:
             raise _error(self.master, error, action) from error
 
     def _open_dataset(self, timepoint: int, setup: int, level: int) -> Any:
         place = self._path(f"t{timepoint:05d}/s{setup:02d}/{level}/cells")
         try:
             return self.open()[place]
-        except (KeyError, OSError, RuntimeError) as error:
+        except _LIBRARY_ERRORS as error:
             return self._from_partition(timepoint, setup, level, error)
 
     def _from_partition(self, timepoint: int, setup: int, level: int, error: Exception) -> Any:
