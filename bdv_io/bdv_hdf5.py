@@ -18,7 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from bdv_io.bdv_hdf5_store import Hdf5Store, hdf5_error, meant_dtype, open_hdf5
+from bdv_io.bdv_hdf5_store import Hdf5Store, meant_dtype, open_hdf5
 from bdv_io.bdv_hdf5_write import write_bdv
 from bdv_io.bdv_xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform, is_spimdata, read_bdv_xml
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
@@ -75,7 +75,6 @@ class BdvHdf5:
         self.path: Path | None = path
         self.spim = spim
         self._store = Hdf5Store(_hdf5_of(spim), spim)
-        self._types: dict[int, str | None] = {}
         self._levels: dict[int, tuple[Vector, ...]] = {}
 
     @property
@@ -122,8 +121,7 @@ class BdvHdf5:
                 z, y, x = (max(1, int(n // f)) for n, f in zip(self.setups[setup].shape, factors, strict=True))
                 return (z, y, x)
             timepoint = self.timepoints[other]
-        z, y, x = self._store.dataset(timepoint, number, level).shape
-        return (z, y, x)
+        return self._store.view(timepoint, number, level).shape
 
     def affine(self, frame: int, setup: int = 0, level: int = 0) -> F64:
         """4x4 matrix that takes voxel indices (z, y, x, 1) of a level to world coordinates (z, y, x, 1).
@@ -146,23 +144,15 @@ class BdvHdf5:
             UnsupportedError: They are compressed in a way that is not installed.
         """
         timepoint, number = self._view(frame, setup)
-        self._factors(setup, level)
+        if level:  # level 0 is there without looking
+            self._factors(setup, level)
         if (timepoint, number) in self.spim.missing:
             raise MissingDataError(
                 f"Reading frame {frame} (time point {timepoint}), setup {setup} of {self.path} failed: the XML declares this "
                 "view missing. Ask is_missing() first, and leave it out."
             )
-        dataset = self._store.dataset(timepoint, number, level)
-        where = () if region is None else _bounded(region, dataset.shape)
-        stored = dataset.dtype
-        try:
-            array: Array = dataset[where] if stored.isnative else dataset.astype(stored.newbyteorder("="))[where]
-        except (OSError, RuntimeError) as error:
-            raise hdf5_error(Path(dataset.file.filename), error, f"decoding {dataset.name}") from error
-        meant = meant_dtype(stored, self._declared(number))
-        if meant.itemsize == stored.itemsize and meant.kind in "iu" and stored.kind in "iu":
-            return array.view(meant)
-        return array.astype(meant, copy=False)
+        view = self._store.view(timepoint, number, level)
+        return view.read(() if region is None else _bounded(region, view.shape))
 
     def close(self) -> None:
         """Let go of open files. Reading afterwards opens them again."""
@@ -173,15 +163,13 @@ class BdvHdf5:
         levels = self._levels_of(declared.id)
         first = self._first_frame(index)
         if first is not None:
-            dataset = self._store.dataset(self.timepoints[first], declared.id, 0)
-            (z, y, x), dtype = dataset.shape, meant_dtype(dataset.dtype, self._declared(declared.id))
+            view = self._store.view(self.timepoints[first], declared.id, 0)
+            shape, dtype = view.shape, view.meant
         else:
-            z, y, x = declared.size or (0, 0, 0)
-            dtype = meant_dtype(np.dtype(np.int16), self._declared(declared.id))
+            shape = declared.size or (0, 0, 0)
+            dtype = meant_dtype(np.dtype(np.int16), self._store.declared_type(declared.id))
         voxel_size = declared.voxel_size or self._registered_voxel_size(declared.id)
-        return Setup(
-            declared.id, declared.name, (z, y, x), voxel_size, declared.unit, dtype, levels, declared.attributes
-        )
+        return Setup(declared.id, declared.name, shape, voxel_size, declared.unit, dtype, levels, declared.attributes)
 
     def _registered_voxel_size(self, number: int) -> Vector:
         for timepoint in self.timepoints:
@@ -192,11 +180,6 @@ class BdvHdf5:
 
     def _first_frame(self, setup: int) -> int | None:
         return next((frame for frame in range(self.n_frames) if not self.is_missing(frame, setup)), None)
-
-    def _declared(self, number: int) -> str | None:
-        if number not in self._types:
-            self._types[number] = self._store.declared_type(number)
-        return self._types[number]
 
     def _levels_of(self, number: int) -> tuple[Vector, ...]:
         if number not in self._levels:

@@ -6,6 +6,7 @@ Reading is lazy about nothing and opens no pixels: :func:`read_bdv_xml` returns 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -411,7 +412,7 @@ def _floats(element: Any, name: str, count: int) -> list[float]:
         numbers = [float(word) for word in text.split()]
     except ValueError:
         numbers = []
-    if len(numbers) != count or not np.isfinite(numbers).all():
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise _Damage(
             f"line {element.sourceline}: {name} of <{element.tag}> is '{text[:60]}', expected {count} numbers."
         )

@@ -52,9 +52,23 @@ class Format:
 
 FORMATS = (
     Format(
-        "Mastodon project", "annotation", "bdv_io.mastodon", "is_mastodon", "read_mastodon", "write_mastodon", (".mastodon",)
+        "Mastodon project",
+        "annotation",
+        "bdv_io.mastodon",
+        "is_mastodon",
+        "read_mastodon",
+        "write_mastodon",
+        (".mastodon",),
     ),
-    Format("TrackMate XML", "annotation", "bdv_io.trackmate", "is_trackmate", "read_trackmate", "write_trackmate", (".xml",)),
+    Format(
+        "TrackMate XML",
+        "annotation",
+        "bdv_io.trackmate",
+        "is_trackmate",
+        "read_trackmate",
+        "write_trackmate",
+        (".xml",),
+    ),
     Format("CSV tables", "annotation", "bdv_io.csv_table", "is_csv", "read_csv", "write_csv", (".csv",)),
     Format("BigDataViewer XML/HDF5", "image", "bdv_io.bdv_hdf5", "is_bdv", "open_bdv", "write_bdv", (".xml", ".h5")),
 )
@@ -90,7 +104,9 @@ def open_image(path: PathLike) -> ImageSeries:
     """
     found = identify(path)
     if found.kind != "image":
-        raise FormatError(f"Opening {path} as an image failed: it is a {found.name}, which holds annotations. Give the image.")
+        raise FormatError(
+            f"Opening {path} as an image failed: it is a {found.name}, which holds annotations. Give the image."
+        )
     image: ImageSeries = found.function(found.read)(Path(path))
     return image
 
@@ -103,7 +119,9 @@ def read_tracks(path: PathLike) -> Tracks:
     """
     found = identify(path)
     if found.kind != "annotation":
-        raise FormatError(f"Reading annotations from {path} failed: it is {found.name}, an image. Give the project instead.")
+        raise FormatError(
+            f"Reading annotations from {path} failed: it is {found.name}, an image. Give the project instead."
+        )
     tracks: Tracks = found.function(found.read)(Path(path))
     return tracks
 
@@ -119,7 +137,9 @@ def writer_for(path: PathLike, kind: Kind = "annotation") -> Format:
         if known.kind == kind and known.write and suffix in known.suffixes:
             return known
     endings = ", ".join(f"{s} ({f.name})" for f in FORMATS if f.kind == kind and f.write for s in f.suffixes)
-    raise UnsupportedError(f"Writing {path} is not possible: no {kind} format ends in '{suffix}'. Choose one of: {endings}.")
+    raise UnsupportedError(
+        f"Writing {path} is not possible: no {kind} format ends in '{suffix}'. Choose one of: {endings}."
+    )
 
 
 def write_tracks(path: PathLike, tracks: Tracks, *, image: ImageSeries | None = None) -> None:

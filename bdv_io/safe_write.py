@@ -115,7 +115,9 @@ def _as_sentences(target: Path) -> Iterator[None]:
 
 def _swap_folder(temporary: Path, target: Path, *, keep_previous: bool) -> None:
     """Put a folder in the place of another by two renames; the old one is on the disk throughout."""
-    aside = previous_version(target) if keep_previous else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    aside = (
+        previous_version(target) if keep_previous else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    )
     _remove(aside)
     os.rename(target, aside)
     try:

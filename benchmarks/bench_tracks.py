@@ -65,7 +65,9 @@ def main() -> None:
     print("| | " + " | ".join(f"{n:,} spots" for n in sizes) + " | ratio to a copy (largest) |")
     print("|---|" + "---|" * (len(sizes) + 1))
     for name in results[sizes[0]]:
-        row = [f"{results[n][name]:.0f}" if name == "bytes a spot" else f"{results[n][name] * 1000:.2f} ms" for n in sizes]
+        row = [
+            f"{results[n][name]:.0f}" if name == "bytes a spot" else f"{results[n][name] * 1000:.2f} ms" for n in sizes
+        ]
         last = results[sizes[-1]]
         ratio = "" if name == "bytes a spot" else f"{last[name] / last['copy of the bytes']:.1f}"
         print(f"| {name} | " + " | ".join(row) + f" | {ratio} |")

@@ -21,7 +21,9 @@ def main() -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}"}
     for script in scripts:
         print(f"## {script.stem.removeprefix('bench_')}\n", flush=True)
-        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            [sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False
+        )
         print(done.stdout or done.stderr, flush=True)
         stamp = f"{datetime.now(tz=UTC):%Y-%m-%d}, {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         (results / f"{script.stem}.md").write_text(f"{stamp}\n\n{done.stdout}", encoding="utf-8")

@@ -25,10 +25,16 @@ app = typer.Typer(
     add_completion=False,
 )
 
-SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="A project (.mastodon ...) that names its movie, or a movie.")]
-ImageOption = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="The movie, if the project's has moved.")]
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A project (.mastodon ...) that names its movie, or a movie.")
+]
+ImageOption = Annotated[
+    Path | None, typer.Option("--image", metavar="FILE", help="The movie, if the project's has moved.")
+]
 SetupOption = Annotated[int, typer.Option("--setup", metavar="N", help="View setup (channel) to work on, from 0.")]
-FramesOption = Annotated[str | None, typer.Option("--frames", metavar="0-4,9", help="Frames to work on [default: all].")]
+FramesOption = Annotated[
+    str | None, typer.Option("--frames", metavar="0-4,9", help="Frames to work on [default: all].")
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="The result; its ending chooses the format.")
 ]
@@ -83,7 +89,9 @@ def methods(json: JsonOption = False) -> None:
 def train(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
-    weights: Annotated[Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Where the weights go.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Where the weights go.")
+    ] = None,
     start: Annotated[Path | None, typer.Option("--start", metavar="FILE", help="Weights to start from.")] = None,
     image: ImageOption = None,
     setup: SetupOption = 0,
@@ -101,7 +109,9 @@ def train(
 def predict(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
-    weights: Annotated[Path, typer.Option("--weights", "-w", metavar="FILE", help="Weights that `train` wrote, or published ones.")],
+    weights: Annotated[
+        Path, typer.Option("--weights", "-w", metavar="FILE", help="Weights that `train` wrote, or published ones.")
+    ],
     out: OutOption = None,
     image: ImageOption = None,
     setup: SetupOption = 0,
@@ -137,7 +147,8 @@ def track(
     settings: dict[str, dict[str, Any]],
     out: OutOption = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Trained weights [default: train on the marks first].")
+        Path | None,
+        typer.Option("--weights", "-w", metavar="FILE", help="Trained weights [default: train on the marks first]."),
     ] = None,
     image: ImageOption = None,
     setup: SetupOption = 0,
@@ -163,8 +174,12 @@ def convert(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results.")] = Path("howdah-demo"),
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the synthetic embryo and of the training.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results.")] = Path(
+        "howdah-demo"
+    ),
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of the synthetic embryo and of the training.")
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Run the main job on a synthetic embryo: mark ten nuclei, train, find, link, and compare with the truth."""

@@ -16,7 +16,8 @@ from howdah.config import Settings, read_toml
 __all__ = ["with_settings"]
 
 CONFIG = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings file with one section a method, e.g. [elephant].")
+    Path | None,
+    typer.Option("--config", metavar="FILE.toml", help="Settings file with one section a method, e.g. [elephant]."),
 ]
 
 

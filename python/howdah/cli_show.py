@@ -27,7 +27,18 @@ T = TypeVar("T")
 
 DONE, FAULT, BAD_INPUT, MISSING_PART, INTERRUPTED = 0, 1, 2, 3, 130
 
-__all__ = ["BAD_INPUT", "DONE", "FAULT", "INTERRUPTED", "MISSING_PART", "console", "guarded", "run", "show_result", "warn"]
+__all__ = [
+    "BAD_INPUT",
+    "DONE",
+    "FAULT",
+    "INTERRUPTED",
+    "MISSING_PART",
+    "console",
+    "guarded",
+    "run",
+    "show_result",
+    "warn",
+]
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -170,7 +169,9 @@ def test_damaged_resolutions(tmp_path):
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file["s00/resolutions"][...] = 0
     with pytest.raises(FormatError, match=r"resolutions has shape \(1, 3\).*positive numbers"):
-        movie.read(0)
+        movie.read(0, 0, 1)
+    with pytest.raises(FormatError, match="positive numbers"):
+        _ = movie.setups
 
 
 def test_the_array_wins_over_the_declared_size(tmp_path):
@@ -285,25 +286,13 @@ def test_damaged_pixels(tmp_path):
         open_bdv(tmp_path / "a.xml").read(0)
 
 
-def test_flipped_bytes_give_sentences(tmp_path):
-    single(tmp_path, frame(0), compression="gzip", chunks=(2, 6, 6)).close()
+@pytest.mark.parametrize("signature", [b"TREE", b"SNOD", b"HEAP"])
+def test_damaged_groups_give_sentences(tmp_path, signature):
+    single(tmp_path, frame(0)).close()
     path = tmp_path / "a.h5"
-    sound = path.read_bytes()
-    random = np.random.default_rng(0)
-    sentences = []
-    for _ in range(60):
-        content = bytearray(sound)
-        for place in random.integers(0, min(len(content), 4000), 12):
-            content[place] ^= int(random.integers(1, 256))
-        path.write_bytes(content)
-        try:
-            movie = open_bdv(tmp_path / "a.xml")
-            movie.read(0)
-            movie.close()
-        except BdvIoError as error:
-            sentences.append(str(error))
-    assert sentences
-    assert all(sentence.endswith((".", "hdf5plugin")) for sentence in sentences)
+    path.write_bytes(path.read_bytes().replace(signature, b"XXXX"))
+    with pytest.raises(BdvIoError, match=r"a\.h5 failed: .* not possible because the HDF5 library said: "):
+        open_bdv(tmp_path / "a.xml").read(0)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 3, 4, 5)])
@@ -315,6 +304,7 @@ def test_arrays_of_another_rank(tmp_path, shape):
 
 
 def test_a_file_that_another_program_writes(tmp_path):
+    fcntl = pytest.importorskip("fcntl", reason="Windows locks files in another way")
     single(tmp_path, frame(0)).close()
     with (tmp_path / "a.h5").open("rb") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

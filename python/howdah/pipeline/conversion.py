@@ -18,7 +18,9 @@ from howdah.progress import Progress, Steps
 __all__ = ["convert"]
 
 
-def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], *, image: str | None = None) -> Steps[dict[str, Any]]:
+def convert(
+    source: str | os.PathLike[str], out: str | os.PathLike[str], *, image: str | None = None
+) -> Steps[dict[str, Any]]:
     """Convert an annotation, or a movie, to the format that the ending of ``out`` asks for.
 
     Args:
@@ -66,8 +68,10 @@ def _convert_image(movie: ImageSeries, target: Path) -> Steps[None]:
     def frames() -> Iterator[np.ndarray[Any, Any]]:
         for t in range(movie.n_frames):
             done.append(t)
-            views = [np.zeros(movie.shape(t, s), setup.dtype) if movie.is_missing(t, s) else movie.read(t, s)
-                     for s, setup in enumerate(movie.setups)]
+            views = [
+                np.zeros(movie.shape(t, s), setup.dtype) if movie.is_missing(t, s) else movie.read(t, s)
+                for s, setup in enumerate(movie.setups)
+            ]
             yield np.stack(views)
 
     yield Progress("convert", 0, movie.n_frames)

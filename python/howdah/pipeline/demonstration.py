@@ -71,4 +71,9 @@ def demo(folder: str | os.PathLike[str] = "howdah-demo", *, seed: int = 0) -> St
     report = {"seed": seed, "marks": N_MARKS, **scores, **clock.laps, "total_s": round(clock.total, 1)}
     with replacing(where / "scores.json", keep_previous=False) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return {**report, "project": str(result), "trackmate": str(where / "tracked.xml"), "picture": str(where / "picture.png")}
+    return {
+        **report,
+        "project": str(result),
+        "trackmate": str(where / "tracked.xml"),
+        "picture": str(where / "picture.png"),
+    }

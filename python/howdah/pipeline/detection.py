@@ -112,9 +112,7 @@ def predict(
     return {"out": str(out), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
 
 
-def find(
-    source: Source, frames: list[int], weights: Path, settings: Sections, *, record: Record
-) -> Steps[Tracks]:
+def find(source: Source, frames: list[int], weights: Path, settings: Sections, *, record: Record) -> Steps[Tracks]:
     """Find the nuclei of some frames and merge them with the annotation; nothing is written."""
     from howdah.methods.elephant.merge import merge_predictions
 

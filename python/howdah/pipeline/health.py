@@ -49,7 +49,9 @@ def examine() -> dict[str, Any]:
     }
     advice = []
     for extra, names in PARTS.items():
-        versions = {DISTRIBUTIONS.get(name, name): _version(DISTRIBUTIONS.get(name, name)) for name in names if find_spec(name)}
+        versions = {
+            DISTRIBUTIONS.get(name, name): _version(DISTRIBUTIONS.get(name, name)) for name in names if find_spec(name)
+        }
         missing = [DISTRIBUTIONS.get(name, name) for name in names if find_spec(name) is None]
         report[extra] = {**versions, **dict.fromkeys(missing, "missing")}
         if missing:

@@ -155,4 +155,6 @@ def _draw_lineage(axes: Any, tracks: Tracks, track: npt.NDArray[np.int32], palet
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
     count = min(most, len(size)) if tracks.n_spots else 0
-    axes.set_title(f"lineages of the {count} longest tracks; a dot is a division ({len(tracks.divisions())} in all)", fontsize=9)
+    axes.set_title(
+        f"lineages of the {count} longest tracks; a dot is a division ({len(tracks.divisions())} in all)", fontsize=9
+    )

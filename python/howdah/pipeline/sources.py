@@ -72,7 +72,9 @@ def _movie_of(project: Path, tracks: Tracks, image: PathLike | None) -> Path:
     if not Path(named).exists():
         stored = tracks.attributes.get("image_stored", named)
         tried = f"{named}" if stored == named else f"{named} (stored in the project as {stored})"
-        raise MissingDataError(f"The image of {project} is not there; tried {tried}. If it has moved, name it: --image FILE.xml")
+        raise MissingDataError(
+            f"The image of {project} is not there; tried {tried}. If it has moved, name it: --image FILE.xml"
+        )
     return Path(named)
 
 
