@@ -220,6 +220,7 @@ def test_voxels_at_the_same_distance_come_together():
 def test_a_tiny_ellipsoid_takes_what_a_tiny_image_has():
     assert runs_of(*sphere(0.1), (1, 2, 2)).n_voxels == 4
     assert runs_of(*sphere(0.1), (1, 2, 2), min_voxels=0).n_voxels == 1
+    assert runs_of(*sphere(0.1), (1, 1, 1)).n_voxels == 1
 
 
 def test_a_tilted_needle_finds_its_nearest_voxels_beyond_its_neighbourhood():
@@ -258,6 +259,8 @@ def test_what_cannot_be_drawn_is_refused():
         runs_of(np.zeros((2, 3)), np.eye(3)[None], (3, 3, 3))
     with pytest.raises(DataError, match="must be positive"):
         runs_of(*sphere(1.0), (3, 3, 3), voxel_size=(0.0, 1.0, 1.0))
+    with pytest.raises(DataError, match="A 2D image has Z = 1"):
+        runs_of(*sphere(1.0), (3, 3))
     with pytest.raises(DataError, match="not finite"):
         runs_of(*sphere(1.0, (np.nan, 0, 0)), (3, 3, 3))
 

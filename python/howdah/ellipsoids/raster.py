@@ -105,6 +105,8 @@ def runs_of(
         DataError: Shapes do not fit together, or a covariance is not positive definite.
     """
     middle, factor = _in_voxels(centre, covariance, voxel_size, scale)
+    if len(shape) != 3:
+        raise DataError(f"Drawing ellipsoids needs an image shape (Z, Y, X); found {shape}. A 2D image has Z = 1.")
     runs = _runs(middle, factor, np.ones(len(middle)), shape)
     counts = np.bincount(runs.owner, weights=runs.length, minlength=len(middle))
     nearest = np.floor(middle + 0.5)
@@ -134,10 +136,11 @@ def rasterise(
 
     A voxel in several ellipsoids goes to the one to whose centre it is nearest by Mahalanobis distance (of the scaled
     ellipsoids), so the order of the rows does not matter; at equal distance the centre that comes first in (z, y, x)
-    wins, and at the same centre the smaller covariance (compared number by number). Arguments and errors as in :func:`runs_of`.
+    wins, and at the same centre the smaller covariance (compared number by number). Arguments and errors as in
+    :func:`runs_of`.
     """
     labels = np.zeros(shape, dtype=np.int32)
-    painted = labels.reshape(-1)
+    painted = labels.reshape(-1)  # a view
     middle, factor = _in_voxels(centre, covariance, voxel_size, scale)
     matrices = factor @ factor.transpose(0, 2, 1)
     contested: list[tuple[I64, I32]] = []
@@ -246,12 +249,12 @@ def _needed(middle: F64, factor: F64, shape: Shape, min_voxels: int) -> F64:
     distance[~((around >= 0) & (around < np.asarray(shape))).all(axis=-1)] = np.inf
     distance.sort(axis=0)
     wanted = np.minimum(min_voxels, np.isfinite(distance).sum(axis=0))
-    bound = np.sqrt(distance[wanted - 1, np.arange(len(middle))]) * TIE
+    bound = np.maximum(np.sqrt(distance[wanted - 1, np.arange(len(middle))]) * TIE, 1.0)
     flat, owner = _runs(middle, factor, bound, shape).voxels()
     exact = squared_distance(np.stack(np.unravel_index(flat, shape), axis=-1)[None], middle[owner], matrices[owner])[0]
     order = np.lexsort((exact, owner))
     first = np.searchsorted(owner[order], np.arange(len(middle)))
-    return np.asarray(np.sqrt(exact[order][first + wanted - 1]) * TIE, dtype=np.float64)
+    return np.maximum(np.sqrt(exact[order][first + wanted - 1]) * TIE, 1.0)
 
 
 def _settle(painted: I32, contested: list[tuple[I64, I32]], ellipsoids: tuple[F64, F64], shape: Shape) -> None:
