@@ -254,7 +254,8 @@ def _needed(middle: F64, factor: F64, shape: Shape, min_voxels: int) -> F64:
     exact = squared_distance(np.stack(np.unravel_index(flat, shape), axis=-1)[None], middle[owner], matrices[owner])[0]
     order = np.lexsort((exact, owner))
     first = np.searchsorted(owner[order], np.arange(len(middle)))
-    return np.maximum(np.sqrt(exact[order][first + wanted - 1]) * TIE, 1.0)
+    reached: F64 = np.maximum(np.sqrt(exact[order][first + wanted - 1]) * TIE, 1.0)
+    return reached
 
 
 def _settle(painted: I32, contested: list[tuple[I64, I32]], ellipsoids: tuple[F64, F64], shape: Shape) -> None:
