@@ -26,6 +26,7 @@ __all__ = ["Runs", "rasterise", "runs_of"]
 
 MIN_VOXELS = 9
 BATCH_VOXELS = 1_000_000
+SMALL_AT_ONCE = 2048
 TIE = 1 + 1e-9
 
 
@@ -114,7 +115,9 @@ def runs_of(
     small = np.flatnonzero((counts < min_voxels) & in_image) if min_voxels > 1 else np.empty(0, np.int64)
     if not small.size:
         return runs
-    grown = _runs(middle[small], factor[small], _needed(middle[small], factor[small], shape, min_voxels), shape)
+    parts = np.array_split(small, -(-small.size // SMALL_AT_ONCE))
+    reach = np.concatenate([_needed(middle[part], factor[part], shape, min_voxels) for part in parts])
+    grown = _runs(middle[small], factor[small], reach, shape)
     kept = ~np.isin(runs.owner, small)
     columns = [(runs.start[kept], grown.start), (runs.length[kept], grown.length)]
     start, length = (np.concatenate(pair) for pair in columns)
