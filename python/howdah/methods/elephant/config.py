@@ -1,0 +1,126 @@
+"""Settings of ELEPHANT detection. Symbols and defaults are the paper's (eLife 2022, Materials and methods) unless said."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from howdah.config import Settings
+
+__all__ = ["ElephantConfig"]
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ElephantConfig(Settings):
+    """How ELEPHANT learns from marked nuclei and finds the others. ``None`` means: decided from the marks and the image."""
+
+    # ---- labels
+    centre_ratio: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="Size of a nucleus' centre relative to the whole; no unit. Paper: centre ratio, 0.3-0.4.",
+    )
+    background_threshold: Fraction | None = Field(
+        None,
+        description="Voxels darker than this are background; normalised intensity 0-1, 0 labels none. "
+        "Paper: background threshold, 0.03-1. None: from the marked nuclei (see defaults.py).",
+    )
+    # ---- loss
+    class_weights: tuple[NotNegative, NotNegative, NotNegative] = Field(
+        (1.0, 10.0, 10.0), description="Weights of background, periphery and centre; no unit. Paper: wc."
+    )
+    true_weight: NotNegative = Field(
+        1.0, description="Weight of what prediction and person agree on; no unit. Paper: wt."
+    )
+    false_weight: NotNegative = Field(
+        5.0, description="Weight of what a person corrected or added; no unit. Paper: wf, 5 (CE) or 3 (PH)."
+    )
+    nll_weight: NotNegative = Field(1.0, description="Weight of the log-likelihood term; no unit. Paper: alpha.")
+    dice_weight: NotNegative = Field(5.0, description="Weight of the dice term; no unit. Paper: beta.")
+    smooth_weight: NotNegative = Field(1.0, description="Weight of the roughness term; no unit. Paper: gamma.")
+    # ---- training
+    n_epochs: Count = Field(20, description="Passes over the marked frames. Paper: 1 to 1000.")
+    n_crops: Count = Field(5, description="Crops of each marked frame in a pass. Paper: 5 or 10.")
+    crop_size: tuple[Count, Count, Count] | None = Field(
+        None,
+        description="Size (z, y, x) of a training crop in voxels. Paper: 16 x 384 x 384. "
+        "None: about four nuclei wide, small enough for a CPU.",
+    )
+    batch_size: Count = Field(1, description="Crops in one step. Paper: 1.")
+    learning_rate: Positive = Field(1e-3, description="Step size of Adam. Paper: 5e-5 to 5e-6 for a trained network.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    # ---- augmentation
+    flip: bool = Field(True, description="Mirror crops at random along each axis.")
+    scale_range: float = Field(
+        0.2, ge=0, lt=1, description="Crops are scaled by up to 1 ± this; no unit; 0 = off. Paper: (0.5, 2) for CE."
+    )
+    rotation_degrees: float = Field(
+        180.0, ge=0, le=180, description="Crops are turned in xy by up to ± this; degrees; 0 = off."
+    )
+    contrast_range: float = Field(
+        0.5, gt=0, le=1, description="Contrast is multiplied by this to 1; no unit; 1 = off. Paper: (0.5, 1)."
+    )
+    # ---- prior training
+    prior_training: bool = Field(
+        True, description="Before the first training, learn to follow the intensity. Paper: L_prior."
+    )
+    prior_crops: Count = Field(3, description="Crops in each pass of the prior training. Paper: 3.")
+    prior_learning_rates: tuple[Positive, ...] = Field(
+        (0.01, 0.001, 0.0001), description="Step size of Adam in each pass of the prior training."
+    )
+    # ---- image
+    normalisation: Literal["minmax", "percentile"] = Field(
+        "minmax", description="Each frame is brought to 0-1 by its minimum and maximum (paper) or by two percentiles."
+    )
+    percentiles: tuple[float, float] = Field(
+        (0.1, 99.9), description="The two percentiles; percent. Only for normalisation 'percentile'."
+    )
+    n_keep_axials: int | None = Field(
+        None,
+        ge=0,
+        le=4,
+        description="Levels whose pooling leaves z alone. None: from the voxel size, until about isotropic.",
+    )
+    # ---- detection
+    threshold: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Centre probability above which a voxel belongs to a nucleus' centre. Paper: 0.3 to 0.5.",
+    )
+    r_min: NotNegative | None = Field(
+        None, description="Nuclei with a smaller half-axis are dropped; world unit. Paper: r_min. None: from the marks."
+    )
+    r_max: Positive | None = Field(
+        None, description="Larger half-axes are cut to this; world unit. Paper: r_max. None: from the marks."
+    )
+    suppression_distance: NotNegative | None = Field(
+        None, description="Of nuclei nearer than this only one stays; world unit. Paper: d_sup. None: from the marks."
+    )
+    # ---- computing
+    tile_size: tuple[Count, Count, Count] | None = Field(
+        None, description="Size (z, y, x) of a tile at prediction in voxels. None: as large as the memory allows."
+    )
+    memory_mb: float = Field(2000.0, ge=200, description="Memory that training or prediction may take; MiB.")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Arithmetic of the convolutions. auto: bfloat16 where the hardware has it."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if sum(self.class_weights) == 0:
+            raise ValueError("class_weights are all 0: there would be nothing to learn")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles must rise and lie in 0-100")
+        if self.nll_weight + self.dice_weight + self.smooth_weight == 0:
+            raise ValueError("nll_weight, dice_weight and smooth_weight are all 0: there would be nothing to learn")
+        if self.r_min is not None and self.r_max is not None and self.r_min > self.r_max:
+            raise ValueError("r_min is larger than r_max")
+        return self

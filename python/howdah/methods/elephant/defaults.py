@@ -1,0 +1,138 @@
+"""What a setting of ``None`` becomes: rules that look at the marks, the voxel size and the image, and nothing else.
+
+What does not depend on a frame is written into the weights' header, so that prediction works without the marks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from howdah.methods.elephant import shapes
+from howdah.methods.elephant.config import ElephantConfig
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Size = tuple[int, int, int]
+
+__all__ = ["background_level", "crop_size", "keep_axials", "multiples", "normalise", "spot_limits", "voxel_size"]
+
+LEVELS = 4  # poolings of the network
+CROP_VOXELS = 16 * 64 * 64  # a training step on two CPU cores then takes well under a second
+BACKGROUND_SHARE = 0.25
+
+
+def voxel_size(affine: F64) -> F64:
+    """Return the edge lengths (z, y, x) of a voxel in world units."""
+    size: F64 = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    return size
+
+
+def keep_axials(affine: F64, shape: Sequence[int], *, n_keep: int | None = None) -> tuple[bool, ...]:
+    """Tell at which levels pooling leaves z alone.
+
+    Automatic: as often as halving x and y brings voxels nearest to isotropic (power of two nearest to the ratio of z to
+    x, the larger on a tie); always for an image of one slice.
+
+    Args:
+        affine: 4x4, voxels to world.
+        shape: Voxels (Z, Y, X).
+        n_keep: Number of levels if not automatic.
+    """
+    if n_keep is None:
+        size = voxel_size(affine)
+        ratio = max(float(size[0] / size[2]), 1.0)
+        low = math.floor(math.log2(ratio))
+        n_keep = low if ratio - 2**low < 2 ** (low + 1) - ratio else low + 1
+    if shape[0] == 1:
+        n_keep = LEVELS
+    return tuple(level < n_keep for level in range(LEVELS))
+
+
+def multiples(flags: Sequence[bool]) -> Size:
+    """Return what the sizes (z, y, x) of a crop must be multiples of for these pooling flags."""
+    return 2 ** sum(not flag for flag in flags), 2 ** len(flags), 2 ** len(flags)
+
+
+def crop_size(covariance: F64, shape: Sequence[int], multiple: Size) -> Size:
+    """Choose the size of training crops: about four nuclei along each axis, within a frame and a CPU's patience.
+
+    Args:
+        covariance: (N, 3, 3) of the marked nuclei, squared voxels.
+        shape: Voxels (Z, Y, X) of the smallest frame.
+        multiple: Sizes are multiples of this.
+    """
+    reach = np.median(np.sqrt(np.einsum("nii->ni", covariance)), axis=0)
+    wanted = np.maximum(8 * reach, 2 * np.asarray(multiple))
+    over = float(np.prod(np.minimum(wanted, shape))) / CROP_VOXELS
+    if over > 1:
+        wanted = np.maximum(wanted / over ** (1 / 3), np.maximum(4 * reach, multiple))
+    sizes = [max(m, min(round(w / m) * m, -(-n // m) * m)) for w, m, n in zip(wanted, multiple, shape, strict=True)]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def spot_limits(covariance: F64) -> dict[str, float]:
+    """Choose r_min, r_max and the suppression distance from marked nuclei, (N, 3, 3) squared world units.
+
+    r_min is half the smallest usual half-axis (5th percentile), r_max twice the largest (95th). Two spots nearer than
+    the median of the nuclei's shortest half-axis would lie inside one another.
+    """
+    axes = shapes.half_axes(covariance)
+    return {
+        "r_min": float(np.percentile(axes[:, 0], 5)) / 2,
+        "r_max": float(np.percentile(axes[:, 2], 95)) * 2,
+        "suppression_distance": float(np.median(axes[:, 0])),
+    }
+
+
+def background_level(image: F32, centre: F64, covariance: F64) -> float:
+    """Choose the intensity below which a voxel is background, from marked nuclei.
+
+    For each nucleus: how bright is its middle (median inside half its size), and how dark is it around it (lower quartile of
+    the shell between 1.3 and 2 times its size, which may hold neighbours). The level lies a quarter of the way
+    from the surroundings to the nuclei, both taken over the marks so that dim nuclei stay above it (10th percentile of the
+    middles, median of the surroundings).
+
+    Args:
+        image: (Z, Y, X) normalised intensity.
+        centre: (N, 3) of the marked nuclei in voxels; at least one.
+        covariance: (N, 3, 3) in squared voxels.
+
+    Returns:
+        A level 0..1; 0 (no background) where nuclei are not brighter than their surroundings.
+    """
+    middle = _over_voxels(image, centre, covariance, outer=0.5, inner=0.0, percent=50)
+    around = _over_voxels(image, centre, covariance, outer=2.0, inner=1.3, percent=25)
+    bright, dark = float(np.nanpercentile(middle, 10)), float(np.nanmedian(around))
+    return max(dark + BACKGROUND_SHARE * (bright - dark), 0.0) if bright > dark else 0.0
+
+
+def _over_voxels(
+    image: F32, centre: F64, covariance: F64, *, outer: float, inner: float, percent: float
+) -> npt.NDArray[Any]:
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    flat, row = shapes.inside(centre, covariance * outer**2, shape, at_least=9)
+    if inner:
+        depth = shapes.squared_depth(flat, row, centre, covariance, shape)
+        flat, row = flat[depth > inner**2], row[depth > inner**2]
+    values = image.reshape(-1)[flat]
+    found = np.full(len(centre), np.nan)
+    for i in np.unique(row):  # marks, not detections: few
+        found[i] = np.percentile(values[row == i], percent)
+    return found
+
+
+def normalise(frame: npt.NDArray[Any], config: ElephantConfig) -> F32:
+    """Bring a frame to 0..1 by its minimum and maximum, or by percentiles (clipped); float32. A flat frame becomes 0."""
+    if config.normalisation == "minmax":
+        low, high = float(frame.min()), float(frame.max())
+    else:
+        low, high = (float(value) for value in np.percentile(frame, config.percentiles))
+    scaled = frame.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(1 / (high - low) if high > low else 0)
+    return scaled if config.normalisation == "minmax" else np.clip(scaled, 0, 1, out=scaled)

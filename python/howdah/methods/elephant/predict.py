@@ -1,0 +1,141 @@
+"""From a frame to nuclei (paper: post-processing; Algorithm for detection, parts ii and iii)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from howdah.errors import ConfigError, DataError, WeightsError
+from howdah.methods import Spots
+from howdah.methods.elephant import defaults, shapes
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.network import CENTRE, UNet, multiples, with_depth
+from howdah.methods.elephant.network import shapes as network_shapes
+from howdah.methods.elephant.train import METHOD
+from howdah.nn import tiles
+from howdah.nn.checkpoint import Weights, load_weights
+from howdah.nn.device import pick
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+__all__ = ["Detector", "read_weights", "spots_from_probability"]
+
+BYTES_PER_VOXEL = 700.0  # of a tile in a forward pass, float32; measured in benchmarks/bench_elephant.py
+TILE_OVERLAP = 4  # an overlap is this many multiples of the pooling, at most half a tile
+
+
+def read_weights(path: Any) -> Weights:
+    """Read a weights file of this method, ours or published (3D or 2D, one network or an ensemble).
+
+    Raises:
+        WeightsError: See :func:`howdah.nn.checkpoint.load_weights`.
+    """
+    return load_weights(path, method=METHOD, expected=network_shapes(), adapt=with_depth)
+
+
+class Detector:
+    """A trained network, ready to find nuclei in frames.
+
+    Args:
+        weights: From training or :func:`read_weights`.
+        config: Settings; what is ``None`` there is taken from the weights' header.
+    """
+
+    def __init__(self, weights: Weights, config: ElephantConfig | None = None) -> None:
+        learned = dict(weights.header.get("resolved", {}))
+        self.config = ElephantConfig.of(learned, source="the header of the weights") if config is None else config
+        unset = [n for n in ("r_min", "r_max", "suppression_distance") if getattr(self.config, n) is None]
+        self.config = self.config.but(**{name: learned[name] for name in unset if learned.get(name) is not None})
+        self.place = pick(self.config.device, precision=self.config.precision)
+        self.networks = []
+        for state in weights.members:
+            network = UNet()
+            network.load_state_dict(state)
+            network.to(self.place.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            self.networks.append(network.eval())
+        if not self.networks:
+            raise WeightsError("The weights hold no network.")
+
+    def predict_centre(self, frame: npt.NDArray[Any], affine: F64) -> F32:
+        """Return the (Z, Y, X) float32 probability that a voxel belongs to the centre part of a nucleus.
+
+        Args:
+            frame: (Z, Y, X), any type.
+            affine: 4x4, voxels to world; only the ratio of the voxel's edges matters.
+
+        Memory: about 12 bytes a voxel of the frame, plus ``memory_mb`` of the settings for a tile.
+        """
+        if frame.ndim != 3 or 0 in frame.shape:
+            raise DataError(f"Detection needs a frame (Z, Y, X); found shape {frame.shape}.")
+        image = defaults.normalise(frame, self.config)
+        flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
+        size = self._tile(image.shape, multiples(flags))
+        overlap = [
+            min(TILE_OVERLAP * m, n // 2) if n < whole else 0
+            for m, n, whole in zip(multiples(flags), size, image.shape, strict=True)
+        ]
+        plan = tiles.plan(image.shape, size, overlap=overlap)
+
+        def compute(region: tuple[slice, ...]) -> F32:
+            x = torch.from_numpy(image[region])[None, None].to(self.place.device)
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+            with torch.inference_mode(), self.place.autocast():
+                centres = [network(x, flags)[0, CENTRE].exp() for network in self.networks]
+            mean: F32 = torch.stack(centres).mean(dim=0).cpu().numpy()
+            return mean[None]
+
+        whole = np.zeros((1, 0, 0, 0), dtype=np.float32)
+        for whole in tiles.blend(plan, compute, shape=(1, *image.shape)):  # noqa: B007  the last one is complete
+            pass
+        return whole[0]
+
+    def predict_spots(self, frame: npt.NDArray[Any], affine: F64) -> Spots:
+        """Find the nuclei of a frame, in world coordinates."""
+        return spots_from_probability(self.predict_centre(frame, affine), self.config, affine=affine)
+
+    def _tile(self, shape: tuple[int, ...], multiple: tuple[int, int, int]) -> tuple[int, ...]:
+        if self.config.tile_size is None:
+            return tiles.size_for_memory(
+                shape, multiple=multiple, bytes_per_voxel=BYTES_PER_VOXEL, memory_mb=self.config.memory_mb
+            )
+        if any(n < m and n < whole for n, m, whole in zip(self.config.tile_size, multiple, shape, strict=True)):
+            raise ConfigError(
+                f"tile_size {self.config.tile_size} is too small: the network pools by {multiple} (z, y, x) voxels."
+            )
+        return self.config.tile_size
+
+
+def spots_from_probability(probability: F32, config: ElephantConfig, *, affine: F64) -> Spots:
+    """Turn centre probabilities into ellipsoids.
+
+    Voxels above the threshold, in 26-connected components; an ellipsoid of uniform density with half-axis r has the second
+    moment r^2/5 along it (an ellipse r^2/4, for an image of one slice), and the centre part is ``centre_ratio`` of a nucleus.
+
+    Args:
+        probability: (Z, Y, X) float32.
+        config: threshold, centre_ratio, r_min, r_max.
+        affine: 4x4, voxels to world.
+
+    Returns:
+        Spots in world coordinates; quality is the mean centre probability of the component.
+    """
+    count, mean, moments, quality = shapes.component_moments(probability > config.threshold, probability)
+    if not len(count):
+        return Spots.none()
+    flat = probability.shape[0] == 1
+    moments = moments + np.eye(3) / 12  # a voxel is a cube, not a point
+    covariance = moments * (4 if flat else 5) / config.centre_ratio**2
+    if flat:
+        covariance[:, 0, 0] = np.sqrt(covariance[:, 1, 1] * covariance[:, 2, 2])
+    centre, covariance = shapes.to_world(mean, covariance, np.asarray(affine, dtype=np.float64))
+    values, vectors = np.linalg.eigh(covariance)
+    axes = np.sqrt(values)
+    kept = axes[:, 0] >= (config.r_min or 0.0)
+    if config.r_max is not None:
+        axes = np.minimum(axes, config.r_max)
+    covariance = np.einsum("nij,nj,nkj->nik", vectors, axes**2, vectors)
+    return Spots(centre[kept], covariance[kept], quality[kept])

@@ -1,0 +1,187 @@
+"""The marked frames of a movie, normalised and labelled, and the crops that each training step sees."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bdv_io.tracks import Tracks
+from howdah.errors import DataError
+from howdah.methods.elephant import defaults, shapes
+from howdah.methods.elephant.augment import Augmentation, random_crop
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.status import Status, spot_status
+from howdah.methods.elephant.targets import render_labels
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Affine = F64 | Callable[[int], F64]
+Frames = Callable[[int], npt.NDArray[Any]]
+
+__all__ = ["MarkedFrame", "Samples", "affine_of"]
+
+PRIOR_SCALE = 0.2
+
+
+@dataclass(frozen=True)
+class MarkedFrame:
+    """One frame: intensity 0..1, labels 0..6 (both (Z, Y, X)), and the marked positions (N, 3) in voxels."""
+
+    image: F32
+    labels: npt.NDArray[np.uint8]
+    marks: F64
+
+
+def affine_of(affine: Affine, frame: int) -> F64:
+    """Return the 4x4 matrix, voxels to world, of a frame."""
+    matrix = np.asarray(affine(frame) if callable(affine) else affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        raise DataError(
+            f"The affine of frame {frame} must be a 4x4 matrix that can be inverted; found {matrix.tolist()}."
+        )
+    return matrix
+
+
+@dataclass
+class Samples:
+    """Crops for training, drawn from the marked frames; frames are kept in memory as far as allowed.
+
+    Attributes:
+        frames: Reads a frame as (Z, Y, X).
+        marks: All spots; those of status UNLABELLED are not used.
+        affine: 4x4, voxels to world, for all frames or by frame.
+        config: Settings, with ``None`` where :meth:`resolved` shall decide.
+    """
+
+    frames: Frames
+    marks: Tracks
+    affine: Affine
+    config: ElephantConfig
+    _kept: OrderedDict[int, MarkedFrame] = field(default_factory=OrderedDict, init=False, repr=False)
+    _levels: list[float] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        status = spot_status(self.marks)
+        self.marks = self.marks.select(status != Status.UNLABELLED)
+        self.status = spot_status(self.marks)
+        if not np.isin(self.status, (Status.TP, Status.FN)).any():
+            raise DataError(
+                "There is nothing to train on: no spot is a nucleus that a person marked or accepted. Mark about ten nuclei "
+                "(tags 'fn', 'tp', or none in the tag set 'Detection'); 'unlabeled' spots are predictions and do not count."
+            )
+        self.times = [int(t) for t in np.unique(self.marks.t)]
+
+    def resolved(self) -> ElephantConfig:
+        """Return the settings with every ``None`` decided (but ``n_keep_axials`` and ``tile_size``: they follow the image)."""
+        positive = np.isin(self.status, (Status.TP, Status.FN))
+        nuclei = self.marks.select(positive)
+        found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
+        time = int(nuclei.t[0])
+        image, affine = self._image(time), affine_of(self.affine, time)
+        _, covariance = shapes.to_voxels(nuclei.centre, nuclei.covariance, affine)
+        flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
+        found["crop_size"] = defaults.crop_size(covariance, image.shape, defaults.multiples(flags))
+        if self.config.background_threshold is None:
+            levels = []
+            for t in np.unique(nuclei.t)[:5]:
+                here = nuclei.t == t
+                voxels = shapes.to_voxels(nuclei.centre[here], nuclei.covariance[here], affine_of(self.affine, int(t)))
+                levels.append(defaults.background_level(image if t == time else self._image(int(t)), *voxels))
+            found["background_threshold"] = float(np.median(levels))
+        unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
+        return self.config.but(**unset)
+
+    def marked(self, time: int) -> MarkedFrame:
+        """Return a marked frame, from memory or read and drawn."""
+        if time in self._kept:
+            self._kept.move_to_end(time)
+            return self._kept[time]
+        config, image = self.config, self._image(time)
+        here = self.marks.t == time
+        affine = affine_of(self.affine, time)
+        centre, covariance = shapes.to_voxels(self.marks.centre[here], self.marks.covariance[here], affine)
+        level = config.background_threshold or 0.0
+        shape = (image.shape[0], image.shape[1], image.shape[2])
+        labels = render_labels(
+            centre,
+            covariance,
+            self.status[here],
+            shape,
+            centre_ratio=config.centre_ratio,
+            background=image < level if level else None,
+        )
+        inside = ((centre > -1) & (centre < np.asarray(shape))).all(axis=1)
+        if not inside.any():
+            raise DataError(
+                f"None of the {len(centre)} marks of frame {time} lies inside its image of {shape} voxels (z, y, x). "
+                "Check that annotation and movie belong together and have the same voxel size."
+            )
+        frame = MarkedFrame(image, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
+        self._kept[time] = frame
+        room = self.config.memory_mb / 2 * 2**20
+        while len(self._kept) > 1 and sum(f.image.nbytes + f.labels.nbytes for f in self._kept.values()) > room:
+            self._kept.popitem(last=False)
+        return frame
+
+    @property
+    def steps(self) -> int:
+        """Number of training steps: each pass sees ``n_crops`` crops of every marked frame."""
+        crops = self.config.n_crops * len(self.times)
+        return self.config.n_epochs * -(-crops // self.config.batch_size)
+
+    def batch(self, step: int) -> tuple[F32, npt.NDArray[np.uint8]]:
+        """Return the crops of a training step: (B, z, y, x) intensity and labels. The same step gives the same crops."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, 1, step])
+        crops = []
+        per_epoch = config.n_crops * len(self.times)
+        for i in range(step * config.batch_size, (step + 1) * config.batch_size):
+            epoch, place = divmod(i, per_epoch)
+            order = np.random.default_rng([config.seed, 2, epoch]).permutation(len(self.times))
+            time = self.times[order[place // config.n_crops]]  # crops of one frame follow each other: it is read once
+            frame, how = self.marked(time), self._how(time, config.scale_range)
+            around = frame.marks[rng.integers(len(frame.marks))]
+            crops.append(random_crop(frame.image, frame.labels, self._size(), around=around, how=how, rng=rng))
+        return np.stack([image for image, _ in crops]), np.stack([labels for _, labels in crops])
+
+    def prior_batch(self, step: int) -> F32:
+        """Return the crop of a step of the prior training: (1, z, y, x) intensity, anywhere in a marked frame."""
+        rng = np.random.default_rng([self.config.seed, 3, step])
+        time = self.times[rng.integers(len(self.times))]
+        frame = self.marked(time)
+        how = Augmentation(flip=self.config.flip, scale=self._how(time, PRIOR_SCALE).scale)
+        return random_crop(frame.image, frame.labels, self._size(), around=None, how=how, rng=rng)[0][None]
+
+    def flags(self, time: int) -> tuple[bool, ...]:
+        """Return the pooling flags of a frame."""
+        shape = self.marked(time).image.shape
+        return defaults.keep_axials(affine_of(self.affine, time), shape, n_keep=self.config.n_keep_axials)
+
+    def _size(self) -> tuple[int, int, int]:
+        if self.config.crop_size is None:
+            raise DataError("The size of crops is not decided yet: use resolved() settings.")
+        return self.config.crop_size
+
+    def _how(self, time: int, scale: float) -> Augmentation:
+        size = defaults.voxel_size(affine_of(self.affine, time))
+        per_axis = scale * size.min() / size  # coarse axes change by less, so that crops do not become thin
+        config = self.config
+        return Augmentation(
+            flip=config.flip,
+            scale=(float(per_axis[0]), float(per_axis[1]), float(per_axis[2])),
+            rotation_degrees=config.rotation_degrees,
+            contrast=config.contrast_range,
+        )
+
+    def _image(self, time: int) -> F32:
+        frame = self.frames(time)
+        if np.ndim(frame) != 3 or 0 in np.shape(frame):
+            raise DataError(f"Frame {time} of the movie has shape {np.shape(frame)}; expected voxels (Z, Y, X).")
+        if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
+            raise DataError(f"Frame {time} of the movie holds values that are no numbers; it cannot be normalised.")
+        return defaults.normalise(frame, self.config)

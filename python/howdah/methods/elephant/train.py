@@ -1,0 +1,175 @@
+"""Training from sparse marks (paper: Training with sparse annotations; prior training)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bdv_io.tracks import Tracks
+from howdah import __version__
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.losses import detection_loss, prior_loss
+from howdah.methods.elephant.network import UNet
+from howdah.methods.elephant.samples import Affine, Frames, Samples
+from howdah.nn.checkpoint import Weights, save_weights
+from howdah.nn.device import Place, pick
+from howdah.nn.fit import fit, load_state, save_state
+from howdah.progress import Progress
+
+__all__ = ["METHOD", "fingerprint", "train"]
+
+METHOD = "elephant-detection"
+
+
+def train(
+    frames: Frames,
+    marks: Tracks,
+    config: ElephantConfig,
+    *,
+    affine: Affine,
+    start: Weights | None = None,
+    save_to: Path | None = None,
+    resume: bool = True,
+) -> Generator[Progress, None, Weights]:
+    """Train the detection network on marked nuclei; a generator, so that it can be watched and cancelled.
+
+    Each ``next`` is one step. Closing the generator cancels. ``weights = yield from train(...)`` gets the result.
+
+    Args:
+        frames: Reads a frame of the movie, (Z, Y, X), any type; called for the marked frames only.
+        marks: Spots, in world coordinates; tag set "Detection" as in :mod:`status`. Frames without spots are not used.
+        config: Settings.
+        affine: 4x4, voxels to world, one for all frames or by frame.
+        start: Weights to go on from; of an ensemble the first. From nothing, prior training comes first.
+        save_to: Where the finished weights are written (the former file stays as ``name~``); beside it, while it runs,
+            ``name.training`` keeps the state to resume from. None: nothing is written.
+        resume: Go on from ``name.training`` where it is there and belongs to the same marks, settings and start.
+
+    Returns:
+        The weights; their header holds method, settings as given and as decided, data, the last losses, and device.
+
+    Raises:
+        DataError: There is nothing to train on, or the loss broke down. ConfigError: Device or settings do not fit.
+        WeightsError: A state to resume from is damaged.
+    """
+    place = pick(config.device, precision=config.precision)
+    samples = Samples(frames, marks, affine, config)
+    samples.config = resolved = samples.resolved()
+    run = _Run(samples, place, start)
+    data = {"marks": samples.marks.n_spots, "frames": samples.times, "fingerprint": fingerprint(samples, start)}
+    state = save_to.with_name(save_to.name + ".training") if save_to is not None else None
+    done, message = 0, place.sentence
+    if state is not None and resume and state.is_file():
+        done, said = run.resume(state, data)
+        message = f"{message} {said}"
+
+    def save(step: int) -> None:
+        if state is not None:
+            save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": data})
+
+    yield Progress("train", done, run.steps, message=message)
+    curve: Mapping[str, float] = {}
+    for progress in fit(run.step, steps=run.steps, start=done, save=save if state is not None else None):
+        curve = progress.values
+        yield progress
+    header = {
+        "method": METHOD,
+        "version": __version__,
+        "config": config.model_dump(mode="json"),
+        "resolved": resolved.model_dump(mode="json"),
+        "data": data,
+        "metrics": {key: round(value, 6) for key, value in curve.items()},
+        "steps": run.steps,
+        "start": start.sha256 if start is not None else None,
+        "device": str(place.device),
+        "precision": str(place.precision),
+    }
+    weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
+    if save_to is not None and state is not None:
+        save_weights(save_to, weights)
+        state.unlink(missing_ok=True)
+        state.with_name(state.name + "~").unlink(missing_ok=True)
+    return weights
+
+
+def fingerprint(samples: Samples, start: Weights | None) -> str:
+    """Return a SHA-256 of what decides a training: marks, settings, and the weights it starts from."""
+    digest = hashlib.sha256()
+    settings = samples.config.model_dump(mode="json", exclude={"device", "memory_mb", "tile_size"})
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    digest.update((start.sha256 if start is not None else "").encode())
+    for column in (samples.marks.t, samples.marks.centre, samples.marks.covariance, samples.status):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+class _Run:
+    """The network in training, its optimiser, and what a step does."""
+
+    def __init__(self, samples: Samples, place: Place, start: Weights | None) -> None:
+        self.samples, self.place, self.config = samples, place, samples.config
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            self.network = UNet()
+        if start is not None:
+            self.network.load_state_dict(start.members[0])
+        self.network.to(place.device).train()
+        rates = self.config.prior_learning_rates if start is None and self.config.prior_training else ()
+        self.prior = [rate for rate in rates for _ in range(self.config.prior_crops)]
+        self.steps = len(self.prior) + samples.steps
+        self.optimiser = self._adam()
+
+    def step(self, number: int) -> dict[str, float]:
+        """Do one step, prior or proper."""
+        if number < len(self.prior):
+            return self._prior_step(number)
+        if number == len(self.prior):
+            self.optimiser = self._adam()  # the moments of the prior training belong to another loss
+        return self._detection_step(number - len(self.prior))
+
+    def resume(self, state: Path, data: Mapping[str, Any]) -> tuple[int, str]:
+        """Load a state if it belongs to this training; return the steps done and a sentence."""
+        kept = self.network.state_dict()
+        kept = {key: value.clone() for key, value in kept.items()}
+        done, header = load_state(state, self.network, self.optimiser)
+        if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
+            return done, f"Resumed after {done} of {self.steps} steps."
+        self.network.load_state_dict(kept)
+        self.optimiser = self._adam()
+        return 0, "An unfinished training with other marks or settings was found and is not continued."
+
+    def _adam(self) -> torch.optim.Adam:
+        fused = self.place.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, fused=fused)
+
+    def _prior_step(self, number: int) -> dict[str, float]:
+        image = torch.from_numpy(self.samples.prior_batch(number)).to(self.place.device)  # (1, z, y, x)
+        loss = prior_loss(self._forward(image), image)
+        self._descend(loss, self.prior[number])
+        return {"prior": float(loss.detach())}
+
+    def _detection_step(self, number: int) -> dict[str, float]:
+        images, labels = self.samples.batch(number)  # (B, z, y, x)
+        image = torch.from_numpy(images).to(self.place.device)
+        terms = detection_loss(self._forward(image), torch.from_numpy(labels).to(self.place.device), self.config)
+        self._descend(terms["loss"], self.config.learning_rate)
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _forward(self, image: torch.Tensor) -> torch.Tensor:
+        flags = self.samples.flags(self.samples.times[0])
+        with self.place.autocast():
+            log_p: torch.Tensor = self.network(image[:, None], flags)  # (B, 3, z, y, x)
+        return log_p
+
+    def _descend(self, loss: torch.Tensor, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()

@@ -1,0 +1,204 @@
+"""Weights files: safetensors with a JSON header, written atomically; the authors' published files are read too.
+
+A file of ours holds one network or an ensemble, and says in its header which method and settings made it, from which data,
+with which result, and the SHA-256 of the numbers. Nothing in it is executed on reading. Published files are
+PyTorch's own (``.pth``): one state dict, or a list of them (an ensemble); only plain tensors are accepted in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bdv_io.safe_write import replacing
+from howdah import __version__
+from howdah.errors import WeightsError
+
+Tensor = torch.Tensor
+State = dict[str, Tensor]
+
+__all__ = ["State", "Weights", "load_weights", "read_tensors", "save_weights", "write_tensors"]
+
+HEADER = "howdah"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights: one state dict, or several (an ensemble, whose outputs are averaged), and what is known of them.
+
+    Attributes:
+        members: State dicts on the CPU.
+        header: ``method``, ``config``, ``version``, ``data``, ``metrics``, and what else the method notes; JSON values.
+    """
+
+    members: tuple[State, ...]
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the numbers: names, shapes, types and bytes of all tensors."""
+        return _digest(_flat(self.members))
+
+
+def save_weights(path: str | os.PathLike[str], weights: Weights) -> None:
+    """Write a weights file; the one that stood there stays as ``name~``.
+
+    Raises:
+        WriteError, BusyError: See :func:`bdv_io.safe_write.replacing`.
+    """
+    write_tensors(path, _flat(weights.members), {"version": __version__, **weights.header})
+
+
+def load_weights(
+    path: str | os.PathLike[str],
+    *,
+    method: str,
+    expected: Mapping[str, tuple[int, ...]],
+    adapt: Callable[[Mapping[str, Tensor]], State] = dict,
+) -> Weights:
+    """Read a weights file, ours or the authors'.
+
+    Args:
+        path: The file.
+        method: The method that wants them.
+        expected: Shape of each entry of its state dict.
+        adapt: Turns a published state dict into the expected form, before it is checked.
+
+    Raises:
+        WeightsError: The file is missing, damaged, made by another method, or does not fit the network.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(f"Loading weights failed: there is no file {file}.")
+    if _is_safetensors(file):
+        tensors, header = read_tensors(file)
+        if header.get("method") != method:
+            raise WeightsError(
+                f"Loading weights from {file} for '{method}' failed: they were made by '{header.get('method')}'. "
+                "Choose a file of the same method."
+            )
+        weights = Weights(_members(tensors), header)
+    else:
+        weights = Weights(_published(file), {"method": method, "source": file.name})
+    members = []
+    for state in weights.members:
+        plain = adapt({key.removeprefix("module."): value for key, value in state.items()})
+        _check(file, plain, expected, method=method)
+        members.append({key: value.to(torch.float32) for key, value in plain.items()})
+    return replace(weights, members=tuple(members))
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header as one safetensors file, atomically, read back before it counts."""
+    tensors = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+    digest = _digest(tensors)
+    text = json.dumps({**header, "sha256": digest}, sort_keys=True)
+
+    def verify(written: Path) -> None:
+        read_tensors(written)
+
+    with replacing(path, verify=verify) as temporary:
+        save_file(dict(tensors), temporary, metadata={HEADER: text})
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any]]:
+    """Read what :func:`write_tensors` wrote.
+
+    Raises:
+        WeightsError: The file is damaged or was not written by Howdah.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {}).get(HEADER, "{}"))
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  it is no dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"Reading {path} failed: it is damaged or no safetensors file ({error}).") from None
+    if not isinstance(header, dict) or "sha256" not in header:
+        raise WeightsError(f"Reading {path} failed: it has no header of Howdah; it was written by another program.")
+    if header["sha256"] != _digest(tensors):
+        raise WeightsError(f"Reading {path} failed: its numbers do not fit its fingerprint; the file is damaged.")
+    return tensors, header
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Tell by content: safetensors starts with the length of a JSON object, in 8 bytes."""
+    with file.open("rb") as opened:
+        start = opened.read(9)
+    return file.suffix == ".safetensors" or (len(start) == 9 and start[8:] == b"{")
+
+
+def _published(file: Path) -> tuple[State, ...]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"Loading weights from {file} failed: it is damaged, or holds more than plain tensors ({reason})."
+        ) from None
+    states = content if isinstance(content, list | tuple) else [content]
+    if not states or not all(isinstance(s, Mapping) and all(isinstance(v, Tensor) for v in s.values()) for s in states):
+        raise WeightsError(
+            f"Loading weights from {file} failed: it holds neither a state dict nor a list of them. "
+            "Save the state dict of the network alone."
+        )
+    return tuple(dict(state) for state in states)
+
+
+def _check(file: Path, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, method: str) -> None:
+    missing = [key for key in expected if key not in state]
+    extra = [key for key in state if key not in expected]
+    if missing or extra:
+        raise WeightsError(
+            f"Loading weights from {file} for '{method}' failed: {len(missing)} entries are missing ({_few(missing)}) and "
+            f"{len(extra)} are not known ({_few(extra)}). The file belongs to another network."
+        )
+    for key, shape in expected.items():
+        if tuple(state[key].shape) != shape:
+            raise WeightsError(
+                f"Loading weights from {file} for '{method}' failed: '{key}' has shape {tuple(state[key].shape)}; "
+                f"expected {shape}. The file belongs to another network."
+            )
+        if not bool(torch.isfinite(state[key]).all()):
+            raise WeightsError(
+                f"Loading weights from {file} failed: '{key}' holds values that are not finite. The training that wrote it broke down."
+            )
+
+
+def _few(keys: Sequence[str]) -> str:
+    return (", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")) if keys else "none"
+
+
+def _flat(members: Sequence[Mapping[str, Tensor]]) -> State:
+    if len(members) == 1:
+        return dict(members[0])
+    return {f"{i}/{key}": value for i, state in enumerate(members) for key, value in state.items()}
+
+
+def _members(tensors: State) -> tuple[State, ...]:
+    if not any("/" in key for key in tensors):
+        return (tensors,)
+    members: dict[str, State] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition("/")
+        members.setdefault(number, {})[name] = value
+    return tuple(members[number] for number in sorted(members, key=lambda text: (len(text), text)))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].detach().to("cpu").contiguous()
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Where to compute, and in which precision: picked automatically, told in a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+from howdah.errors import ConfigError
+
+__all__ = ["Place", "pick"]
+
+KINDS = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device and the precision that convolutions run in there (weights and losses stay float32).
+
+    Attributes:
+        device: Where tensors live.
+        precision: Type of the mixed-precision arithmetic; float32 means none.
+        sentence: Why this one, for the log.
+    """
+
+    device: torch.device
+    precision: torch.dtype
+    sentence: str
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which a forward pass runs."""
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+
+def pick(device: str = "auto", *, precision: str = "auto") -> Place:
+    """Pick where to compute.
+
+    Args:
+        device: ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"auto"`` (bfloat16 where the hardware multiplies it natively, else float32), or a type's name.
+
+    Raises:
+        ConfigError: The device is unknown or not there, or the precision is unknown or does not work on it.
+    """
+    kind = device.partition(":")[0]
+    if kind not in KINDS or precision not in PRECISIONS:
+        raise ConfigError(
+            f"There is no device '{device}' with precision '{precision}'. "
+            f"Devices are {', '.join(KINDS)} (or cuda:1 and so on); precisions are {', '.join(PRECISIONS)}."
+        )
+    if kind == "auto":
+        kind = device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise ConfigError(
+            f"Computing on '{device}' was asked for, but torch {torch.__version__} sees no such device here. "
+            "Use device 'auto' or 'cpu', or install a torch build for that device."
+        )
+    place = torch.device(device)
+    if kind == "cuda" and place.index is not None and place.index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"Computing on '{device}' was asked for, but there are {torch.cuda.device_count()} CUDA devices."
+        )
+    if precision == "float16" and kind != "cuda":
+        raise ConfigError(f"Precision float16 is for CUDA devices; on '{device}' use auto, bfloat16 or float32.")
+    chosen = getattr(torch, precision) if precision != "auto" else _native(kind)
+    return Place(place, chosen, f"Computing on {_name(place)} in {str(chosen).removeprefix('torch.')}.")
+
+
+def _native(kind: str) -> torch.dtype:
+    """bfloat16 only where the hardware has it: emulated, it is slower than float32 and less exact."""
+    if kind == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if kind == "cpu":
+        able = torch.cpu.get_capabilities()
+        return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    return torch.float32
+
+
+def _name(place: torch.device) -> str:
+    if place.type == "cuda":
+        return f"{torch.cuda.get_device_name(place)} ({place})"
+    return f"the CPU ({torch.get_num_threads()} threads)" if place.type == "cpu" else "Apple's GPU (mps)"

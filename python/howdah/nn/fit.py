@@ -1,0 +1,110 @@
+"""One training loop, and the state that lets a killed training go on where it was.
+
+A method gives a step function; the loop counts, checks, saves now and then, and yields progress. Closing the generator
+is how to cancel: it stops between two steps and saves. Randomness of a step should come from (seed, step), then a
+resumed training takes the same steps as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from howdah.errors import DataError, WeightsError
+from howdah.nn.checkpoint import read_tensors, write_tensors
+from howdah.progress import Progress
+
+__all__ = ["fit", "load_state", "save_state"]
+
+
+def fit(
+    step: Callable[[int], Mapping[str, float]],
+    *,
+    steps: int,
+    start: int = 0,
+    stage: str = "train",
+    save: Callable[[int], None] | None = None,
+    save_every_s: float = 30.0,
+) -> Iterator[Progress]:
+    """Take steps ``start`` to ``steps`` and yield progress after each.
+
+    Args:
+        step: Does one step, given its number from 0; returns numbers for the curve.
+        steps: Steps in all.
+        start: Steps done before.
+        stage: Name for the progress.
+        save: Saves the state after so many steps. It is called every ``save_every_s`` seconds, when the generator is
+            closed (the work was cancelled), and at the end; never after a step that failed.
+        save_every_s: Seconds between two saves.
+
+    Raises:
+        DataError: A number became infinite or NaN; the state saved before is intact.
+    """
+    done = saved = start
+    last = time.monotonic()
+    try:
+        for number in range(start, steps):
+            values = step(number)
+            broken = [name for name, value in values.items() if not math.isfinite(value)]
+            if broken:
+                raise DataError(
+                    f"The {stage} broke down at step {number + 1} of {steps}: {', '.join(broken)} is no longer a number. "
+                    "Lower the learning rate, or compute in float32; the last saved state is intact."
+                )
+            done = number + 1
+            if save is not None and time.monotonic() - last >= save_every_s:
+                save(done)
+                saved, last = done, time.monotonic()
+            yield Progress(stage, done, steps, values=values)
+    except GeneratorExit:
+        if save is not None and done > saved:
+            save(done)
+        raise
+    if save is not None and done > saved:
+        save(done)
+
+
+def save_state(
+    path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, *, step: int, header: Mapping[str, Any]
+) -> None:
+    """Write weights, the optimiser's moments, torch's random state, and the step, atomically; no pickle."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    tensors = {f"weights/{key}": value for key, value in network.state_dict().items()}
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser/{key}/{names[id(parameter)]}"] = torch.as_tensor(value)
+    tensors["random"] = torch.get_rng_state()
+    write_tensors(path, tensors, {**header, "step": step, "state": True})
+
+
+def load_state(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+    """Put a saved state into a network and its optimiser; return the step and the header.
+
+    Raises:
+        WeightsError: The file is damaged or belongs to another network.
+    """
+    tensors, header = read_tensors(path)
+    weights = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
+    own = network.state_dict()
+    fits = weights.keys() == own.keys() and all(weights[key].shape == own[key].shape for key in own)
+    if not header.get("state") or not fits:
+        raise WeightsError(f"Resuming from {path} failed: it is not the training state of this network.")
+    network.load_state_dict(weights)
+    for name, parameter in network.named_parameters():
+        moments = {
+            key.split("/", 2)[1]: value
+            for key, value in tensors.items()
+            if key.startswith("optimiser/") and key.split("/", 2)[2] == name
+        }
+        if moments:
+            optimiser.state[parameter] = {
+                key: value.to(parameter.device) if value.ndim else value for key, value in moments.items()
+            }
+    torch.set_rng_state(tensors["random"])
+    return int(header["step"]), header
