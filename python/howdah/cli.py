@@ -81,7 +81,12 @@ def info(
 @app.command()
 def methods(json: JsonOption = False) -> None:
     """Say what each method can do, its networks with their parameters, and its settings."""
-    _exit(guarded(lambda: [show_result(entry, as_json=json) for entry in pipeline.catalogue()]))
+
+    def show() -> None:
+        for entry in pipeline.catalogue():
+            show_result(entry, as_json=json)
+
+    _exit(guarded(show))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from howdah.cli_show import guarded
 from howdah.config import Settings, read_toml
 
 __all__ = ["with_settings"]
@@ -41,14 +42,13 @@ def with_settings(**sections: type[Settings]) -> Callable[[Callable[..., Any]], 
             file = given.pop("config")
             values: dict[str, dict[str, Any]] = {name: {} for name in sections}
             if file is not None:
-                for name, section in read_toml(file, sections).items():
-                    values[name].update(section)
+                _exit_if(guarded(lambda: values.update({**values, **read_toml(file, sections)})))
             for option, (section, field) in places.items():
                 text = given.pop(option)
                 if text is not None:
                     values[section][field] = _parsed(text)
-            for name, kind in sections.items():
-                kind.of(values[name], source=f"{file} and the options" if file else "the options")
+            source = f"{file} and the options" if file else "the options"
+            _exit_if(guarded(lambda: [kind.of(values[name], source=source) for name, kind in sections.items()]))
             return command(**given, settings=values)
 
         parameters = [*own, *extra]
@@ -58,6 +58,11 @@ def with_settings(**sections: type[Settings]) -> Callable[[Callable[..., Any]], 
         return wrapper
 
     return decorate
+
+
+def _exit_if(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
 
 
 def _options(sections: Mapping[str, type[Settings]]) -> tuple[list[inspect.Parameter], dict[str, tuple[str, str]]]:

@@ -19,7 +19,7 @@ __all__ = ["convert"]
 
 
 def convert(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], *, image: str | None = None
+    source: str | os.PathLike[str], out: str | os.PathLike[str], *, image: str | os.PathLike[str] | None = None
 ) -> Steps[dict[str, Any]]:
     """Convert an annotation, or a movie, to the format that the ending of ``out`` asks for.
 
@@ -52,7 +52,7 @@ def convert(
     return {"out": str(target), **record.facts}
 
 
-def _movie(path: str | None, *, required: bool) -> ImageSeries | None:
+def _movie(path: str | os.PathLike[str] | None, *, required: bool) -> ImageSeries | None:
     if path is None or (not required and not Path(path).exists()):
         return None
     return open_image(path)
@@ -75,6 +75,6 @@ def _convert_image(movie: ImageSeries, target: Path) -> Steps[None]:
             yield np.stack(views)
 
     yield Progress("convert", 0, movie.n_frames)
-    names = [setup.name for setup in movie.setups]
-    writer.function(writer.write)(target, frames(), voxel_size=first.voxel_size, unit=first.unit, names=names)
+    names = [setup.name or f"channel {i + 1}" for i, setup in enumerate(movie.setups)]
+    writer.function(writer.write)(target, frames(), voxel_size=first.voxel_size, unit=first.unit, channels=names)
     yield Progress("convert", len(done), movie.n_frames)

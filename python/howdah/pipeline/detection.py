@@ -114,7 +114,7 @@ def predict(
 
 def find(source: Source, frames: list[int], weights: Path, settings: Sections, *, record: Record) -> Steps[Tracks]:
     """Find the nuclei of some frames and merge them with the annotation; nothing is written."""
-    from howdah.methods.elephant.merge import merge_predictions
+    from howdah.methods.elephant.merge import merge
 
     detector = _detector(weights, settings)
     record.facts |= {"device": str(detector.place.device), "settings_used": detector.config.model_dump(mode="json")}
@@ -127,7 +127,8 @@ def find(source: Source, frames: list[int], weights: Path, settings: Sections, *
         else:
             found[frame] = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup))
         yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
-    return merge_predictions(source.tracks, found, detector.config)
+    distance = detector.config.suppression_distance
+    return merge(source.tracks, found, suppression_distance=0.0 if distance is None else distance)
 
 
 def _detector(weights: Path, settings: Sections) -> Detector:

@@ -73,9 +73,9 @@ def _version(distribution: str) -> str:
 def _device() -> str:
     if find_spec("torch") is None:
         return "none: torch is not installed"
-    from howdah.nn.device import describe_device
+    from howdah.nn.device import pick
 
-    return describe_device()
+    return pick("auto").sentence
 
 
 def _java() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ def draw_result(
 
     Args:
         path: The PNG.
-        image: The movie. tracks: Its annotation, in world units.
+        image: The movie.
+        tracks: Its annotation, in world units.
         setup: View setup that is shown.
         frames: Frames that are shown; four over the movie by default.
         title: One line above.
@@ -86,7 +86,7 @@ def _draw_frame(axes: Any, image: ImageSeries, tracks: Tracks, view: tuple[int, 
     linear = np.linalg.inv(image.affine(frame, setup))
     centre = tracks.centre[here] @ linear[:3, :3].T + linear[:3, 3]
     shape = linear[:3, :3] @ tracks.covariance[here] @ linear[:3, :3].T
-    axes.add_collection(LineCollection(_outlines(centre, shape), colors=colours[here], linewidths=1.0))
+    axes.add_collection(LineCollection(list(_outlines(centre, shape)), colors=colours[here], linewidths=1.0))
     axes.text(0.02, 0.02, f"{len(here)} nuclei", color="white", fontsize=8, transform=axes.transAxes)
 
 
@@ -143,7 +143,7 @@ def _draw_lineage(axes: Any, tracks: Tracks, track: npt.NDArray[np.int32], palet
     corner = np.stack([place[shown[:, 1]], tracks.t[shown[:, 0]]], axis=1)
     below = np.stack([place[shown[:, 1]], tracks.t[shown[:, 1]]], axis=1)
     lines = np.stack([above, corner, below], axis=1)
-    axes.add_collection(LineCollection(lines, colors=palette[track[shown[:, 0]]], linewidths=1.2))
+    axes.add_collection(LineCollection(list(lines), colors=palette[track[shown[:, 0]]], linewidths=1.2))
     division = tracks.divisions()
     division = division[np.isfinite(place[division])]
     axes.plot(place[division], tracks.t[division], "o", color="black", markersize=3)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bdv_io import Tag, Tracks
+from bdv_io import Tracks
 from bdv_io.formats import write_tracks, writer_for
 from howdah.linking import LinkingConfig, link_frames
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
