@@ -159,7 +159,7 @@ class _Writer:
         cells = [
             _cells("ID", ids),
             [
-                f" name={_quoted(f'ID{i}' if name is None else name)}"
+                f' name="ID{i}"' if name is None else f" name={_quoted(name)}"
                 for i, name in zip(ids.tolist(), tracks.label[rows].tolist(), strict=True)
             ],
             *(_cells(f"POSITION_{axis}", xyz[:, i]) for i, axis in enumerate("XYZ")),
