@@ -30,7 +30,7 @@ def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path) 
     if root.find("BasicSettings") is None:
         root.insert(1, _whole_image(image))
     if root.find("InitialSpotFilter") is None:
-        etree.SubElement(root, "InitialSpotFilter", feature="QUALITY", value="-Infinity", isabove="true")
+        etree.SubElement(root, "InitialSpotFilter", feature="QUALITY", value="0.0", isabove="true")
     for tag in ("SpotFilterCollection", "TrackFilterCollection"):
         if root.find(tag) is None:
             etree.SubElement(root, tag)

@@ -94,7 +94,8 @@ class _Writer:
 
     def write(self, file: BinaryIO) -> None:
         model = f"spatialunits={_quoted(self.tracks.space_unit)} timeunits={_quoted(self.tracks.time_unit)}"
-        version = self.entries.get("version", b"").decode() or VERSION
+        known = self.entries.get("version", b"").decode()
+        version = known if re.match(r"[7-9]\.|\d\d", known) else VERSION  # old numbers may call an old reader
         file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<TrackMate version={_quoted(version)}>\n'.encode())
         file.write(self.entries.get("Log", b"<Log>Written by Howdah.</Log>") + f"\n<Model {model}>\n".encode())
         file.write(self._declarations())
