@@ -111,10 +111,10 @@ def _padded(column: I32, n: int) -> I32:
 
 
 def _extended(columns: Mapping[str, npt.NDArray[Any]], n: int) -> dict[str, npt.NDArray[Any]]:
-    """Carried columns with rows appended that mean "not known": NaN, or -1 for whole numbers."""
+    """Carried columns with rows appended that mean "not known": NaN, -1 for whole numbers, None for texts."""
     grown = {}
     for name, column in columns.items():
-        filler = np.nan if column.dtype.kind == "f" else -1
+        filler: Any = {"f": np.nan, "T": None}.get(column.dtype.kind, -1)
         grown[name] = np.concatenate(
             [column, np.full((n - len(column), *column.shape[1:]), filler, dtype=column.dtype)]
         )

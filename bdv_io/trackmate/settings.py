@@ -1,0 +1,70 @@
+"""The ``Settings`` element: where TrackMate finds the image, and the filters that its reader insists on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from lxml import etree
+
+from bdv_io.image import ImageSeries
+
+__all__ = ["settings_of"]
+
+
+def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path) -> bytes | None:
+    """Return the settings for a file at ``target``: the carried ones, with the image in the place of theirs.
+
+    None if there are neither. A settings element must have its three filter elements, else TrackMate cannot read it.
+    """
+    if image is None:
+        return carried
+    if carried:
+        root = etree.fromstring(carried, etree.XMLParser(resolve_entities=False, no_network=True))
+        old = root.find("ImageData")
+        if old is not None:
+            root.remove(old)
+    else:
+        root = etree.Element("Settings")
+    root.insert(0, _image_data(image, target))
+    if root.find("BasicSettings") is None:
+        root.insert(1, _whole_image(image))
+    if root.find("InitialSpotFilter") is None:
+        etree.SubElement(root, "InitialSpotFilter", feature="QUALITY", value="0.0", isabove="true")
+    for tag in ("SpotFilterCollection", "TrackFilterCollection"):
+        if root.find(tag) is None:
+            etree.SubElement(root, tag)
+    text: bytes = etree.tostring(root, encoding="utf-8", pretty_print=True)
+    return text
+
+
+def _image_data(image: ImageSeries, target: Path) -> etree._Element:
+    setup = image.setups[0]
+    depth, height, width = setup.shape
+    sizes = np.abs(setup.voxel_size).tolist()
+    path = image.path
+    beside = path is None or path.resolve().parent == target.resolve().parent
+    folder = "" if beside or path is None else f"{path.resolve().parent.as_posix()}/"
+    interval = image.interval[0] if image.interval else 1.0
+    return etree.Element(
+        "ImageData",
+        filename=path.name if path else "",
+        folder=folder,
+        width=str(width),
+        height=str(height),
+        nslices=str(depth),
+        nframes=str(image.n_frames),
+        pixelwidth=repr(float(sizes[2])),
+        pixelheight=repr(float(sizes[1])),
+        voxeldepth=repr(float(sizes[0])),
+        timeinterval=repr(float(interval)),
+    )
+
+
+def _whole_image(image: ImageSeries) -> etree._Element:
+    depth, height, width = image.setups[0].shape
+    ends = {"x": width, "y": height, "z": depth, "t": image.n_frames}
+    limits = {
+        f"{axis}{side}": str(0 if side == "start" else n - 1) for axis, n in ends.items() for side in ("start", "end")
+    }
+    return etree.Element("BasicSettings", **limits)

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from howdah.errors import ConfigError
+from howdah.nn.device import pick
+
+
+def test_automatic_choice_is_told_in_a_sentence():
+    place = pick()
+    assert place.sentence.startswith("Computing on ")
+    assert place.sentence.endswith(".")
+
+
+def test_the_cpu_in_float32_has_no_autocast():
+    place = pick("cpu", precision="float32")
+    assert (place.device.type, place.precision) == ("cpu", torch.float32)
+    with place.autocast():
+        assert torch.mm(torch.eye(2), torch.eye(2)).dtype == torch.float32
+
+
+def test_bfloat16_reaches_the_arithmetic():
+    with pick("cpu", precision="bfloat16").autocast():
+        assert torch.mm(torch.eye(2), torch.eye(2)).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_a_sentence():
+    with pytest.raises(ConfigError, match="sees no such device here"):
+        pick("cuda")
+
+
+@pytest.mark.parametrize(("device", "precision"), [("tpu", "auto"), ("cpu", "float8")])
+def test_unknown_names_are_a_sentence(device, precision):
+    with pytest.raises(ConfigError, match="There is no device"):
+        pick(device, precision=precision)
+
+
+def test_float16_on_the_cpu_is_refused():
+    with pytest.raises(ConfigError, match="float16 is for CUDA"):
+        pick("cpu", precision="float16")
