@@ -45,7 +45,7 @@ F64 = npt.NDArray[np.float64]
 Column = tuple[str, list[Any]]
 Columns = Iterator[tuple[str, Callable[[slice], list[Any]]]]
 
-__all__ = ["read_csv", "write_csv"]
+__all__ = ["is_csv", "read_csv", "write_csv"]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,16 @@ TAG, FEATURE = "tag: ", "feature: "
 WHOLE = frozenset({"id", "source", "target"})  # beyond the whole numbers that float64 has
 TEXTS = re.compile(rf"label$|{TAG}")
 NAMED = re.compile(r"feature: (?P<name>.*?)(?: \| (?P<projection>.*?))?(?: \[(?P<units>.*)\])?", re.DOTALL)
+
+
+def is_csv(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a table of spots: its header line names ``frame``, and centres ``z_``, ``y_``, ``x_``."""
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    return "frame" in header and all(any(name.startswith(f"{axis}_") for name in header) for axis in "zyx")
 
 
 def write_csv(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, Path]:

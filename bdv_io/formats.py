@@ -34,6 +34,7 @@ class Format:
         read: Name of the function that opens or reads it.
         write: Name of the function that writes it; empty if it cannot be written.
         suffixes: Endings by which a target's format is chosen when writing.
+        names_image: Whether files of this format name the movie that they belong to.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Format:
     read: str
     write: str = ""
     suffixes: tuple[str, ...] = ()
+    names_image: bool = True
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return one of the format's functions."""
@@ -69,7 +71,9 @@ FORMATS = (
         "write_trackmate",
         (".xml",),
     ),
-    Format("CSV tables", "annotation", "bdv_io.csv_table", "is_csv", "read_csv", "write_csv", (".csv",)),
+    Format(
+        "CSV tables", "annotation", "bdv_io.csv_table", "is_csv", "read_csv", "write_csv", (".csv",), names_image=False
+    ),
     Format("BigDataViewer XML/HDF5", "image", "bdv_io.bdv_hdf5", "is_bdv", "open_bdv", "write_bdv", (".xml", ".h5")),
 )
 
@@ -152,4 +156,8 @@ def write_tracks(path: PathLike, tracks: Tracks, *, image: ImageSeries | None = 
     """
     target = writer_for(path)
     tracks.validate()
-    target.function(target.write)(Path(path), tracks, image=image)
+    write = target.function(target.write)
+    if target.names_image:
+        write(Path(path), tracks, image=image)
+    else:
+        write(Path(path), tracks)

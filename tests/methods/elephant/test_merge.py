@@ -132,7 +132,7 @@ def test_status_can_follow_the_prediction():
 def test_colours_that_a_person_chose_stay():
     before = annotation("fn").with_tag("Detection", Tag("unlabeled", 0xFF123456), spots=None)
     merged = put(before, spots((0, 0, 30)))
-    assert dict((t.name, t.colour) for t in merged.tag_set(DETECTION).tags)["unlabeled"] == 0xFF123456
+    assert {t.name: t.colour for t in merged.tag_set(DETECTION).tags}["unlabeled"] == 0xFF123456
     assert UNLABELLED_TAG.colour == 0xFF00FF00
 
 

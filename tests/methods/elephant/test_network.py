@@ -32,7 +32,8 @@ def test_initial_values_are_the_papers(net):
     weight = net.encoder[2][0].weight
     assert weight.std().item() == pytest.approx((2 / (32 * 27)) ** 0.5, rel=0.05)
     assert not net.base[3].bias.any()
-    assert (net.base[2].weight == 1).all() and not net.base[2].bias.any()
+    assert (net.base[2].weight == 1).all()
+    assert not net.base[2].bias.any()
 
 
 @pytest.mark.parametrize("n_keep", [0, 2, 4])
