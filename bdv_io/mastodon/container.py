@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from bdv_io.errors import BdvIoError, BusyError, FormatError, MissingDataError
 
-__all__ = ["is_project", "read_entries", "write_entries"]
+__all__ = ["Data", "is_project", "read_entries", "write_entries"]
+
+Data = bytes | memoryview
 
 PROJECT, MODEL = "project.xml", "model.raw"
 MOST_ENTRIES = 10_000
 MOST_BYTES = 64 * 2**30
+MAPPED_FROM = 2**20
+LOCAL_HEADER, ENCRYPTED = 30, 1
 MOST_RATIO = 1100  # deflate cannot do better than about 1030
 
 
@@ -30,7 +37,7 @@ def is_project(path: Path) -> bool:
     return PROJECT in names or MODEL in names
 
 
-def read_entries(path: Path) -> dict[str, bytes]:
+def read_entries(path: Path) -> dict[str, Data]:
     """Read all entries, in the order in which they are stored.
 
     Raises:
@@ -60,7 +67,7 @@ def read_entries(path: Path) -> dict[str, bytes]:
     return entries
 
 
-def _from_zip(path: Path) -> dict[str, bytes]:
+def _from_zip(path: Path) -> dict[str, Data]:
     with zipfile.ZipFile(path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         total = sum(entry.file_size for entry in entries)
@@ -72,10 +79,26 @@ def _from_zip(path: Path) -> dict[str, bytes]:
             )
         for entry in entries:
             _check_name(entry.filename, path)
-        return {entry.filename: archive.read(entry) for entry in entries}
+        return {entry.filename: _content(archive, entry, path) for entry in entries}
 
 
-def _from_folder(path: Path) -> dict[str, bytes]:
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Data:
+    """Read an entry; a large one that is not compressed is mapped, not copied."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < MAPPED_FROM or entry.flag_bits & ENCRYPTED:
+        return archive.read(entry)
+    with path.open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    head = bytes(mapped[entry.header_offset : entry.header_offset + LOCAL_HEADER])
+    if len(head) < LOCAL_HEADER or head[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"the header of {entry.filename} is missing")
+    start = entry.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", head[26:30]))
+    content = mapped[start : start + entry.file_size]
+    if zlib.crc32(content) != entry.CRC:
+        raise zipfile.BadZipFile(f"the checksum of {entry.filename} is wrong")
+    return content
+
+
+def _from_folder(path: Path) -> dict[str, Data]:
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in _files_of_project(path)}
 
 

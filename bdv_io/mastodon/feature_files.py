@@ -43,7 +43,7 @@ class _Frame:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_feature(data: bytes, key: str, *, n_spots: int, n_links: int, name: str) -> list[Feature] | None:
+def read_feature(data: bytes | memoryview, key: str, *, n_spots: int, n_links: int, name: str) -> list[Feature] | None:
     """Decode a feature file, or return None if its layout is not known.
 
     Args:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bdv_io._axes import covariance_from_upper_xyz, covariance_to_upper_xyz
 from bdv_io.errors import FormatError
 from bdv_io.mastodon.object_stream import StreamReader, StreamWriter, decode_utf, encode_utf
-from bdv_io.tracks import LABEL_DTYPE, Tracks
+from bdv_io.tracks import LABEL_DTYPE, Tracks, no_labels
 
 F64 = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Model:
     in_place: npt.NDArray[np.int32]
 
 
-def read_model(data: bytes, name: str) -> Model:
+def read_model(data: bytes | memoryview, name: str) -> Model:
     """Read the content of ``model.raw``; ``name`` is for errors.
 
     Raises:
@@ -75,7 +75,7 @@ def read_model(data: bytes, name: str) -> Model:
 
 
 def _read_labels(stream: StreamReader, n: int) -> npt.NDArray[Any]:
-    label = np.full(n, None, dtype=LABEL_DTYPE)
+    label = no_labels(n)
     if stream.at_end:
         return label
     names = stream.object()

@@ -93,7 +93,7 @@ class StreamReader:
         name: What to call it in errors.
     """
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes | memoryview, name: str) -> None:
         self.name = name
         self._data = data
         self._position = 4
@@ -248,7 +248,7 @@ class StreamReader:
         if n < 0 or self._position + n > len(self._data):
             raise FormatError(f"Reading {self.name} failed: it ends too early; it is truncated or damaged.")
         self._position += n
-        return self._data[self._position - n : self._position]
+        return bytes(self._data[self._position - n : self._position])
 
     def _byte(self) -> int:
         return self._raw(1)[0]
@@ -275,10 +275,14 @@ class StreamReader:
                 )
             stop = self._position + repeats * (header + length)
             block = np.frombuffer(view[self._position : stop], dtype=np.uint8).reshape(repeats, header + length)
-            parts.append(block[:, header:].reshape(-1))
+            parts.append(block[:, header:])
             self._position = stop
-        joined = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.uint8)])
-        self._run = memoryview(np.ascontiguousarray(joined).data)
+        joined = np.empty(sum(part.size for part in parts), dtype=np.uint8)
+        at = 0
+        for part in parts:
+            joined[at : at + part.size].reshape(part.shape)[...] = part
+            at += part.size
+        self._run = memoryview(joined.data)
         self._at = 0
 
     def _repeats(self, head: bytes, size: int) -> int:

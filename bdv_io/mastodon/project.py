@@ -12,7 +12,7 @@ import numpy as np
 
 from bdv_io.errors import FormatError
 from bdv_io.image import ImageSeries
-from bdv_io.mastodon.container import MODEL, PROJECT, is_project, read_entries, write_entries
+from bdv_io.mastodon.container import MODEL, PROJECT, Data, is_project, read_entries, write_entries
 from bdv_io.mastodon.feature_files import QUALITY, SPOT_CONTAINER, read_feature, write_features
 from bdv_io.mastodon.model_file import BOUNDING, IN_PLACE, OUT_PLACE, TRACE, read_model, trace_of, write_model
 from bdv_io.mastodon.project_file import ProjectFile, read_project_file
@@ -52,13 +52,13 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
     """
     project = Path(path)
     entries = read_entries(project)
-    header = read_project_file(entries[PROJECT], f"{PROJECT} of {project}")
+    header = read_project_file(bytes(entries[PROJECT]), f"{PROJECT} of {project}")
     model = read_model(entries[MODEL], f"{MODEL} of {project}")
     n, m = len(model.t), len(model.links)
     tag_sets = read_tags(entries[TAGS], f"{TAGS} of {project}", n_spots=n, n_links=m) if TAGS in entries else ()
     features = _read_features(entries, project, (n, m))
     quality = next((f for f in features if (f.name, f.projection) == (SPOT_CONTAINER, QUALITY)), None)
-    carried = {name: data for name, data in entries.items() if name not in (MODEL, TAGS)}
+    carried = {name: bytes(data) for name, data in entries.items() if name not in (MODEL, TAGS)}
     return Tracks(
         t=model.t,
         centre=model.centre,
@@ -83,7 +83,7 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
     )
 
 
-def _read_features(entries: Mapping[str, bytes], project: Path, shape: tuple[int, int]) -> list[Feature]:
+def _read_features(entries: Mapping[str, Data], project: Path, shape: tuple[int, int]) -> list[Feature]:
     found: list[Feature] = []
     for name, data in entries.items():
         key = _feature_key(name)

@@ -21,7 +21,7 @@ I32 = npt.NDArray[np.int32]
 __all__ = ["read_tags", "write_tags"]
 
 
-def read_tags(data: bytes, name: str, *, n_spots: int, n_links: int) -> tuple[TagSet, ...]:
+def read_tags(data: bytes | memoryview, name: str, *, n_spots: int, n_links: int) -> tuple[TagSet, ...]:
     """Read the content of ``tags.raw``; ``name`` is for errors.
 
     Two tags of one set on an object cannot be kept: the later one counts, as in Mastodon.
