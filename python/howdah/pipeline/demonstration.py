@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ N_MARKS = 10
 FRAME_TOLERANCE = 1
 
 
-def demo(folder: str | os.PathLike[str] = "howdah-demo", *, seed: int = 0) -> Steps[dict[str, Any]]:
+def demo(
+    folder: str | os.PathLike[str] = "howdah-demo", *, seed: int = 0, settings: Mapping[str, Any] | None = None
+) -> Steps[dict[str, Any]]:
     """Write a synthetic embryo with ten marked nuclei, train on them, find and link the rest, and score the result.
 
     Args:
@@ -34,6 +37,7 @@ def demo(folder: str | os.PathLike[str] = "howdah-demo", *, seed: int = 0) -> St
             ``weights.safetensors``, ``tracked.mastodon`` and ``tracked.xml`` (for TrackMate), ``truth.mastodon``,
             ``scores.json``, ``picture.png``.
         seed: Seed of the embryo, of the marks and of the training.
+        settings: Changes to the defaults of ELEPHANT, as in a ``[elephant]`` section.
 
     Returns:
         Scores, times in seconds, and the files. The truth is used for scoring only.
@@ -56,7 +60,7 @@ def demo(folder: str | os.PathLike[str] = "howdah-demo", *, seed: int = 0) -> St
     yield Progress("embryo", 1, 1)
 
     job, weights = Job(marks_file), where / "weights.safetensors"
-    yield from train(job, weights, settings={"elephant": {"seed": seed}}, resume=False)
+    yield from train(job, weights, settings={"elephant": {"seed": seed, **(settings or {})}}, resume=False)
     clock.lap("train_s")
     result = where / "tracked.mastodon"
     yield from track(job, result, weights=weights, settings={})
