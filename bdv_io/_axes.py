@@ -31,7 +31,8 @@ def covariance_from_upper_xyz(upper: npt.ArrayLike) -> F64:
     """Turn (N, 6) upper triangles xx, xy, xz, yy, yz, zz into (N, 3, 3) matrices in (z, y, x) order."""
     values = np.asarray(upper, dtype=np.float64)
     order = [5, 4, 2, 4, 3, 1, 2, 1, 0]  # zz zy zx, yz yy yx, xz xy xx
-    return values[:, order].reshape(-1, 3, 3)
+    full: F64 = np.take(values, order, axis=1)  # lets other threads run, unlike values[:, order]
+    return full.reshape(-1, 3, 3)
 
 
 def covariance_to_upper_xyz(covariance: npt.ArrayLike) -> F64:

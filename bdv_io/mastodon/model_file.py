@@ -97,20 +97,18 @@ def _read_labels(stream: StreamReader, n: int) -> npt.NDArray[Any]:
 
 def _texts(blob: bytes, n: int, name: str) -> list[str]:
     """Cut a run of texts, each with a length of two bytes."""
-    texts: list[str] = []
-    at, size = 0, len(blob)
-    plain = blob.decode("latin-1") if blob.isascii() else None
-    for _ in range(n):
-        start = at + 2
-        if start > size:
-            break
-        at = start + (blob[at] << 8 | blob[at + 1])
-        texts.append(plain[start:at] if plain is not None else decode_utf(blob[start:at]))
-    if len(texts) != n or at != size:
+    ends, at, size = [], 0, len(blob)
+    while at + 2 <= size:
+        at += 2 + (blob[at] << 8 | blob[at + 1])
+        ends.append(at)
+    if len(ends) != n or at != size:
         raise FormatError(
             f"Reading {name} failed: {n} labels were announced, but their texts do not fit; it is damaged."
         )
-    return texts
+    if blob.isascii():  # one decoding for all
+        text = blob.decode("ascii")
+        return [text[start + 2 : end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if n else []
+    return [decode_utf(blob[start + 2 : end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)] if n else []
 
 
 def write_model(tracks: Tracks) -> bytes:
