@@ -94,8 +94,8 @@ def parse_frames(text: str | None, n_frames: int) -> list[int]:
         return list(range(n_frames))
     frames: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ConfigError(f"'{text}' is no list of frames. Write for example 0-4,9 (frames count from 0).")
         frames.update(range(int(first), int(last or first) + 1))
     beyond = sorted(frame for frame in frames if frame >= n_frames)
