@@ -81,3 +81,16 @@ def test_tile_size_follows_the_memory():
 def test_too_little_memory_is_a_sentence():
     with pytest.raises(ConfigError, match="A memory of 1 MiB is too little"):
         tiles.size_for_memory((100, 2000, 2000), multiple=(16, 16, 16), bytes_per_voxel=700, memory_mb=1)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 40), st.integers(1, 12), st.floats(0, 0.5), st.integers(1, 16))
+def test_tiles_start_at_multiples(size, tile, share, unit):
+    plan = tiles.plan((size * unit,), (tile * unit,), overlap=(int(tile * unit * share),), multiple=(unit,))
+    assert all(t.region[0].start % unit == 0 for t in plan)
+    assert (weight_sum((size * unit,), plan) == 1).all()
+
+
+def test_sizes_that_are_no_multiple_are_refused():
+    with pytest.raises(ConfigError, match=r"cannot start at multiples of \(16,\)"):
+        tiles.plan((100,), (32,), multiple=(16,))

@@ -30,6 +30,7 @@ from howdah.ellipsoids.shape import (
     squared_distance,
     transform,
     volume,
+    voxel_distance,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "squared_distance",
     "transform",
     "volume",
+    "voxel_distance",
 ]

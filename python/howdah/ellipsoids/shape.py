@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from howdah.errors import DataError
 
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+Shape = tuple[int, int, int]
 
 __all__ = [
     "covariance_from",
@@ -21,6 +23,7 @@ __all__ = [
     "squared_distance",
     "transform",
     "volume",
+    "voxel_distance",
 ]
 
 
@@ -101,6 +104,21 @@ def squared_distance(points: npt.ArrayLike, centre: npt.ArrayLike, covariance: n
     offset = np.asarray(points, dtype=np.float64) - _points(centre)
     precision = np.linalg.inv(_matrices(covariance))
     return np.asarray(np.einsum("...ni,nij,...nj->...n", offset, precision, offset), dtype=np.float64)
+
+
+def voxel_distance(flat: npt.NDArray[Any], owner: npt.NDArray[Any], shape: Shape, centre: F64, covariance: F64) -> F64:
+    """Squared Mahalanobis distances of listed voxels from the ellipsoid that each belongs to: 0 at its centre.
+
+    Args:
+        flat: (K,) indices of the flattened (Z, Y, X) image.
+        owner: (K,) row of the ellipsoid of each voxel.
+        shape: Voxels (Z, Y, X).
+        centre: (N, 3) in voxels.
+        covariance: (N, 3, 3) in squared voxels.
+    """
+    offset = np.stack(np.unravel_index(flat, shape), axis=1) - centre[owner]
+    precision = np.linalg.inv(_matrices(covariance))
+    return np.asarray(np.einsum("ki,kij,kj->k", offset, precision[owner], offset), dtype=np.float64)
 
 
 def inside(points: npt.ArrayLike, centre: npt.ArrayLike, covariance: npt.ArrayLike) -> Bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def fit(
     stage: str = "train",
     save: Callable[[int], None] | None = None,
     save_every_s: float = 30.0,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Take steps ``start`` to ``steps`` and yield progress after each.
 
     Args:

@@ -36,31 +36,45 @@ class Tile:
     weights: tuple[F32, ...]
 
 
-def plan(shape: Sequence[int], tile: Sequence[int], *, overlap: Sequence[int] | None = None) -> list[Tile]:
+def plan(
+    shape: Sequence[int],
+    tile: Sequence[int],
+    *,
+    overlap: Sequence[int] | None = None,
+    multiple: Sequence[int] | None = None,
+) -> list[Tile]:
     """Lay tiles over an array, no more than needed.
 
     Args:
         shape: Size of the whole, any number of axes.
         tile: Size of a tile; axes on which it is larger than the whole get one tile of the size of the whole.
         overlap: Least overlap of neighbours, at most half a tile; a quarter of the tile if None.
+        multiple: Tiles start at multiples of this, so that pooling cuts them like the whole; ``shape`` and ``tile`` are
+            multiples too, ``overlap`` is rounded up to one.
 
     Raises:
-        ConfigError: An overlap is negative or more than half a tile.
+        ConfigError: An overlap is negative or more than half a tile, or a size is no multiple.
     """
     wanted = [n // 4 for n in tile] if overlap is None else list(overlap)
     if any(o < 0 or 2 * o > n for o, n in zip(wanted, tile, strict=True)):
         raise ConfigError(f"Tiles of {tuple(tile)} cannot overlap by {tuple(wanted)}: it must be 0 to half a tile.")
-    axes = [_axis(*three) for three in zip(shape, tile, wanted, strict=True)]
+    units = [1] * len(shape) if multiple is None else list(multiple)
+    if any(n % m or min(t, n) % m for n, t, m in zip(shape, tile, units, strict=True)):
+        raise ConfigError(
+            f"Tiles of {tuple(tile)} over {tuple(shape)} cannot start at multiples of {tuple(units)} only."
+        )
+    axes = [_axis(*four) for four in zip(shape, tile, wanted, units, strict=True)]
     tiles = [Tile((), ())]
     for axis in axes:
         tiles = [Tile((*t.region, where), (*t.weights, weight)) for t in tiles for where, weight in axis]
     return tiles
 
 
-def _axis(size: int, tile: int, overlap: int) -> list[tuple[slice, F32]]:
+def _axis(size: int, tile: int, overlap: int, unit: int) -> list[tuple[slice, F32]]:
     tile = min(tile, size)
+    overlap = min(-(-overlap // unit) * unit, tile - unit)
     n = 1 if size == tile else -(-(size - overlap) // (tile - overlap))
-    starts = [round(i * (size - tile) / max(n - 1, 1)) for i in range(n)]
+    starts = [round(i * (size - tile) / unit / max(n - 1, 1)) * unit for i in range(n)]
     place = np.arange(size)
     before = np.zeros(size, dtype=np.float32)  # weight of all tiles up to the last one, in every place
     covered = []

@@ -105,7 +105,9 @@ class ElephantConfig(Settings):
     )
     # ---- computing
     tile_size: tuple[Count, Count, Count] | None = Field(
-        None, description="Size (z, y, x) of a tile at prediction in voxels. None: as large as the memory allows."
+        None,
+        description="Size (z, y, x) of a tile at prediction in voxels, rounded up to what the network pools. "
+        "None: as large as the memory allows.",
     )
     memory_mb: float = Field(2000.0, ge=200, description="Memory that training or prediction may take; MiB.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps.")

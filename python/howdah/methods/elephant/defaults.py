@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from howdah.methods.elephant import shapes
+from howdah.ellipsoids import radii_and_axes, runs_of, voxel_distance
 from howdah.methods.elephant.config import ElephantConfig
 
 F32 = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ def spot_limits(covariance: F64) -> dict[str, float]:
     r_min is half the smallest usual half-axis (5th percentile), r_max twice the largest (95th). Two spots nearer than
     the median of the nuclei's shortest half-axis would lie inside one another.
     """
-    axes = shapes.half_axes(covariance)
+    axes, _ = radii_and_axes(covariance)
     return {
         "r_min": float(np.percentile(axes[:, 0], 5)) / 2,
         "r_max": float(np.percentile(axes[:, 2], 95)) * 2,
@@ -115,10 +115,10 @@ def _over_voxels(
     image: F32, centre: F64, covariance: F64, *, outer: float, inner: float, percent: float
 ) -> npt.NDArray[Any]:
     shape = (image.shape[0], image.shape[1], image.shape[2])
-    flat, row = shapes.inside(centre, covariance * outer**2, shape, at_least=9)
+    flat, row = runs_of(centre, covariance, shape, scale=outer).voxels()
     if inner:
-        depth = shapes.squared_depth(flat, row, centre, covariance, shape)
-        flat, row = flat[depth > inner**2], row[depth > inner**2]
+        outside = voxel_distance(flat, row, shape, centre, covariance) > inner**2
+        flat, row = flat[outside], row[outside]
     values = image.reshape(-1)[flat]
     found = np.full(len(centre), np.nan)
     for i in np.unique(row):  # marks, not detections: few

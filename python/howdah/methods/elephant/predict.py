@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from howdah.errors import ConfigError, DataError, WeightsError
+from howdah.ellipsoids import covariance_from, ellipsoids_from_probability, radii_and_axes, transform
+from howdah.errors import DataError, WeightsError
 from howdah.methods import Spots
-from howdah.methods.elephant import defaults, shapes
+from howdah.methods.elephant import defaults
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.network import CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
@@ -71,14 +72,14 @@ class Detector:
         """
         if frame.ndim != 3 or 0 in frame.shape:
             raise DataError(f"Detection needs a frame (Z, Y, X); found shape {frame.shape}.")
-        image = defaults.normalise(frame, self.config)
-        flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
+        flags = defaults.keep_axials(affine, frame.shape, n_keep=self.config.n_keep_axials)
+        image = _padded(defaults.normalise(frame, self.config), multiples(flags))
         size = self._tile(image.shape, multiples(flags))
         overlap = [
             min(TILE_OVERLAP * m, n // 2) if n < whole else 0
             for m, n, whole in zip(multiples(flags), size, image.shape, strict=True)
         ]
-        plan = tiles.plan(image.shape, size, overlap=overlap)
+        plan = tiles.plan(image.shape, size, overlap=overlap, multiple=multiples(flags))
 
         def compute(region: tuple[slice, ...]) -> F32:
             x = torch.from_numpy(image[region])[None, None].to(self.place.device)
@@ -88,10 +89,12 @@ class Detector:
             mean: F32 = torch.stack(centres).mean(dim=0).cpu().numpy()
             return mean[None]
 
-        whole = np.zeros((1, 0, 0, 0), dtype=np.float32)
+        whole: F32 = np.zeros((1, 0, 0, 0), dtype=np.float32)
         for whole in tiles.blend(plan, compute, shape=(1, *image.shape)):  # noqa: B007  the last one is complete
             pass
-        return whole[0]
+        depth, height, width = frame.shape
+        centre: F32 = whole[0, :depth, :height, :width]
+        return centre
 
     def predict_spots(self, frame: npt.NDArray[Any], affine: F64) -> Spots:
         """Find the nuclei of a frame, in world coordinates."""
@@ -102,18 +105,20 @@ class Detector:
             return tiles.size_for_memory(
                 shape, multiple=multiple, bytes_per_voxel=BYTES_PER_VOXEL, memory_mb=self.config.memory_mb
             )
-        if any(n < m and n < whole for n, m, whole in zip(self.config.tile_size, multiple, shape, strict=True)):
-            raise ConfigError(
-                f"tile_size {self.config.tile_size} is too small: the network pools by {multiple} (z, y, x) voxels."
-            )
-        return self.config.tile_size
+        return tuple(-(-n // m) * m for n, m in zip(self.config.tile_size, multiple, strict=True))
+
+
+def _padded(image: F32, multiple: tuple[int, int, int]) -> F32:
+    """Repeat the far edges up to the next multiple: then tiles are pooled in step with one another."""
+    missing = [(0, -n % m) for n, m in zip(image.shape, multiple, strict=True)]
+    return np.pad(image, missing, mode="edge") if any(pad for _, pad in missing) else image
 
 
 def spots_from_probability(probability: F32, config: ElephantConfig, *, affine: F64) -> Spots:
     """Turn centre probabilities into ellipsoids.
 
-    Voxels above the threshold, in 26-connected components; an ellipsoid of uniform density with half-axis r has the second
-    moment r^2/5 along it (an ellipse r^2/4, for an image of one slice), and the centre part is ``centre_ratio`` of a nucleus.
+    Voxels above the threshold, in 26-connected components; each becomes the ellipsoid of its central moments, enlarged by
+    1 / ``centre_ratio``, since the component is the centre part of a nucleus only.
 
     Args:
         probability: (Z, Y, X) float32.
@@ -123,19 +128,16 @@ def spots_from_probability(probability: F32, config: ElephantConfig, *, affine: 
     Returns:
         Spots in world coordinates; quality is the mean centre probability of the component.
     """
-    count, mean, moments, quality = shapes.component_moments(probability > config.threshold, probability)
-    if not len(count):
+    found = ellipsoids_from_probability(probability, config.threshold)
+    if not len(found.centre):
         return Spots.none()
-    flat = probability.shape[0] == 1
-    moments = moments + np.eye(3) / 12  # a voxel is a cube, not a point
-    covariance = moments * (4 if flat else 5) / config.centre_ratio**2
-    if flat:
-        covariance[:, 0, 0] = np.sqrt(covariance[:, 1, 1] * covariance[:, 2, 2])
-    centre, covariance = shapes.to_world(mean, covariance, np.asarray(affine, dtype=np.float64))
-    values, vectors = np.linalg.eigh(covariance)
-    axes = np.sqrt(values)
-    kept = axes[:, 0] >= (config.r_min or 0.0)
+    cores = found.covariance
+    if probability.shape[0] == 1:  # an image of one slice: as thick as wide, so that the spot is seen as a ball
+        cores = cores.copy()
+        cores[:, 0, 0] = np.sqrt(np.linalg.det(cores[:, 1:, 1:]))
+    centre, covariance = transform(found.centre, cores / config.centre_ratio**2, affine)
+    radii, axes = radii_and_axes(covariance)
+    kept = radii[:, 0] >= (config.r_min or 0.0)
     if config.r_max is not None:
-        axes = np.minimum(axes, config.r_max)
-    covariance = np.einsum("nij,nj,nkj->nik", vectors, axes**2, vectors)
-    return Spots(centre[kept], covariance[kept], quality[kept])
+        radii = np.minimum(radii, config.r_max)
+    return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), found.quality[kept])

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bdv_io.tracks import Tracks
+from howdah.ellipsoids import transform
 from howdah.errors import DataError
-from howdah.methods.elephant import defaults, shapes
+from howdah.methods.elephant import defaults
 from howdah.methods.elephant.augment import Augmentation, random_crop
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.status import Status, spot_status
@@ -47,6 +49,11 @@ def affine_of(affine: Affine, frame: int) -> F64:
     return matrix
 
 
+def _in_voxels(marks: Tracks, affine: F64) -> tuple[F64, F64]:
+    """Centres and covariances of marks in voxels; ``affine`` goes from voxels to the world."""
+    return transform(marks.centre, marks.covariance, np.linalg.inv(affine))
+
+
 @dataclass
 class Samples:
     """Crops for training, drawn from the marked frames; frames are kept in memory as far as allowed.
@@ -63,7 +70,6 @@ class Samples:
     affine: Affine
     config: ElephantConfig
     _kept: OrderedDict[int, MarkedFrame] = field(default_factory=OrderedDict, init=False, repr=False)
-    _levels: list[float] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         status = spot_status(self.marks)
@@ -83,14 +89,14 @@ class Samples:
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
         time = int(nuclei.t[0])
         image, affine = self._image(time), affine_of(self.affine, time)
-        _, covariance = shapes.to_voxels(nuclei.centre, nuclei.covariance, affine)
+        _, covariance = _in_voxels(nuclei, affine)
         flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
         found["crop_size"] = defaults.crop_size(covariance, image.shape, defaults.multiples(flags))
         if self.config.background_threshold is None:
             levels = []
             for t in np.unique(nuclei.t)[:5]:
                 here = nuclei.t == t
-                voxels = shapes.to_voxels(nuclei.centre[here], nuclei.covariance[here], affine_of(self.affine, int(t)))
+                voxels = _in_voxels(nuclei.select(here), affine_of(self.affine, int(t)))
                 levels.append(defaults.background_level(image if t == time else self._image(int(t)), *voxels))
             found["background_threshold"] = float(np.median(levels))
         unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
@@ -104,7 +110,7 @@ class Samples:
         config, image = self.config, self._image(time)
         here = self.marks.t == time
         affine = affine_of(self.affine, time)
-        centre, covariance = shapes.to_voxels(self.marks.centre[here], self.marks.covariance[here], affine)
+        centre, covariance = _in_voxels(self.marks.select(here), affine)
         level = config.background_threshold or 0.0
         shape = (image.shape[0], image.shape[1], image.shape[2])
         labels = render_labels(
@@ -157,10 +163,13 @@ class Samples:
         how = Augmentation(flip=self.config.flip, scale=self._how(time, PRIOR_SCALE).scale)
         return random_crop(frame.image, frame.labels, self._size(), around=None, how=how, rng=rng)[0][None]
 
-    def flags(self, time: int) -> tuple[bool, ...]:
-        """Return the pooling flags of a frame."""
-        shape = self.marked(time).image.shape
-        return defaults.keep_axials(affine_of(self.affine, time), shape, n_keep=self.config.n_keep_axials)
+    @cached_property
+    def flags(self) -> tuple[bool, ...]:
+        """Pooling flags, of the first marked frame for all: the voxels of a movie have one shape."""
+        time = self.times[0]
+        return defaults.keep_axials(
+            affine_of(self.affine, time), self.marked(time).image.shape, n_keep=self.config.n_keep_axials
+        )
 
     def _size(self) -> tuple[int, int, int]:
         if self.config.crop_size is None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from howdah.methods.elephant import shapes
+from howdah.ellipsoids import runs_of, voxel_distance
 from howdah.methods.elephant.status import Status
 
 F64 = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def render_labels(
     if background is not None:
         inner[background] = BACKGROUND
     drawn = labels.reshape(-1)
-    flat, row = shapes.inside(centre, covariance, shape, at_least=MIN_VOXELS)
+    flat, row = runs_of(centre, covariance, shape, min_voxels=MIN_VOXELS).voxels()
     flat, kind = _in_padded(flat, shape), status[row]
     for code, label in ((Status.TN, BACKGROUND), (Status.FP, BACKGROUND + FALSE_OFFSET)):
         drawn[flat[kind == code]] = label
@@ -67,8 +67,8 @@ def render_labels(
     has_centre = np.isin(status, (Status.TP, Status.FN))
     rows = np.flatnonzero(has_centre)
     parts = covariance[rows] * centre_ratio**2
-    core, owner = shapes.inside(centre[rows], parts, shape, at_least=MIN_VOXELS)
-    depth = shapes.squared_depth(core, owner, centre[rows], parts, shape)
+    core, owner = runs_of(centre[rows], parts, shape, min_voxels=MIN_VOXELS).voxels()
+    depth = voxel_distance(core, owner, shape, centre[rows], parts)
     core, owner = _nearest_owner(_in_padded(core, shape), owner, depth)
     rim, rim_owner, touching = _rim(core, owner, padded)
     for codes, offset in (((Status.TP, Status.TB), 0), ((Status.FN, Status.FB), FALSE_OFFSET)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from bdv_io.tracks import Tracks
 from howdah import __version__
+from howdah.errors import WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.losses import detection_loss, prior_loss
 from howdah.methods.elephant.network import UNet
@@ -25,6 +28,7 @@ from howdah.progress import Progress
 __all__ = ["METHOD", "fingerprint", "train"]
 
 METHOD = "elephant-detection"
+LAST = 20  # steps over which the losses in the header are averaged
 
 
 def train(
@@ -56,8 +60,12 @@ def train(
 
     Raises:
         DataError: There is nothing to train on, or the loss broke down. ConfigError: Device or settings do not fit.
-        WeightsError: A state to resume from is damaged.
+        WeightsError: A state to resume from is damaged, or the folder of ``save_to`` is not there.
     """
+    if save_to is not None and not save_to.parent.is_dir():
+        raise WeightsError(
+            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
+        )
     place = pick(config.device, precision=config.precision)
     samples = Samples(frames, marks, affine, config)
     samples.config = resolved = samples.resolved()
@@ -74,17 +82,19 @@ def train(
             save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": data})
 
     yield Progress("train", done, run.steps, message=message)
-    curve: Mapping[str, float] = {}
-    for progress in fit(run.step, steps=run.steps, start=done, save=save if state is not None else None):
-        curve = progress.values
-        yield progress
+    curve: deque[Mapping[str, float]] = deque(maxlen=LAST)
+    steps = fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
+    with contextlib.closing(steps):  # cancelled here means cancelled there, at once: the state is saved
+        for progress in steps:
+            curve.append(progress.values)
+            yield progress
     header = {
         "method": METHOD,
         "version": __version__,
         "config": config.model_dump(mode="json"),
         "resolved": resolved.model_dump(mode="json"),
         "data": data,
-        "metrics": {key: round(value, 6) for key, value in curve.items()},
+        "metrics": _means(curve),
         "steps": run.steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
@@ -96,6 +106,14 @@ def train(
         state.unlink(missing_ok=True)
         state.with_name(state.name + "~").unlink(missing_ok=True)
     return weights
+
+
+def _means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    columns: dict[str, list[float]] = {}
+    for values in curve:
+        for key, value in values.items():
+            columns.setdefault(key, []).append(value)
+    return {key: round(float(np.mean(column)), 6) for key, column in columns.items()}
 
 
 def fingerprint(samples: Samples, start: Weights | None) -> str:
@@ -162,9 +180,8 @@ class _Run:
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
-        flags = self.samples.flags(self.samples.times[0])
         with self.place.autocast():
-            log_p: torch.Tensor = self.network(image[:, None], flags)  # (B, 3, z, y, x)
+            log_p: torch.Tensor = self.network(image[:, None], self.samples.flags)  # (B, 3, z, y, x)
         return log_p
 
     def _descend(self, loss: torch.Tensor, rate: float) -> None:

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+
+from howdah.ellipsoids import radii_and_axes, runs_of, transform
+from howdah.errors import DataError
+from howdah.methods import SpotDetector
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.network import UNet
+from howdah.methods.elephant.predict import Detector, read_weights, spots_from_probability
+from howdah.nn.checkpoint import Weights
+
+CONFIG = ElephantConfig(r_min=1, r_max=100, suppression_distance=1, device="cpu", precision="float32")
+
+
+def cores(centre, covariance, shape, ratio=0.4):
+    probability = np.full(shape, 0.1, np.float32)
+    flat, _ = runs_of(np.asarray(centre), np.asarray(covariance) * ratio**2, shape, min_voxels=1).voxels()
+    probability.reshape(-1)[flat] = 0.8
+    return probability
+
+
+def random_shapes(radii, seed, n):
+    turns = np.linalg.qr(np.random.default_rng(seed).normal(size=(n, 3, 3)))[0]
+    return turns @ np.diag(np.array(radii, float) ** 2) @ turns.transpose(0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("radii", "tolerance"), [((8, 8, 8), 0.03), ((12, 12, 12), 0.02), ((25, 25, 25), 0.01), ((8, 11, 14), 0.03)]
+)
+def test_sizes_come_back(radii, tolerance):
+    rng = np.random.default_rng(0)
+    ratios = []
+    for covariance in random_shapes(radii, 1, 40):
+        centre = 16 + rng.uniform(-0.5, 0.5, 3)
+        spots = spots_from_probability(cores([centre], [covariance], (33, 33, 33)), CONFIG, affine=np.eye(4))
+        assert len(spots) == 1
+        np.testing.assert_allclose(spots.centre[0], centre, atol=0.4)
+        ratios.append(radii_and_axes(spots.covariance)[0][0] / np.sort(radii))
+    assert np.mean(ratios) == pytest.approx(1, abs=tolerance)
+    assert np.mean(np.prod(ratios, axis=1)) == pytest.approx(1, abs=tolerance)
+
+
+def test_world_coordinates_and_anisotropy():
+    affine = np.array([[2.0, 0, 0, 10], [0, 1, 0, -3], [0, 0, 1, 5], [0, 0, 0, 1]])
+    world = np.diag([12.0, 14, 18])[None] ** 2
+    centre, covariance = transform(np.array([[70.0, 20, 30]]), world, np.linalg.inv(affine))
+    spots = spots_from_probability(cores(centre, covariance, (60, 60, 60)), CONFIG, affine=affine)
+    np.testing.assert_allclose(spots.centre, [[70, 20, 30]], atol=0.5)
+    np.testing.assert_allclose(np.sqrt(np.diagonal(spots.covariance[0])), [12, 14, 18], rtol=0.15)
+    assert spots.quality == pytest.approx(0.8)
+
+
+def test_an_image_of_one_slice_gives_discs_made_round():
+    probability = cores([[0, 30, 30]], np.diag([1.0, 400, 225])[None], (1, 61, 61))
+    spots = spots_from_probability(probability, CONFIG, affine=np.eye(4))
+    axes = np.sqrt(np.diagonal(spots.covariance[0]))
+    assert axes[1:] == pytest.approx([20, 15], rel=0.05)
+    assert axes[0] == pytest.approx((20 * 15) ** 0.5, rel=0.05)
+
+
+def test_radius_limits():
+    probability = cores([[16, 16, 16]], np.eye(3)[None] * 100, (33, 33, 33))
+    assert not len(spots_from_probability(probability, CONFIG.but(r_min=20), affine=np.eye(4)))
+    clamped = spots_from_probability(probability, CONFIG.but(r_max=5), affine=np.eye(4))
+    np.testing.assert_allclose(radii_and_axes(clamped.covariance)[0], 5)
+
+
+def test_a_single_voxel_has_a_size():
+    probability = np.zeros((5, 5, 5), np.float32)
+    probability[2, 2, 2] = 1
+    spots = spots_from_probability(probability, CONFIG, affine=np.eye(4))
+    assert radii_and_axes(spots.covariance)[0][0] == pytest.approx(0.5 / 0.4)
+
+
+def test_threshold_is_strict_and_nothing_is_no_spots():
+    probability = np.full((4, 4, 4), 0.5, np.float32)
+    assert len(spots_from_probability(probability, CONFIG, affine=np.eye(4))) == 0
+
+
+@pytest.fixture(scope="module")
+def weights():
+    torch.manual_seed(1)
+    return Weights((UNet().state_dict(),), {"method": "elephant-detection"})
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 500, (6, 40, 70)).astype(np.uint16)
+
+
+def test_a_detector_is_a_spot_detector(weights):
+    assert isinstance(Detector(weights, CONFIG), SpotDetector)
+
+
+def test_probabilities_have_the_size_of_the_frame(weights, image):
+    centre = Detector(weights, CONFIG).predict_centre(image, np.diag([4.0, 1, 1, 1]))
+    assert centre.shape == image.shape
+    assert (centre >= 0).all()
+    assert (centre <= 1).all()
+
+
+def test_tiles_stay_probabilities_and_have_no_seam(weights, image):
+    image = np.tile(image, (1, 2, 3))
+    whole = Detector(weights, CONFIG).predict_centre(image, np.diag([4.0, 1, 1, 1]))
+    tiled = Detector(weights, CONFIG.but(tile_size=(6, 80, 144))).predict_centre(image, np.diag([4.0, 1, 1, 1]))
+    assert tiled.shape == whole.shape
+    assert (tiled <= 1).all()
+    assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.9  # norms see the tile: alike, not equal
+
+
+def test_an_ensemble_is_the_mean_of_its_members(weights, image):
+    torch.manual_seed(2)
+    other = Weights((UNet().state_dict(),))
+    both = Weights((*weights.members, *other.members))
+    single = [Detector(w, CONFIG).predict_centre(image, np.eye(4)) for w in (weights, other)]
+    np.testing.assert_allclose(Detector(both, CONFIG).predict_centre(image, np.eye(4)), np.mean(single, 0), atol=1e-5)
+
+
+def test_a_published_file_loads_and_runs(weights, image, tmp_path):
+    torch.save([weights.members[0]], tmp_path / "detection.pth")
+    read = read_weights(tmp_path / "detection.pth")
+    found = Detector(read, CONFIG).predict_centre(image, np.eye(4))
+    np.testing.assert_array_equal(found, Detector(weights, CONFIG).predict_centre(image, np.eye(4)))
+
+
+def test_a_frame_must_have_three_axes(weights, image):
+    with pytest.raises(DataError, match=r"found shape \(40, 70\)"):
+        Detector(weights, CONFIG).predict_spots(image[0], np.eye(4))

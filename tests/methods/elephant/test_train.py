@@ -1,0 +1,173 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bdv_io.tracks import Tracks
+from howdah.errors import DataError, WeightsError
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.predict import Detector, read_weights
+from howdah.methods.elephant.samples import Samples
+from howdah.methods.elephant.status import DETECTION, UNLABELLED_TAG
+from howdah.methods.elephant.train import train
+
+AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
+CENTRES = np.array([[8.0, 12, 12], [8, 12, 36], [8, 36, 12], [8, 36, 36]])  # world
+SMALL = ElephantConfig(
+    n_epochs=2,
+    n_crops=2,
+    crop_size=(8, 16, 16),
+    prior_crops=1,
+    prior_learning_rates=(1e-2,),
+    precision="float32",
+    device="cpu",
+    scale_range=0,
+)
+
+
+def frame(_time=0):
+    grid = np.stack(np.meshgrid(*map(np.arange, (8, 48, 48)), indexing="ij"), -1) * [2, 1, 1]
+    image = np.random.default_rng(0).normal(100, 5, (8, 48, 48))
+    for centre in CENTRES:
+        image += 200 * np.exp(-((grid - centre) ** 2).sum(-1) / 30)
+    return image.astype(np.uint16)
+
+
+def marks(n=2, t=0):
+    return Tracks.build(np.full(n, t), CENTRES[:n], radius=5.0)
+
+
+def finish(run):
+    seen = []
+    while True:
+        try:
+            seen.append(next(run))
+        except StopIteration as end:
+            return seen, end.value
+
+
+def test_a_training_counts_its_steps_and_returns_weights():
+    seen, weights = finish(train(frame, marks(), SMALL, affine=AFFINE))
+    assert [p.done for p in seen] == list(range(1 + 4 + 1))
+    assert seen[0].message.startswith("Computing on the CPU")
+    assert set(seen[1].values) == {"prior"}
+    assert set(seen[-1].values) == {"loss", "nll", "dice", "smooth"}
+    header = weights.header
+    assert header["method"] == "elephant-detection"
+    assert header["config"]["background_threshold"] is None
+    assert header["resolved"]["background_threshold"] > 0
+    assert header["resolved"]["suppression_distance"] == pytest.approx(5)
+    assert header["data"]["marks"] == 2
+    assert Detector(weights).config.r_max == pytest.approx(10)
+
+
+def test_prior_training_is_for_new_networks_only():
+    _, weights = finish(train(frame, marks(), SMALL.but(n_epochs=1), affine=AFFINE))
+    seen, again = finish(train(frame, marks(), SMALL.but(n_epochs=1), affine=AFFINE, start=weights))
+    assert seen[-1].total == 2
+    assert again.header["start"] == weights.sha256
+
+
+def test_the_seed_decides_everything():
+    _, first = finish(train(frame, marks(), SMALL, affine=AFFINE))
+    torch.rand(7)
+    _, second = finish(train(frame, marks(), SMALL, affine=AFFINE))
+    assert first.sha256 == second.sha256
+
+
+def test_a_cancelled_training_resumes_as_if_nothing_had_happened(tmp_path):
+    _, whole = finish(train(frame, marks(), SMALL, affine=AFFINE))
+    file = tmp_path / "w.safetensors"
+    run = train(frame, marks(), SMALL, affine=AFFINE, save_to=file)
+    for _ in range(4):
+        next(run)
+    run.close()
+    assert not file.exists()
+    seen, resumed = finish(train(frame, marks(), SMALL, affine=AFFINE, save_to=file))
+    assert seen[0].done == 3
+    assert "Resumed after 3 of 5 steps" in seen[0].message
+    assert resumed.sha256 == whole.sha256 == read_weights(file).sha256
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_other_marks_start_afresh(tmp_path):
+    file = tmp_path / "w.safetensors"
+    run = train(frame, marks(), SMALL, affine=AFFINE, save_to=file)
+    next(run), next(run), next(run)
+    run.close()
+    seen, _ = finish(train(frame, marks(3), SMALL, affine=AFFINE, save_to=file))
+    assert seen[0].done == 0
+    assert "is not continued" in seen[0].message
+
+
+def test_a_killed_training_leaves_the_former_weights(tmp_path):
+    file = tmp_path / "w.safetensors"
+    finish(train(frame, marks(), SMALL.but(n_epochs=1), affine=AFFINE, save_to=file))
+    before = file.read_bytes()
+    run = train(frame, marks(), SMALL, affine=AFFINE, save_to=file)
+    next(run), next(run)
+    run.close()
+    assert file.read_bytes() == before
+
+
+def test_predictions_that_nobody_looked_at_are_not_trained_on():
+    tracks = marks(4).with_tag(DETECTION, UNLABELLED_TAG, spots=[0, 1, 2, 3])
+    with pytest.raises(DataError, match="nothing to train on"):
+        next(train(frame, tracks, SMALL, affine=AFFINE))
+
+
+def test_marks_outside_the_image_are_a_sentence():
+    tracks = replace(marks(), centre=CENTRES[:2] + 1000)
+    with pytest.raises(DataError, match=r"None of the 2 marks of frame 0 lies inside"):
+        finish(train(frame, tracks, SMALL.but(background_threshold=0), affine=AFFINE))
+
+
+def test_a_frame_of_the_wrong_shape_is_a_sentence():
+    with pytest.raises(DataError, match=r"shape \(48, 48\)"):
+        next(train(lambda t: frame()[0], marks(), SMALL, affine=AFFINE))
+
+
+def test_a_bad_affine_is_a_sentence():
+    with pytest.raises(DataError, match="4x4 matrix that can be inverted"):
+        next(train(frame, marks(), SMALL, affine=np.zeros((4, 4))))
+
+
+def test_a_folder_that_is_not_there_is_found_out_before_training(tmp_path):
+    with pytest.raises(WeightsError, match="no such folder"):
+        next(train(frame, marks(), SMALL, affine=AFFINE, save_to=tmp_path / "no" / "w.safetensors"))
+
+
+def test_every_marked_frame_is_seen_equally_often_and_read_once_a_pass():
+    reads = []
+
+    def read(time):
+        reads.append(time)
+        return frame()
+
+    tracks = marks(2, 0).concatenate(marks(2, 3)).concatenate(marks(2, 7))
+    samples = Samples(read, tracks, AFFINE, SMALL.but(background_threshold=0.2, memory_mb=200))
+    assert samples.times == [0, 3, 7]
+    assert samples.steps == 2 * 2 * 3
+    for step in range(samples.steps):
+        samples.batch(step)
+    assert sorted(reads) == [0, 3, 7]
+
+
+def test_frames_are_let_go_when_memory_is_short():
+    big = np.zeros((20, 1000, 1000), np.uint8)
+    big[5, 5, 5] = 1
+    tracks = marks(2, 0).concatenate(marks(2, 1)).concatenate(marks(2, 2))
+    samples = Samples(lambda t: big, tracks, AFFINE, SMALL.but(background_threshold=0, memory_mb=200))
+    for time in samples.times:
+        samples.marked(time)
+    assert len(samples._kept) == 1
+
+
+def test_it_learns(tmp_path):
+    config = SMALL.but(n_epochs=20, n_crops=5, precision="auto", crop_size=(8, 32, 32))
+    _, weights = finish(train(frame, marks(3), config, affine=AFFINE))
+    spots = Detector(weights).predict_spots(frame(), AFFINE)
+    nearest = np.linalg.norm(spots.centre[:, None] - CENTRES, axis=-1)
+    assert (nearest.min(axis=0) < 3).all()
+    assert (nearest.min(axis=1) < 5).all()

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from howdah import methods
+from howdah.errors import ConfigError
+from howdah.methods.elephant import ElephantConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_importing_methods_and_settings_loads_no_torch():
+    code = (
+        "import sys; sys.path[:0] = ['python', '.']; import howdah.methods, howdah.methods.elephant, "
+        "howdah.methods.elephant.merge, howdah.methods.elephant.targets; raise SystemExit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", list(methods.METHODS))
+def test_every_method_that_is_named_is_there(name):
+    assert methods.method(name).__doc__
+
+
+def test_an_unknown_method_is_a_sentence():
+    with pytest.raises(ConfigError, match="There is no method 'cellpose'"):
+        methods.method("cellpose")
+
+
+def test_no_spots():
+    assert len(methods.Spots.none()) == 0
+
+
+def test_a_detector_is_recognised_by_what_it_can_do():
+    class Nothing:
+        def predict_spots(self, frame, affine):
+            return methods.Spots.none()
+
+    assert isinstance(Nothing(), methods.SpotDetector)
+    assert not isinstance(np.zeros(1), methods.SpotDetector)
+
+
+def test_every_setting_is_explained():
+    for name, field in ElephantConfig.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
