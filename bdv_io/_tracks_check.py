@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["positive_definite", "problems"]
+__all__ = ["oddities", "positive_definite", "problems"]
 
 SHOWN = 3
 ROUNDING = 1e-9  # a covariance that was computed may be that much askew, relative to its trace
@@ -21,7 +21,43 @@ ROUNDING = 1e-9  # a covariance that was computed may be that much askew, relati
 
 def problems(tracks: Tracks) -> list[str]:
     """Return one sentence for each kind of problem in ``tracks``; an empty list if there is none."""
-    found = _spot_problems(tracks) + _link_problems(tracks)
+    return _contradictions(tracks) + oddities(tracks)
+
+
+def oddities(tracks: Tracks) -> list[str]:
+    """Return what no annotation should have, but files of other programs do: they can be kept and written back."""
+    found = []
+    finite = np.isfinite(tracks.centre.sum(axis=1))
+    if not finite.all():
+        found.append(f"{_rows(~finite, 'spot')} centres that are not finite numbers.")
+    good = positive_definite(tracks.covariance)
+    if not good.all():
+        found.append(
+            f"{_rows(~good, 'spot')} covariances that are not symmetric and positive definite, so no ellipsoids."
+        )
+    if _outside(tracks).any():
+        return found
+    t, links = tracks.t, tracks.links
+    backward = np.greater_equal(t[links[:, 0]], t[links[:, 1]])
+    if backward.any():
+        found.append(
+            f"{_rows(backward, 'link')} a source that is not earlier than the target; links run forward in time."
+        )
+    keys = links[:, 0] * tracks.n_spots + links[:, 1]
+    if not (keys[1:] > keys[:-1]).all():
+        ordered = np.sort(keys)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            source, target = divmod(int(twice[0]), tracks.n_spots)
+            found.append(f"{len(twice)} links occur more than once, the first joins spots {source} and {target}.")
+    return found
+
+
+def _contradictions(tracks: Tracks) -> list[str]:
+    found = _spot_problems(tracks)
+    outside = _outside(tracks)
+    if outside.any():
+        found.append(f"{_rows(outside, 'link')} ends that are no spots (there are {tracks.n_spots}).")
     for tags in tracks.tag_sets:
         found += _tag_problems(tags, tracks)
     for feature in tracks.features:
@@ -48,14 +84,6 @@ def _spot_problems(tracks: Tracks) -> list[str]:
     found = []
     if tracks.n_spots and tracks.t.min() < 0:
         found.append(f"{_rows(tracks.t < 0, 'spot')} negative frames; frames count from 0.")
-    finite = np.isfinite(tracks.centre.sum(axis=1))
-    if not finite.all():
-        found.append(f"{_rows(~finite, 'spot')} centres that are not finite numbers.")
-    good = positive_definite(tracks.covariance)
-    if not good.all():
-        found.append(
-            f"{_rows(~good, 'spot')} covariances that are not symmetric and positive definite, so no ellipsoids."
-        )
     ids = tracks.id
     if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
         ordered = np.sort(ids)
@@ -65,28 +93,10 @@ def _spot_problems(tracks: Tracks) -> list[str]:
     return found
 
 
-def _link_problems(tracks: Tracks) -> list[str]:
+def _outside(tracks: Tracks) -> Bool:
     links = tracks.links
-    if not len(links):
-        return []
     outside: Bool = np.any((links < 0) | (links >= tracks.n_spots), axis=1)
-    if outside.any():
-        return [f"{_rows(outside, 'link')} ends that are no spots (there are {tracks.n_spots})."]
-    found = []
-    t = tracks.t
-    backward = np.greater_equal(t[links[:, 0]], t[links[:, 1]])
-    if backward.any():
-        found.append(
-            f"{_rows(backward, 'link')} a source that is not earlier than the target; links run forward in time."
-        )
-    keys = links[:, 0] * tracks.n_spots + links[:, 1]
-    if not (keys[1:] > keys[:-1]).all():
-        ordered = np.sort(keys)
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twice):
-            source, target = divmod(int(twice[0]), tracks.n_spots)
-            found.append(f"{len(twice)} links occur more than once, the first joins spots {source} and {target}.")
-    return found
+    return outside
 
 
 def _tag_problems(tags: TagSet, tracks: Tracks) -> list[str]:

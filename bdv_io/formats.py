@@ -151,11 +151,11 @@ def write_tracks(path: PathLike, tracks: Tracks, *, image: ImageSeries | None = 
 
     Args:
         path: The target.
-        tracks: The annotation; it is validated first, and nothing is written if it is not consistent.
+        tracks: The annotation; nothing is written if it contradicts itself. Oddities that other programs wrote are kept.
         image: The movie that it belongs to, so that the file can name it.
     """
     target = writer_for(path)
-    tracks.validate()
+    tracks.validate(odd_is_fine=True)
     write = target.function(target.write)
     if target.names_image:
         write(Path(path), tracks, image=image)

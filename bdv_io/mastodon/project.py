@@ -58,7 +58,7 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
     tag_sets = read_tags(entries[TAGS], f"{TAGS} of {project}", n_spots=n, n_links=m) if TAGS in entries else ()
     features = _read_features(entries, project, (n, m))
     quality = next((f for f in features if (f.name, f.projection) == (SPOT_CONTAINER, QUALITY)), None)
-    carried = {name: bytes(data) for name, data in entries.items() if name not in (MODEL, TAGS)}
+    carried = {name: bytes(data) for name, data in entries.items() if name != MODEL}
     return Tracks(
         t=model.t,
         centre=model.centre,
@@ -164,7 +164,7 @@ def _entries(target: Path, tracks: Tracks, image: ImageSeries | str | os.PathLik
     same_rows = _same_rows(tracks, own)
     for name, data in own.entries.items():
         key = _feature_key(name)
-        if name == PROJECT:
+        if name == PROJECT or (name == TAGS and not _same_tags(data, tracks)):
             continue
         if key is None:
             entries[name] = data
@@ -207,6 +207,18 @@ def _same_rows(tracks: Tracks, own: Carried) -> bool:
     places = own.links.get(OUT_PLACE)
     links_stay = places is None or bool((places[: own.n_links] >= 0).all())
     return links_stay and np.array_equal(tracks.id[: own.n_spots], np.arange(own.n_spots))
+
+
+def _same_tags(data: bytes, tracks: Tracks) -> bool:
+    """Whether stored tags say what the annotation says: then they are written back byte for byte."""
+    stored = read_tags(data, TAGS, n_spots=tracks.n_spots, n_links=tracks.n_links)
+    return len(stored) == len(tracks.tag_sets) and all(
+        old.name == new.name
+        and old.tags == new.tags
+        and np.array_equal(old.spots, new.spots)
+        and np.array_equal(old.links, new.links)
+        for old, new in zip(stored, tracks.tag_sets, strict=True)
+    )
 
 
 def _decodes(data: bytes, key: str, own: Carried) -> bool:
