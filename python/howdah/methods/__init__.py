@@ -60,6 +60,10 @@ class Spots:
     def __len__(self) -> int:
         return len(self.centre)
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Self:
+        """Return some of the spots."""
+        return type(self)(self.centre[rows], self.covariance[rows], self.quality[rows])
+
     @classmethod
     def none(cls) -> Self:
         """Return no spots."""

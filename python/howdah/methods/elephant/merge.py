@@ -5,7 +5,7 @@ What a person made stays as it is, to the last number. Only predictions that nob
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +55,8 @@ def merge(
     times = np.array(sorted(found), dtype=np.int64)
     gone = replaceable(tracks) & np.isin(tracks.t, times)
     kept = tracks.select(~gone) if gone.any() else tracks
-    parts, near_kept = [], np.zeros(kept.n_spots, dtype=bool)
+    parts: list[tuple[int, Spots]] = []
+    near_kept = np.zeros(kept.n_spots, dtype=bool)
     for time in times:
         spots = found[int(time)]
         _check(spots, int(time))
@@ -63,14 +64,11 @@ def merge(
         free, near_kept[here] = _near(spots.centre, kept.centre[here], suppression_distance)
         chosen = np.flatnonzero(free)
         chosen = chosen[suppress(spots.centre[chosen], spots.covariance[chosen], suppression_distance)]
-        parts.append(_as_tracks(spots, chosen, int(time), kept.space_unit))
+        parts.append((int(time), spots.take(chosen)))
     merged = kept.with_tag_set(DETECTION, DETECTION_TAGS)
     if update_status:
         merged = _updated(merged, near_kept, times)
-    for part in parts:
-        if part.n_spots:
-            merged = merged.concatenate(part)
-    return merged
+    return merged.concatenate(_as_tracks(parts, kept.space_unit)) if any(len(spots) for _, spots in parts) else merged
 
 
 def replaceable(tracks: Tracks) -> Bool:
@@ -121,15 +119,16 @@ def _near(new: F64, old: F64, distance: float) -> tuple[Bool, Bool]:
     return np.asarray(to_old > distance), np.asarray(to_new <= distance)
 
 
-def _as_tracks(spots: Spots, rows: npt.NDArray[np.intp], time: int, unit: str) -> Tracks:
+def _as_tracks(parts: Sequence[tuple[int, Spots]], unit: str) -> Tracks:
+    """All predictions as one annotation, so that joining costs the same for long movies and short ones."""
     built = Tracks.build(
-        np.full(len(rows), time),
-        spots.centre[rows],
-        covariance=spots.covariance[rows],
-        quality=spots.quality[rows],
+        np.concatenate([np.full(len(spots), time) for time, spots in parts]),
+        np.concatenate([spots.centre for _, spots in parts]),
+        covariance=np.concatenate([spots.covariance for _, spots in parts]),
+        quality=np.concatenate([spots.quality for _, spots in parts]),
         space_unit=unit,
     )
-    return built.with_tag(DETECTION, UNLABELLED_TAG, spots=np.arange(len(rows)))
+    return built.with_tag(DETECTION, UNLABELLED_TAG, spots=np.arange(built.n_spots))
 
 
 def _updated(tracks: Tracks, near: Bool, times: npt.NDArray[np.int64]) -> Tracks:
