@@ -33,7 +33,7 @@ ImageOption = Annotated[
 ]
 SetupOption = Annotated[int, typer.Option("--setup", metavar="N", help="View setup (channel) to work on, from 0.")]
 FramesOption = Annotated[
-    str | None, typer.Option("--frames", metavar="0-4,9", help="Frames to work on [default: all].")
+    str | None, typer.Option("--frames", metavar="0-4,9", help="Frames to work on (default: all).")
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="The result; its ending chooses the format.")
@@ -153,7 +153,7 @@ def track(
     out: OutOption = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", "-w", metavar="FILE", help="Trained weights [default: train on the marks first]."),
+        typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the marks first)."),
     ] = None,
     image: ImageOption = None,
     setup: SetupOption = 0,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from howdah.cli_show import guarded
 from howdah.config import Settings, read_toml
@@ -18,7 +19,9 @@ __all__ = ["with_settings"]
 
 CONFIG = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="Settings file with one section a method, e.g. [elephant]."),
+    typer.Option(
+        "--config", metavar="FILE.toml", help=escape("Settings file with one section a method, e.g. [elephant].")
+    ),
 ]
 
 
@@ -74,7 +77,7 @@ def _options(sections: Mapping[str, type[Settings]]) -> tuple[list[inspect.Param
             option = typer.Option(
                 f"--{name.replace('_', '-')}",
                 metavar="VALUE",
-                help=f"{field.description or ''} [default: {shown(field.default)}]",
+                help=escape(f"{field.description or ''} (default: {shown(field.default)})"),
                 rich_help_panel=f"Settings of {section}",
                 show_default=False,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from bdv_io import BdvIoError
 from bdv_io import MissingExtraError as MissingFormatExtra
@@ -78,25 +79,48 @@ def show_result(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, default=str))
         return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    plain = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in result.items():
-        table.add_row(key.replace("_", " "), _text(value))
-    Console(highlight=False, soft_wrap=True).print(table)
+        if not (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+            plain.add_row(Text(key.replace("_", " ")), Text(_text(value)))
+    out.print(plain)
+    for key, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            out.print(_rows(key, value))
+
+
+def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of things of one kind: a column a fact, a row a thing."""
+    table = Table(
+        title=title.replace("_", " "), title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold"
+    )
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_text(value)) for value in row.values()))
+    return table
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "-"
+        nested = any(isinstance(item, Mapping) for item in value.values())
+        return ("\n" if nested else ", ").join(
+            f"{key}{':' if nested else ''} {_text(item)}" for key, item in value.items()
+        ) or "-"
     if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value) or "-"
+        inner = any(isinstance(item, list | tuple) for item in value)
+        return ("; " if inner else ", ").join(_text(item) for item in value) or "-"
     return "-" if value is None else str(value)
 
 
 def warn(sentence: str) -> None:
     """Print a warning to standard error."""
-    console.print(f"[yellow]howdah: warning:[/yellow] {sentence}", markup=True)
+    console.print(f"howdah: warning: {sentence}", markup=False, style="yellow")
 
 
 class Warnings(logging.Handler):

@@ -18,7 +18,7 @@ class LinkingConfig(Settings):
         default=None,
         gt=0,
         description="Largest distance of a spot (or of its estimated earlier position) to its parent, in world units; the "
-        "paper's d_search (5 um there). None: the median distance to the nearest neighbour within a frame, but at least 2 "
+        "paper's d_search (5 um there). Automatic: the median distance to the nearest neighbour within a frame, but at least 2 "
         "and at most 5 median radii.",
     )
     max_children: int = Field(
@@ -30,7 +30,7 @@ class LinkingConfig(Settings):
     division_distance: float | None = Field(
         default=None,
         gt=0,
-        description="Largest distance of each daughter to its mother, in world units. None: as max_distance.",
+        description="Largest distance of each daughter to its mother, in world units. Automatic: as max_distance.",
     )
     division_penalty: float = Field(
         default=0.9,

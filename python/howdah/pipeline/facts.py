@@ -74,7 +74,7 @@ def _annotation_facts(tracks: Tracks) -> dict[str, Any]:
             }
             for tags in tracks.tag_sets
         },
-        "features": [" ".join(filter(None, (f.name, f.projection))) for f in tracks.features],
+        "features": [" ".join(dict.fromkeys(filter(None, (f.name, f.projection)))) for f in tracks.features],
         "image": tracks.attributes.get("image"),
         "problems": tracks.problems(),
     }

@@ -29,7 +29,7 @@ class ElephantConfig(Settings):
     background_threshold: Fraction | None = Field(
         None,
         description="Voxels darker than this are background; normalised intensity 0-1, 0 labels none. "
-        "Paper: background threshold, 0.03-1. None: from the marked nuclei (see defaults.py).",
+        "Paper: background threshold, 0.03-1. Automatic: from the marked nuclei and what is around them.",
     )
     # ---- loss
     class_weights: tuple[NotNegative, NotNegative, NotNegative] = Field(
@@ -50,7 +50,7 @@ class ElephantConfig(Settings):
     crop_size: tuple[Count, Count, Count] | None = Field(
         None,
         description="Size (z, y, x) of a training crop in voxels. Paper: 16 x 384 x 384. "
-        "None: about four nuclei wide, small enough for a CPU.",
+        "Automatic: about four nuclei wide, small enough for a CPU.",
     )
     batch_size: Count = Field(1, description="Crops in one step. Paper: 1.")
     learning_rate: Positive = Field(1e-3, description="Step size of Adam. Paper: 5e-5 to 5e-6 for a trained network.")
@@ -85,7 +85,7 @@ class ElephantConfig(Settings):
         None,
         ge=0,
         le=4,
-        description="Levels whose pooling leaves z alone. None: from the voxel size, until about isotropic.",
+        description="Levels whose pooling leaves z alone. Automatic: from the voxel size, until about isotropic.",
     )
     # ---- detection
     threshold: float = Field(
@@ -95,19 +95,21 @@ class ElephantConfig(Settings):
         description="Centre probability above which a voxel belongs to a nucleus' centre. Paper: 0.3 to 0.5.",
     )
     r_min: NotNegative | None = Field(
-        None, description="Nuclei with a smaller half-axis are dropped; world unit. Paper: r_min. None: from the marks."
+        None,
+        description="Nuclei with a smaller half-axis are dropped; world unit. Paper: r_min. Automatic: from the marks.",
     )
     r_max: Positive | None = Field(
-        None, description="Larger half-axes are cut to this; world unit. Paper: r_max. None: from the marks."
+        None, description="Larger half-axes are cut to this; world unit. Paper: r_max. Automatic: from the marks."
     )
     suppression_distance: NotNegative | None = Field(
-        None, description="Of nuclei nearer than this only one stays; world unit. Paper: d_sup. None: from the marks."
+        None,
+        description="Of nuclei nearer than this only one stays; world unit. Paper: d_sup. Automatic: from the marks.",
     )
     # ---- computing
     tile_size: tuple[Count, Count, Count] | None = Field(
         None,
         description="Size (z, y, x) of a tile at prediction in voxels, rounded up to what the network pools. "
-        "None: as large as the memory allows.",
+        "Automatic: as large as the memory allows.",
     )
     memory_mb: float = Field(2000.0, ge=200, description="Memory that training or prediction may take; MiB.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps.")
