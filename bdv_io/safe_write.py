@@ -10,12 +10,16 @@ import errno
 import os
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bdv_io.errors import BdvIoError, BusyError, WriteError
 
 __all__ = ["previous_version", "replacing"]
+
+UNSIGNED_S = 10.0
 
 
 def previous_version(path: Path) -> Path:
@@ -25,20 +29,27 @@ def previous_version(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(
-    path: str | os.PathLike[str], *, verify: Callable[[Path], object] | None = None, keep_previous: bool = True
+    path: str | os.PathLike[str],
+    *,
+    verify: Callable[[Path], object] | None = None,
+    keep_previous: bool = True,
+    folder: bool = False,
 ) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; put it in the place of ``path`` when the block ends well.
 
     Args:
-        path: The target. Its folder must exist. A target that is a folder is replaced as a whole.
+        path: The target. Its folder must exist.
         verify: Called with the temporary path before it replaces the target; an error that it raises keeps the old file.
         keep_previous: Keep the former target as ``name~``.
+        folder: The target may be a folder, which is then replaced as a whole.
 
     Raises:
         BusyError: Another Howdah is writing the same file, or another program holds it.
-        WriteError: The disk is full, the folder is missing or may not be written to. The old file is intact.
+        WriteError: The disk is full, the folder is missing or may not be written to, the target is a folder or a
+            device, or ``name~`` is a folder. What was there is intact.
     """
     target = Path(path)
+    _check_target(target, folder=folder, keep_previous=keep_previous)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     with _lock(target), _as_sentences(target):
         try:
@@ -57,6 +68,27 @@ def replacing(
             _remove(temporary)
 
 
+def _check_target(target: Path, *, folder: bool, keep_previous: bool) -> None:
+    with _as_sentences(target):
+        if not target.name or target.name == "..":
+            raise WriteError(f"Writing to '{target}' is not possible: it names no file.")
+        try:
+            kind = target.stat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(kind) and not folder:
+            raise WriteError(f"Writing {target} failed: there is a folder of this name. Choose another name.")
+        if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
+            raise WriteError(
+                f"Writing {target} failed: it is no ordinary file but a device or the like. Choose another name."
+            )
+        if stat.S_ISREG(kind) and keep_previous and previous_version(target).is_dir():
+            raise WriteError(
+                f"Writing {target} failed: the version before it would be kept as {previous_version(target).name}, but there is "
+                "a folder of this name. Move the folder away."
+            )
+
+
 @contextlib.contextmanager
 def _lock(target: Path) -> Iterator[None]:
     lock = target.with_name(f".{target.name}.lock")
@@ -72,9 +104,12 @@ def _lock(target: Path) -> Iterator[None]:
                     f"Writing {target} was not started: another Howdah is writing it (lock file {lock.name}). "
                     "Wait for it to end; if none runs, delete the lock file."
                 ) from None
-        os.write(handle, str(os.getpid()).encode())
-        os.close(handle)
     try:
+        with _as_sentences(target):
+            try:
+                os.write(handle, str(os.getpid()).encode())
+            finally:
+                os.close(handle)
         yield
     finally:
         lock.unlink(missing_ok=True)
@@ -83,11 +118,13 @@ def _lock(target: Path) -> Iterator[None]:
 def _is_stale(lock: Path) -> bool:
     """Whether the process that made the lock is gone (only sure on the same machine, for a process number)."""
     try:
-        process = int(lock.read_text())
-        os.kill(process, 0)
+        text = lock.read_text()
+        if not text:  # its writer was stopped between making the lock and signing it
+            return time.time() - lock.stat().st_mtime > UNSIGNED_S
+        os.kill(int(text), 0)
     except ProcessLookupError:
         return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         return False
     return False
 
@@ -138,8 +175,6 @@ def _keep(target: Path) -> None:
             os.link(target, fresh)
         except OSError:
             shutil.copy2(target, fresh)
-        if previous.is_dir():
-            _remove(previous)
         os.replace(fresh, previous)
     finally:
         _remove(fresh)

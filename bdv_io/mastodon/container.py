@@ -21,6 +21,18 @@ PROJECT, MODEL = "project.xml", "model.raw"
 MOST_ENTRIES = 10_000
 MOST_BYTES = 64 * 2**30
 MAPPED_FROM = 2**20
+# what zipfile raises on damaged archives
+DAMAGED = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OverflowError,
+)
 LOCAL_HEADER, ENCRYPTED = 30, 1
 MOST_RATIO = 1100  # deflate cannot do better than about 1030
 
@@ -32,7 +44,7 @@ def is_project(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, *DAMAGED):
         return False
     return PROJECT in names or MODEL in names
 
@@ -52,7 +64,7 @@ def read_entries(path: Path) -> dict[str, Data]:
         raise BusyError(
             f"Opening the Mastodon project {path} failed: {error.strerror}; another program may hold it."
         ) from None
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, *DAMAGED) as error:
         if isinstance(error, BdvIoError):
             raise
         raise FormatError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bdv_io.errors import FormatError
+from bdv_io.errors import FormatError, WriteError
 from bdv_io.image import ImageSeries
 from bdv_io.mastodon.container import MODEL, PROJECT, Data, is_project, read_entries, write_entries
 from bdv_io.mastodon.feature_files import QUALITY, SPOT_CONTAINER, read_feature, write_features
@@ -152,7 +152,11 @@ def write_mastodon(
                 f"Writing {target} failed: it does not read back as it was meant. The old file is intact."
             )
 
-    with replacing(target, verify=verify, keep_previous=keep_previous) as temporary:
+    if target.is_dir() and not is_project(target) and any(target.iterdir()):
+        raise WriteError(
+            f"Writing {target} failed: it is a folder that holds other things than a Mastodon project. Choose another name."
+        )
+    with replacing(target, verify=verify, keep_previous=keep_previous, folder=True) as temporary:
         write_entries(temporary, entries, instead_of=target)
 
 

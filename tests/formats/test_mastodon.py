@@ -81,14 +81,23 @@ def test_everything_comes_back(embryo: Tracks, tmp_path: Path) -> None:
 def test_a_project_in_a_folder_keeps_the_files_that_lie_beside_its_entries(embryo: Tracks, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
-    (folder / "movie.h5").write_bytes(b"pixels")
     assert not is_mastodon(folder)
     write_mastodon(folder, embryo)
     assert is_mastodon(folder)
+    (folder / "movie.h5").write_bytes(b"pixels")
     assert_same(read_mastodon(folder), embryo)
     write_mastodon(folder, embryo.select([0, 1]))
     assert read_mastodon(folder).n_spots == 2
     assert (folder / "movie.h5").read_bytes() == b"pixels"
+
+
+def test_a_folder_with_other_things_is_not_taken_for_a_project(embryo: Tracks, tmp_path: Path) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "picture.jpg").write_bytes(b"x")
+    with pytest.raises(BdvIoError, match="holds other things than a Mastodon project"):
+        write_mastodon(folder, embryo)
+    assert [path.name for path in folder.iterdir()] == ["picture.jpg"]
 
 
 def test_unknown_entries_come_back_byte_for_byte_while_spots_keep_their_index(embryo: Tracks, tmp_path: Path) -> None:

@@ -86,8 +86,42 @@ def test_the_lock_of_a_dead_process_does_not_block(tmp_path: Path) -> None:
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "project"
     for text in ("one", "two"):
-        with replacing(target) as temporary:
+        with replacing(target, folder=True) as temporary:
             temporary.mkdir()
             (temporary / text).write_text(text)
     assert os.listdir(target) == ["two"]
     assert os.listdir(previous_version(target)) == ["one"]
+
+
+def test_a_folder_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WriteError, match="there is a folder of this name"), replacing(tmp_path / "folder"):
+        pass
+    with pytest.raises(WriteError, match="no ordinary file"), replacing("/dev/null"):
+        pass
+    with pytest.raises(WriteError, match="names no file"), replacing(""):
+        pass
+
+
+def test_a_folder_in_the_place_of_the_previous_version_is_not_deleted(tmp_path: Path) -> None:
+    target, precious = tmp_path / "a.txt", tmp_path / "a.txt~" / "precious"
+    target.write_text("good")
+    precious.parent.mkdir()
+    precious.write_text("x")
+    with pytest.raises(WriteError, match="Move the folder away"), replacing(target):
+        pass
+    assert precious.read_text() == "x"
+    assert target.read_text() == "good"
+
+
+def test_an_unsigned_lock_blocks_for_a_moment_only(tmp_path: Path) -> None:
+    lock = tmp_path / ".a.txt.lock"
+    lock.touch()
+    with pytest.raises(BusyError, match="another Howdah"), replacing(tmp_path / "a.txt"):
+        pass
+    os.utime(lock, (0, 0))
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    lock.write_text("9" * 50)
+    with pytest.raises(BusyError, match="another Howdah"), replacing(tmp_path / "a.txt"):
+        pass

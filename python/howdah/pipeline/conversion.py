@@ -13,6 +13,7 @@ from bdv_io import ImageSeries
 from bdv_io.formats import identify, open_image, read_tracks, write_tracks, writer_for
 from howdah.errors import ConfigError, DataError
 from howdah.pipeline.record import recorded
+from howdah.pipeline.sources import check_target
 from howdah.progress import Progress, Steps
 
 __all__ = ["convert"]
@@ -36,9 +37,11 @@ def convert(
         BdvIoError: The source is damaged, or the target's format cannot hold this kind of data.
     """
     start, target = Path(source), Path(out)
-    if start.resolve() == target.resolve():
-        raise ConfigError(f"Converting {start} failed: source and target are the same file. Name another target.")
     found = identify(start)
+    same = {start.resolve(), start.with_suffix(".h5").resolve()} if found.kind == "image" else {start.resolve()}
+    if target.resolve() in same or (found.kind == "image" and target.with_suffix(".h5").resolve() in same):
+        raise ConfigError(f"Converting {start} failed: source and target are the same file. Name another target.")
+    check_target(target)
     writer_for(target, found.kind)
     with recorded(target, "convert", inputs={"source": start}, settings={}) as record:
         if found.kind == "annotation":

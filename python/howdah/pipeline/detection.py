@@ -17,7 +17,7 @@ from howdah.errors import DataError, MissingExtraError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.record import Record, fingerprint, recorded
-from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
+from howdah.pipeline.sources import Source, check_inside, check_target, open_source, parse_frames
 from howdah.progress import Progress, Steps
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def train(
     source, frames = job.open()
     marks = _marks(source, frames)
     config = ElephantConfig.of(settings.get("elephant", {}))
-    target = Path(weights)
+    target = check_target(weights, source, ending=".safetensors")
     with recorded(target, "train", inputs=_inputs(source), settings={"elephant": config.model_dump()}) as record:
         trained = yield from _train(source, marks, config, target=target, start=start, resume=resume)
         record.facts |= {"weights": fingerprint(target), **_about(trained)}
@@ -104,10 +104,11 @@ def predict(
     """
     writer_for(out)
     source, frames = job.open()
+    target = check_target(out, source, in_place=True)
     inputs = {**_inputs(source), "weights": Path(weights)}
-    with recorded(Path(out), "predict", inputs=inputs, settings=settings) as record:
+    with recorded(target, "predict", inputs=inputs, settings=settings) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
-        write_tracks(out, found, image=source.image)
+        write_tracks(target, found, image=source.image)
         record.facts |= {"weights": fingerprint(Path(weights)), "spots": found.n_spots}
     return {"out": str(out), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import ImageSeries, MissingDataError, Tracks
+from bdv_io import ImageSeries, MissingDataError, Tracks, WriteError
 from bdv_io.formats import identify, open_image, read_tracks
 from howdah.errors import ConfigError, DataError
 
 PathLike = str | os.PathLike[str]
 
-__all__ = ["Source", "default_target", "open_source", "parse_frames"]
+__all__ = ["Source", "check_inside", "check_target", "default_target", "open_source", "parse_frames"]
+
+DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Source:
     tracks: Tracks
     files: tuple[Path, ...]
     setup: int = 0
+
+    @property
+    def is_project(self) -> bool:
+        """Whether the first file is an annotation (else it is the movie itself)."""
+        return bool(self.files) and self.files[0] != self.image.path
 
 
 def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0) -> Source:
@@ -81,7 +88,44 @@ def _movie_of(project: Path, tracks: Tracks, image: PathLike | None) -> Path:
 def default_target(path: PathLike, ending: str) -> Path:
     """Return where a result goes if the user does not say: beside the source, ``name-<ending>``."""
     given = Path(path)
+    if not given.name or given.name == "..":
+        raise ConfigError(f"'{path}' names no file. Give a project or a movie.")
     return given.with_name(f"{given.stem}-{ending}")
+
+
+def check_target(target: PathLike, source: Source | None = None, *, ending: str = "", in_place: bool = False) -> Path:
+    """Return the target as a path, or say why nothing should be written there, before any work is done.
+
+    Args:
+        target: Where a result shall go.
+        source: What the result is made from; its movie is never a target, its project only if ``in_place``.
+        ending: Ending that the target must have, if any.
+        in_place: The result may take the place of the project (its former version is kept as ``name~``).
+
+    Raises:
+        ConfigError: The target names no file, has another ending, or is an input.
+        WriteError: Its folder is not there or may not be written to.
+    """
+    path = Path(target)
+    if not path.name or path.name == "..":
+        raise ConfigError(f"Writing to '{target}' is not possible: it names no file.")
+    if ending and path.suffix.lower() != ending:
+        raise ConfigError(f"Writing to {path} is not possible: the name must end in {ending}.")
+    for number, file in enumerate(_input_files(source) if source else ()):
+        if file.resolve() == path.resolve() and not (in_place and number == 0 and source and source.is_project):
+            raise ConfigError(f"Writing to {path} is not possible: it is an input. Name another target.")
+    if not path.parent.is_dir():
+        raise WriteError(
+            f"Writing {path} is not possible: the folder {path.parent} does not exist. Make the folder first."
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise WriteError(f"Writing {path} is not possible: the folder {path.parent} may not be written to.")
+    return path
+
+
+def _input_files(source: Source) -> list[Path]:
+    pixels = getattr(source.image, "hdf5_path", None)
+    return [*source.files, *([pixels] if isinstance(pixels, Path) else [])]
 
 
 def parse_frames(text: str | None, n_frames: int) -> list[int]:
@@ -97,10 +141,12 @@ def parse_frames(text: str | None, n_frames: int) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ConfigError(f"'{text}' is no list of frames. Write for example 0-4,9 (frames count from 0).")
-        frames.update(range(int(first), int(last or first) + 1))
-    beyond = sorted(frame for frame in frames if frame >= n_frames)
-    if beyond:
-        raise ConfigError(f"Frame {beyond[0]} was asked for, but the movie has frames 0 to {n_frames - 1}.")
+        start, stop = first.lstrip("0") or "0", (last or first).lstrip("0") or "0"
+        if max(len(start), len(stop)) > DIGITS or int(stop) >= n_frames:
+            raise ConfigError(f"Frame {stop[:DIGITS]} was asked for, but the movie has frames 0 to {n_frames - 1}.")
+        if int(start) > int(stop):
+            raise ConfigError(f"'{part.strip()}' is no range of frames: it runs backwards. Write {stop}-{start}.")
+        frames.update(range(int(start), int(stop) + 1))
     return sorted(frames)
 
 

@@ -15,7 +15,7 @@ from howdah.linking import LinkingConfig, link_frames
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
 from howdah.pipeline.detection import Job, find, train
 from howdah.pipeline.record import fingerprint, recorded
-from howdah.pipeline.sources import open_source, parse_frames
+from howdah.pipeline.sources import check_target, open_source, parse_frames
 from howdah.progress import Steps
 
 __all__ = ["link", "track"]
@@ -40,9 +40,10 @@ def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
     config = LinkingConfig.of(settings.get("linking", {}))
     inputs = {("image" if path == source.image.path else "project"): path for path in source.files}
-    with recorded(Path(out), "link", inputs=inputs, settings={"linking": config.model_dump()}) as record:
+    target = check_target(out, source, in_place=True)
+    with recorded(target, "link", inputs=inputs, settings={"linking": config.model_dump()}) as record:
         linked = yield from _linked(source.tracks, config, frames)
-        write_tracks(out, linked, image=source.image)
+        write_tracks(target, linked, image=source.image)
         record.facts |= _counts(linked)
     return {"out": str(out), **_counts(linked)}
 
@@ -62,7 +63,7 @@ def track(
         The file, the weights, and the counts of spots, links, tracks and divisions.
     """
     writer_for(out)
-    target = Path(out)
+    target = check_target(out, job.open()[0], in_place=True)
     config = LinkingConfig.of(settings.get("linking", {}))
     if weights is None:
         weights = target.with_name(f"{target.stem}-weights.safetensors")
@@ -83,7 +84,9 @@ def _linked(tracks: Tracks, config: LinkingConfig, frames: list[int]) -> Steps[T
     wanted = np.isin(tracks.t[tracks.links], frames).all(axis=1)
     kept = tracks.select_links(~(tracks.tagged(TRACKING, MACHINE.name, links=True) & wanted))
     rejected = np.isin(spot_status(kept), [Status.FP, Status.TN, Status.TB, Status.FB])
-    linked = yield from link_frames(kept, config, frames=frames, candidates=~rejected)
+    linked = yield from link_frames(
+        kept, config, frames=frames, candidates=~rejected & np.isfinite(kept.centre).all(axis=1)
+    )
     new = np.arange(kept.n_links, linked.n_links)
     return linked.with_tag_set(TRACKING, TRACKING_TAGS).with_tag(TRACKING, MACHINE, links=new)
 
