@@ -26,6 +26,7 @@ from bdv_io.image import F64, Array, Region, Setup, Shape, Vector
 
 __all__ = ["BdvHdf5", "is_bdv", "open_bdv", "write_bdv"]
 
+FLATTEST, LARGEST = 1e-9, 1e12  # of a registration: volume of a unit cube of its edges, edge of a voxel
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 
@@ -127,12 +128,22 @@ class BdvHdf5:
         """4x4 matrix that takes voxel indices (z, y, x, 1) of a level to world coordinates (z, y, x, 1).
 
         It is the registration after the mipmap transform: scale r, shift (r - 1) / 2.
+
+        Raises:
+            FormatError: The registration cannot be inverted.
         """
         timepoint, number = self._view(frame, setup)
         factors = np.asarray(self._factors(setup, level))
         mipmap = np.diag([*factors, 1.0])
         mipmap[:3, 3] = (factors - 1) / 2
         model: F64 = self.spim.model(timepoint, number) @ mipmap
+        edges = np.linalg.norm(model[:3, :3], axis=0)
+        flat = not np.isfinite(model).all() or abs(np.linalg.det(model[:3, :3])) < FLATTEST * edges.prod()
+        if flat or not 0 < edges.min() <= edges.max() < LARGEST:
+            raise FormatError(
+                f"Placing frame {frame} of {self.path} in the world failed: its registration is {model[:3].round(6).tolist()} "
+                "(z, y, x), which flattens the image or is beyond all measure. Mend the ViewRegistration in the XML."
+            )
         return model
 
     def read(self, frame: int, setup: int = 0, level: int = 0, *, region: Region | None = None) -> Array:

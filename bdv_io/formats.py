@@ -6,6 +6,7 @@ This is the only module of :mod:`bdv_io` that knows all formats. Adding one is o
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -86,8 +87,19 @@ def identify(path: PathLike) -> Format:
         FormatError: No known format recognises it.
     """
     target = Path(path)
-    if not target.exists():
-        raise MissingDataError(f"Opening {target} failed: there is no such file or folder. Check the path.")
+    try:
+        kind = target.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = (
+            "there is no such file or folder"
+            if isinstance(error, FileNotFoundError | NotADirectoryError)
+            else str(error)
+        )
+        raise MissingDataError(f"Opening {target} failed: {reason}. Check the path.") from None
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise FormatError(
+            f"Opening {target} failed: it is neither a file nor a folder, but a device, a pipe or the like."
+        )
     for known in FORMATS:
         if known.function(known.recognise)(target):
             return known

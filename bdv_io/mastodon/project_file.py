@@ -106,4 +106,4 @@ def _set(root: etree._Element, name: str, text: str | None) -> None:
         return
     if found is None:
         found = etree.SubElement(root, name)
-    found.text = text
+    found.text = "".join(c for c in text if c.isprintable())  # XML knows no control characters

@@ -8,7 +8,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +33,18 @@ TRACK_COLUMNS = ("track_id", "track_shown")
 GROUPS = {"SpotFeatures": "spot", "EdgeFeatures": "link", "TrackFeatures": "track"}
 
 
+class _Nameless:
+    """A file without its name: lxml stumbles over names that the locale cannot spell."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+
+
 def is_trackmate(path: str | os.PathLike[str]) -> bool:
     """Whether a file is TrackMate or MaMuT XML: its root element is ``TrackMate``. False where it cannot be read."""
     try:
         with Path(path).open("rb") as file:
-            _, root = next(iter(etree.iterparse(file, events=("start",), **HARDENED)))
+            _, root = next(iter(etree.iterparse(_Nameless(file), events=("start",), **HARDENED)))
     except (etree.XMLSyntaxError, OSError, StopIteration):
         return False
     return bool(root.tag == "TrackMate")
@@ -78,7 +85,7 @@ def elements(path: Path) -> Iterator[tuple[str, Any]]:
         raise MissingDataError(f"Reading the TrackMate file {path} failed: there is no such file.")
     try:
         with path.open("rb") as file:
-            parser = etree.iterparse(file, events=("start", "end"), **HARDENED)
+            parser = etree.iterparse(_Nameless(file), events=("start", "end"), **HARDENED)
             for number, (event, element) in enumerate(parser):
                 if not number:
                     _check_root(element, path)

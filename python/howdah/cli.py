@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +14,7 @@ import typer
 from howdah import __version__, pipeline
 from howdah.cli_options import with_settings
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
+from howdah.config import Settings
 from howdah.linking import LinkingConfig
 from howdah.methods.elephant.config import ElephantConfig
 
@@ -39,7 +43,7 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="The result; its ending chooses the format.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
-SHOWN_FACTS = ("path", "format")
+SECTIONS: dict[str, type[Settings]] = {"elephant": ElephantConfig, "linking": LinkingConfig}
 
 
 def _exit(code: int) -> None:
@@ -90,7 +94,7 @@ def methods(json: JsonOption = False) -> None:
 
 
 @app.command()
-@with_settings(elephant=ElephantConfig)
+@with_settings(SECTIONS, "elephant")
 def train(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
@@ -110,7 +114,7 @@ def train(
 
 
 @app.command()
-@with_settings(elephant=ElephantConfig)
+@with_settings(SECTIONS, "elephant")
 def predict(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
@@ -130,7 +134,7 @@ def predict(
 
 
 @app.command()
-@with_settings(linking=LinkingConfig)
+@with_settings(SECTIONS, "linking")
 def link(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
@@ -146,7 +150,7 @@ def link(
 
 
 @app.command()
-@with_settings(elephant=ElephantConfig, linking=LinkingConfig)
+@with_settings(SECTIONS, "elephant", "linking")
 def track(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
@@ -202,4 +206,11 @@ def doctor(json: JsonOption = False) -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no µ still shows the rest
+    try:
+        app()
+    except BrokenPipeError:  # the reader of our output has gone (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

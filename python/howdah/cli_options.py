@@ -25,12 +25,20 @@ CONFIG = Annotated[
 ]
 
 
-def with_settings(**sections: type[Settings]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command one option for each field of these settings, and ``--config``.
+def with_settings(
+    known: Mapping[str, type[Settings]], *used: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command one option for each field of the settings that it uses, and ``--config``.
+
+    Args:
+        known: Section of a settings file -> its settings; a file may hold sections that this command does not use.
+        used: The sections that the command uses.
 
     The command receives ``settings``: section -> the values that the user set, checked but not completed with defaults
     (a weights file may bring its own). Options win over the file.
     """
+
+    sections = {name: known[name] for name in used}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(command, include_extras=True)
@@ -45,7 +53,9 @@ def with_settings(**sections: type[Settings]) -> Callable[[Callable[..., Any]], 
             file = given.pop("config")
             values: dict[str, dict[str, Any]] = {name: {} for name in sections}
             if file is not None:
-                _exit_if(guarded(lambda: values.update({**values, **read_toml(file, sections)})))
+                read: dict[str, dict[str, Any]] = {}
+                _exit_if(guarded(lambda: read.update(read_toml(file, known))))
+                values.update({name: read[name] for name in sections if name in read})
             for option, (section, field) in places.items():
                 text = given.pop(option)
                 if text is not None:

@@ -69,7 +69,7 @@ def _bar_for(bars: Bars) -> Callable[[Progress], None]:
         values = "  ".join(f"{name} {value:.3g}" for name, value in step.values.items())
         bars.update(tasks[step.stage], completed=step.done, total=step.total, values=values)
         if step.message:
-            bars.console.print(step.message)
+            bars.console.print(step.message, markup=False)
 
     return show
 

@@ -57,7 +57,7 @@ def read_toml(path: Path, sections: Mapping[str, type[Settings]]) -> dict[str, d
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"Reading the settings failed: there is no file {path}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"Reading the settings in {path} failed: {error}. A settings file is TOML, with sections."
         ) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bdv_io import Tracks
+from bdv_io import Tracks, WriteError
 from bdv_io.formats import open_image, read_tracks, write_tracks, writer_for
 from bdv_io.safe_write import replacing
 from howdah import synthetic
@@ -43,7 +43,12 @@ def demo(
         Scores, times in seconds, and the files. The truth is used for scoring only.
     """
     where = Path(folder)
-    where.mkdir(parents=True, exist_ok=True)
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"The folder {where} for the demo cannot be made: {error.strerror}. Name another: --out FOLDER"
+        ) from None
     clock = _Clock()
     movie_file, marks_file = where / "embryo.xml", where / "marks.mastodon"
     embryo = synthetic.embryo(seed=seed)

@@ -81,7 +81,7 @@ def recorded(result: Path, task: str, *, inputs: Mapping[str, Path], settings: M
     try:
         yield record
         facts.update(record.facts, seconds=round(time.time() - started, 3))
-        _write_text(result.with_name(result.name + ".howdah.json"), json.dumps(facts, indent=2, default=str) + "\n")
+        _beside(result, ".howdah.json", json.dumps(facts, indent=2, default=str) + "\n")
     except (BdvIoError, HowdahError) as error:
         keep_log = isinstance(error, Cancelled)
         raise
@@ -89,7 +89,7 @@ def recorded(result: Path, task: str, *, inputs: Mapping[str, Path], settings: M
         for root in roots:
             root.removeHandler(handler)
         if keep_log and result.parent.is_dir():
-            _write_text(result.with_name(result.name + ".log"), "".join(handler.lines))
+            _beside(result, ".log", "".join(handler.lines))
 
 
 def versions() -> dict[str, str]:
@@ -101,9 +101,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path, keep_previous=False) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _beside(result: Path, ending: str, text: str) -> None:
+    """Write a text beside the result; the result stands even where that fails."""
+    path = result.with_name(result.name + ending)
+    try:
+        with replacing(path, keep_previous=False) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    except BdvIoError as error:
+        logging.getLogger("howdah").warning("%s stands, but its record could not be written. %s", result, error)
 
 
 class _Lines(logging.Handler):
