@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -189,3 +191,106 @@ def test_the_main_job_runs_and_leaves_its_record(movie: Path, tmp_path: Path) ->
     marks = read_tracks(movie / "marks.mastodon")
     assert np.array_equal(tracked.centre[0], marks.centre[0])
     assert np.array_equal(tracked.covariance[0], marks.covariance[0])
+
+
+# ---- what an attack found ------------------------------------------------------------------------------------------
+
+
+def test_inputs_are_never_overwritten(movie: Path, tmp_path: Path) -> None:
+    for name in ("movie.xml", "movie.h5", "marks.mastodon"):
+        (tmp_path / name).write_bytes((movie / name).read_bytes())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    marks = tmp_path / "marks.mastodon"
+    assert "must end in .safetensors" in refused("train", marks, "-w", marks)
+    assert "it is an input" in refused("link", marks, "-o", tmp_path / "movie.xml")
+    assert "same file" in refused("convert", tmp_path / "movie.h5", tmp_path / "movie.xml")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_project_may_be_linked_in_place_and_its_former_version_stays(movie: Path, tmp_path: Path) -> None:
+    project = tmp_path / "marks.mastodon"
+    project.write_bytes((movie / "marks.mastodon").read_bytes())
+    done = howdah("link", project, "--image", movie / "movie.xml", "-o", project)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "marks.mastodon~").read_bytes() == (movie / "marks.mastodon").read_bytes()
+
+
+def test_a_target_that_cannot_be_is_refused_before_any_work(movie: Path, tmp_path: Path) -> None:
+    assert "does not exist" in refused("track", movie / "marks.mastodon", "-o", tmp_path / "no" / "o.mastodon")
+    (tmp_path / "folder.safetensors").mkdir()
+    assert "folder of this name" in refused("train", movie / "marks.mastodon", "-w", tmp_path / "folder.safetensors")
+    assert "not possible" in refused("link", movie / "marks.mastodon", "-o", "")
+
+
+def test_brackets_in_a_path_are_no_markup(movie: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "br[/red]ack [bold]"
+    folder.mkdir()
+    project = folder / "marks.mastodon"
+    project.write_bytes((movie / "marks.mastodon").read_bytes())
+    done = howdah("info", project)
+    assert done.returncode == 0, done.stderr
+    assert "br[/red]ack [bold]" in done.stdout
+
+
+def test_a_settings_file_may_hold_sections_of_other_commands(movie: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("[elephant]\nn_epochs = 3\n\n[linking]\nmax_distance = 4.0\n")
+    done = howdah("link", movie / "marks.mastodon", "--config", config, "-o", tmp_path / "o.mastodon")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "o.mastodon.howdah.json").read_text())
+    assert record["settings"]["linking"]["max_distance"] == 4.0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_terminal_that_knows_no_umlauts_shows_the_rest(movie: Path, encoding: str) -> None:
+    command = [sys.executable, "-m", "howdah", "info", str(movie / "marks.mastodon")]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}", "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"marks.mastodon" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_fault(movie: Path) -> None:
+    command = f"{sys.executable} -m howdah info --json {' '.join([str(movie / 'movie.xml')] * 30)} | head -c 10"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, env=environment, check=False
+    )
+    assert b"Traceback" not in done.stderr, done.stderr
+
+
+def test_ctrl_c_keeps_what_was_trained_and_the_next_run_goes_on(movie: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    arguments = [
+        "train",
+        str(movie / "marks.mastodon"),
+        "-w",
+        str(weights),
+        "--n-epochs",
+        "400",
+        "--crop-size",
+        "8,16,16",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}"}
+    running = subprocess.Popen([sys.executable, "-m", "howdah", *arguments], env=environment, stderr=subprocess.PIPE)
+    time.sleep(15)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert b"Stopped" in said
+    assert not weights.exists()
+    assert (tmp_path / "w.safetensors.training").is_file()
+
+
+def test_a_weights_file_that_would_run_code_is_refused(movie: Path, tmp_path: Path) -> None:
+    import pickle
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.system, (f"touch {tmp_path / 'pwned'}",))
+
+    bomb = tmp_path / "bomb.pth"
+    bomb.write_bytes(pickle.dumps(Bomb()))
+    sentence = refused("predict", movie / "marks.mastodon", "-w", bomb, "-o", tmp_path / "o.mastodon")
+    assert "bomb.pth" in sentence
+    assert not (tmp_path / "pwned").exists()

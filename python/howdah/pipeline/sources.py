@@ -114,6 +114,8 @@ def check_target(target: PathLike, source: Source | None = None, *, ending: str 
     for number, file in enumerate(_input_files(source) if source else ()):
         if file.resolve() == path.resolve() and not (in_place and number == 0 and source and source.is_project):
             raise ConfigError(f"Writing to {path} is not possible: it is an input. Name another target.")
+    if path.is_dir() and (ending or path.suffix.lower() != ".mastodon"):
+        raise WriteError(f"Writing {path} is not possible: there is a folder of this name. Choose another name.")
     if not path.parent.is_dir():
         raise WriteError(
             f"Writing {path} is not possible: the folder {path.parent} does not exist. Make the folder first."
