@@ -133,11 +133,25 @@ def spots_from_probability(probability: F32, config: ElephantConfig, *, affine: 
         return Spots.none()
     cores = found.covariance
     if probability.shape[0] == 1:  # an image of one slice: as thick as wide, so that the spot is seen as a ball
-        cores = cores.copy()
-        cores[:, 0, 0] = np.sqrt(np.linalg.det(cores[:, 1:, 1:]))
+        cores, affine = _made_round(cores, affine)
     centre, covariance = transform(found.centre, cores / config.centre_ratio**2, affine)
     radii, axes = radii_and_axes(covariance)
     kept = radii[:, 0] >= (config.r_min or 0.0)
     if config.r_max is not None:
         radii = np.minimum(radii, config.r_max)
     return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), found.quality[kept])
+
+
+def _made_round(discs: F64, affine: F64) -> tuple[F64, F64]:
+    """Give discs in one slice (z = 0) a thickness: their mean half-axis in world units, across the plane of the slice.
+
+    The edge of a voxel along z means nothing where there is one slice, so the affine that is returned has the unit normal in
+    its place, and the thickness is in world units.
+    """
+    plane = affine[:3, 1:3]  # a step along y and x
+    normal = np.cross(plane[:, 0], plane[:, 1])
+    upright = affine.copy()
+    upright[:3, 0] = normal / np.linalg.norm(normal)
+    balls = discs.copy()
+    balls[:, 0, 0] = np.sqrt(np.linalg.det(discs[:, 1:, 1:]) * np.linalg.det(plane.T @ plane))
+    return balls, upright
