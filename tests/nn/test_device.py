@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from howdah.errors import ConfigError
-from howdah.nn.device import pick
+from howdah.nn.device import free_memory_mb, pick
 
 
 def test_automatic_choice_is_told_in_a_sentence():
@@ -16,6 +16,11 @@ def test_the_cpu_in_float32_has_no_autocast():
     assert (place.device.type, place.precision) == ("cpu", torch.float32)
     with place.autocast():
         assert torch.mm(torch.eye(2), torch.eye(2)).dtype == torch.float32
+
+
+def test_free_memory_is_some_and_not_all():
+    assert 2000 <= free_memory_mb() < 2**26
+    assert free_memory_mb(torch.device("cpu")) >= 2000
 
 
 def test_bfloat16_reaches_the_arithmetic():

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,6 +78,35 @@ def test_tile_size_follows_the_memory():
         96,
         96,
     )
+
+
+@pytest.mark.parametrize(
+    ("tile", "multiple", "overlap"), [(32, 16, 16), (64, 16, 16), (128, 16, 32), (256, 16, 64), (8, 4, 4), (9, 1, 2)]
+)
+def test_a_quarter_of_a_tile_overlaps_but_at_least_one_multiple(tile, multiple, overlap):
+    assert tiles.overlap_of(tile, multiple) == overlap
+
+
+def test_tiles_compute_little_twice():
+    plan = tiles.plan((128, 512, 512), (64, 128, 128), multiple=(16, 16, 16))
+    computed = sum(np.prod([s.stop - s.start for s in tile.region]) for tile in plan)
+    assert computed < 3 * 128 * 512 * 512  # half of every tile shared with the next would be 7 times
+
+
+def test_tiles_of_one_multiple_overlap():
+    plan = tiles.plan((64,), (16,), multiple=(16,))
+    starts = [t.region[0] for t in plan]
+    assert all(before.stop > after.start for before, after in pairwise(starts))
+    assert (weight_sum((64,), plan) == 1).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.tuples(*[st.integers(1, 400)] * 3), st.sampled_from([(1, 16, 16), (4, 16, 16), (16, 16, 16)]))
+def test_planned_tiles_keep_to_the_memory(shape, multiple):
+    rounded = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
+    size = tiles.size_for_memory(shape, multiple=multiple, bytes_per_voxel=700, memory_mb=300)
+    for tile in tiles.plan(rounded, size, multiple=multiple):
+        assert np.prod([s.stop - s.start for s in tile.region]) * 700 <= 300 * 2**20
 
 
 def test_too_little_memory_is_a_sentence():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from howdah.errors import ConfigError
 
-__all__ = ["Place", "pick"]
+__all__ = ["Place", "free_memory_mb", "pick"]
 
 KINDS = ("auto", "cpu", "cuda", "mps")
+LEAST_MB = 2000.0
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -68,6 +71,39 @@ def pick(device: str = "auto", *, precision: str = "auto") -> Place:
         raise ConfigError(f"Precision float16 is for CUDA devices; on '{device}' use auto, bfloat16 or float32.")
     chosen = getattr(torch, precision) if precision != "auto" else _native(kind)
     return Place(place, chosen, f"Computing on {_name(place)} in {str(chosen).removeprefix('torch.')}.")
+
+
+def free_memory_mb(device: torch.device | None = None) -> float:
+    """Return how much memory work may take where nobody said: MiB.
+
+    Args:
+        device: On CUDA 60 % of the device's free memory; else half of the computer's (or container's) free memory, or half
+            of all of it where the system does not tell what is free; at least 2000.
+    """
+    if device is not None and device.type == "cuda":
+        return 0.6 * torch.cuda.mem_get_info(device)[0] / 2**20
+    return max(_available() / 2 / 2**20, LEAST_MB)
+
+
+def _available() -> float:
+    """Bytes of main memory that are free, 0 if unknown."""
+    found = _number(Path("/proc/meminfo"), "MemAvailable:") * 1024
+    if not found and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    allowed = _number(Path("/sys/fs/cgroup/memory.max"))
+    if allowed:
+        found = min(found, max(allowed - _number(Path("/sys/fs/cgroup/memory.current")), 0.0))
+    return found
+
+
+def _number(file: Path, key: str = "") -> float:
+    """Return the number after a key in a file of the system, 0 where there is none."""
+    try:
+        words = file.read_text(encoding="ascii", errors="replace").partition(key)[2] if key else file.read_text()
+    except OSError:
+        return 0.0
+    first = words.split()[:1]
+    return float(first[0]) if first and first[0].isdigit() else 0.0
 
 
 def _native(kind: str) -> torch.dtype:

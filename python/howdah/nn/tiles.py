@@ -18,7 +18,7 @@ from howdah.errors import ConfigError
 
 F32 = npt.NDArray[np.float32]
 
-__all__ = ["Tile", "blend", "plan", "size_for_memory"]
+__all__ = ["Tile", "blend", "overlap_of", "plan", "size_for_memory"]
 
 STEPS = 256
 
@@ -36,6 +36,14 @@ class Tile:
     weights: tuple[F32, ...]
 
 
+def overlap_of(tile: int, multiple: int = 1) -> int:
+    """Return how far neighbouring tiles of this length overlap: the multiple nearest to a quarter of a tile, at least one.
+
+    A tile of a single multiple cannot overlap with less than all of itself; :func:`plan` enlarges it to two.
+    """
+    return max(multiple, (tile // 4 + multiple // 2) // multiple * multiple)
+
+
 def plan(
     shape: Sequence[int],
     tile: Sequence[int],
@@ -48,17 +56,22 @@ def plan(
     Args:
         shape: Size of the whole, any number of axes.
         tile: Size of a tile; axes on which it is larger than the whole get one tile of the size of the whole.
-        overlap: Least overlap of neighbours, at most half a tile; a quarter of the tile if None.
+        overlap: Least overlap of neighbours, at most half a tile. None: as of :func:`overlap_of`, and tiles are at
+            least two multiples long, so that they do overlap.
         multiple: Tiles start at multiples of this, so that pooling cuts them like the whole; ``shape`` and ``tile`` are
             multiples too, ``overlap`` is rounded up to one.
 
     Raises:
         ConfigError: An overlap is negative or more than half a tile, or a size is no multiple.
     """
-    wanted = [n // 4 for n in tile] if overlap is None else list(overlap)
+    units = [1] * len(shape) if multiple is None else list(multiple)
+    if overlap is None:
+        tile = [max(n, 2 * m) for n, m in zip(tile, units, strict=True)]
+        wanted = [overlap_of(n, m) for n, m in zip(tile, units, strict=True)]
+    else:
+        wanted = list(overlap)
     if any(o < 0 or 2 * o > n for o, n in zip(wanted, tile, strict=True)):
         raise ConfigError(f"Tiles of {tuple(tile)} cannot overlap by {tuple(wanted)}: it must be 0 to half a tile.")
-    units = [1] * len(shape) if multiple is None else list(multiple)
     if any(n % m or min(t, n) % m for n, t, m in zip(shape, tile, units, strict=True)):
         raise ConfigError(
             f"Tiles of {tuple(tile)} over {tuple(shape)} cannot start at multiples of {tuple(units)} only."
@@ -136,7 +149,11 @@ def size_for_memory(
             )
         axis = int(np.argmax([n / m for n, m in zip(room, multiple, strict=True)]))
         pieces[axis] += 1
-        # Tiles overlap by a quarter, so n tiles cover (3n + 1)/4 tile lengths.
-        share = rounded[axis] * 4 / (3 * pieces[axis] + 1)
-        size[axis] = max(int(-(-share // multiple[axis]) * multiple[axis]), least[axis])
+        size[axis] = max(_length(rounded[axis], pieces[axis], multiple[axis]), least[axis])
     return tuple(size)
+
+
+def _length(whole: int, pieces: int, multiple: int) -> int:
+    """Return the shortest tile of which so many, overlapping, cover the whole."""
+    lengths = range(2 * multiple, whole, multiple)
+    return next((n for n in lengths if pieces * n - (pieces - 1) * overlap_of(n, multiple) >= whole), whole)

@@ -74,11 +74,19 @@ def test_a_perfect_prediction_costs_nothing():
     assert found["nll"] == pytest.approx(0, abs=1e-4)
 
 
-def test_smoothing_keeps_the_middle_of_a_constant_and_darkens_edges():
-    constant = torch.ones(1, 12, 32, 32)
-    result = smoothed(constant)
-    torch.testing.assert_close(result[:, 4:8, 10:22, 10:22], torch.ones(1, 4, 12, 12))
-    assert result[0, 0, 0, 0] < 0.7
+@pytest.mark.parametrize("shape", [(1, 12, 32, 32), (1, 5, 17, 9), (2, 1, 32, 32), (1, 2, 3, 40), (1, 1, 1, 16)])
+@pytest.mark.parametrize("value", [0.05, 0.3, 1.0])
+def test_a_constant_is_not_rough(shape, value):
+    constant = torch.full(shape, value)
+    torch.testing.assert_close(smoothed(constant), constant, rtol=1e-6, atol=0)
+    log_p = torch.full((shape[0], 3, *shape[1:]), value).log()
+    found = detection_loss(log_p, torch.zeros(shape, dtype=torch.uint8), CONFIG)
+    assert found["smooth"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_checkerboard_is_rough():
+    even = torch.stack(torch.meshgrid(*[torch.arange(8)] * 3, indexing="ij")).sum(0) % 2
+    assert (smoothed(even.float()[None]) - even).abs().mean() > 0.4
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 16, 16), (2, 5, 17, 9), (1, 3, 1, 1)])

@@ -91,6 +91,23 @@ def test_a_cancelled_training_resumes_as_if_nothing_had_happened(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_a_gradient_that_is_no_number_changes_neither_weights_nor_state(tmp_path, monkeypatch):
+    file, state = tmp_path / "w.safetensors", tmp_path / "w.safetensors.training"
+    run = train(frame, marks(), SMALL, affine=AFFINE, save_to=file)
+    next(run), next(run), next(run)
+    run.close()
+    before = state.read_bytes()
+    monkeypatch.setattr("howdah.methods.elephant.train.detection_loss", no_gradient)
+    with pytest.raises(DataError, match="gradient is no longer a number"):
+        finish(train(frame, marks(), SMALL, affine=AFFINE, save_to=file))
+    assert state.read_bytes() == before
+    assert not file.exists()
+
+
+def no_gradient(log_p, *_):
+    return {"loss": (log_p - log_p.detach()).abs().sqrt().sum()}  # 0, with a gradient of 0 times infinity
+
+
 def test_other_marks_start_afresh(tmp_path):
     file = tmp_path / "w.safetensors"
     run = train(frame, marks(), SMALL, affine=AFFINE, save_to=file)

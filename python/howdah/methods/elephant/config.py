@@ -111,7 +111,12 @@ class ElephantConfig(Settings):
         description="Size (z, y, x) of a tile at prediction in voxels, rounded up to what the network pools. "
         "Automatic: as large as the memory allows.",
     )
-    memory_mb: float = Field(2000.0, ge=200, description="Memory that training or prediction may take; MiB.")
+    memory_mb: float | None = Field(
+        None,
+        ge=200,
+        description="Memory that training or prediction may take; MiB. Automatic: half of what is free on the CPU (at least "
+        "2000), 60 % of what is free on a CUDA device. The more, the larger the tiles: one tile is best.",
+    )
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Arithmetic of the convolutions. auto: bfloat16 where the hardware has it."

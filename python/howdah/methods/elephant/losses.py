@@ -72,7 +72,8 @@ def prior_loss(log_p: Tensor, image: Tensor) -> Tensor:
 def smoothed(p: Tensor) -> Tensor:
     """Return Up(Down(p)) of (B, Z, Y, X): Gaussian with stride 2, nearest-neighbour upsampling, the same Gaussian again.
 
-    Outside the volume counts as 0. The Gaussian is separable, so it runs axis by axis.
+    Outside the volume nothing is known: at a border the Gaussian is the mean over what lies inside, so that a constant stays
+    what it is, and an axis of one voxel is left alone. The Gaussian is separable, so it runs axis by axis.
     """
     down = _gauss(p[:, None], stride=2)
     up = F.interpolate(down, size=p.shape[1:], mode="nearest")
@@ -81,10 +82,15 @@ def smoothed(p: Tensor) -> Tensor:
 
 def _gauss(x: Tensor, stride: int) -> Tensor:
     for axis, (window, sigma) in enumerate(SMOOTHING):
+        if x.shape[2 + axis] == 1:
+            continue
         offsets = torch.arange(window, dtype=x.dtype, device=x.device) - window // 2
         kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-        kernel = kernel / kernel.sum()
         size, step, pad = [1, 1, 1], [1, 1, 1], [0, 0, 0]
         size[axis], step[axis], pad[axis] = window, stride, window // 2
-        x = F.conv3d(x, kernel.view(1, 1, *size), stride=step, padding=pad)
+        kernel = kernel.view(1, 1, *size)
+        along = [1, 1, 1, 1, 1]
+        along[2 + axis] = x.shape[2 + axis]
+        inside = F.conv3d(x.new_ones(along), kernel, stride=step, padding=pad)  # the kernel's sum inside the volume
+        x = F.conv3d(x, kernel, stride=step, padding=pad) / inside
     return x

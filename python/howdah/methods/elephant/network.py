@@ -26,7 +26,7 @@ BASE_WIDTH = 256
 class Conv(nn.Conv3d):
     """A 3x3x3 convolution for thin volumes.
 
-    With one slice the outer planes of the kernel meet padding only and are skipped. With two slices oneDNN (torch 2.10 to 2.13,
+    With one slice the outer planes of the kernel meet padding only and are skipped. With two slices oneDNN (torch 2.10 to 2.15,
     CPU, bfloat16) returns a wrong gradient of the kernel, up to 1e30; a third slice of zeros avoids it and changes nothing.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,16 @@ from howdah.methods.elephant.network import shapes as network_shapes
 from howdah.methods.elephant.train import METHOD
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights, load_weights
-from howdah.nn.device import pick
+from howdah.nn.device import free_memory_mb, pick
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
+log = logging.getLogger("howdah")
+
 BYTES_PER_VOXEL = 700.0  # of a tile in a forward pass, float32; measured in benchmarks/bench_elephant.py
-TILE_OVERLAP = 4  # an overlap is this many multiples of the pooling, at most half a tile
 
 
 def read_weights(path: Any) -> Weights:
@@ -60,6 +62,7 @@ class Detector:
             self.networks.append(network.eval())
         if not self.networks:
             raise WeightsError("The weights hold no network.")
+        self._told = False
 
     def predict_centre(self, frame: npt.NDArray[Any], affine: F64) -> F32:
         """Return the (Z, Y, X) float32 probability that a voxel belongs to the centre part of a nucleus.
@@ -75,11 +78,8 @@ class Detector:
         flags = defaults.keep_axials(affine, frame.shape, n_keep=self.config.n_keep_axials)
         image = _padded(defaults.normalise(frame, self.config), multiples(flags))
         size = self._tile(image.shape, multiples(flags))
-        overlap = [
-            min(TILE_OVERLAP * m, n // 2) if n < whole else 0
-            for m, n, whole in zip(multiples(flags), size, image.shape, strict=True)
-        ]
-        plan = tiles.plan(image.shape, size, overlap=overlap, multiple=multiples(flags))
+        plan = tiles.plan(image.shape, size, multiple=multiples(flags))
+        self._tell(len(plan), size, image.size)
 
         def compute(region: tuple[slice, ...]) -> F32:
             x = torch.from_numpy(image[region])[None, None].to(self.place.device)
@@ -102,10 +102,23 @@ class Detector:
 
     def _tile(self, shape: tuple[int, ...], multiple: tuple[int, int, int]) -> tuple[int, ...]:
         if self.config.tile_size is None:
-            return tiles.size_for_memory(
-                shape, multiple=multiple, bytes_per_voxel=BYTES_PER_VOXEL, memory_mb=self.config.memory_mb
-            )
+            memory = self.config.memory_mb or free_memory_mb(self.place.device)
+            return tiles.size_for_memory(shape, multiple=multiple, bytes_per_voxel=BYTES_PER_VOXEL, memory_mb=memory)
         return tuple(-(-n // m) * m for n, m in zip(self.config.tile_size, multiple, strict=True))
+
+    def _tell(self, n_tiles: int, size: tuple[int, ...], n_voxels: int) -> None:
+        """Warn once where a frame is cut: the network's norms take the mean and variance of a tile for those of the frame."""
+        if n_tiles == 1 or self._told:
+            return
+        self._told = True
+        log.warning(
+            "Frames are predicted in %d overlapping tiles of %s voxels (z, y, x). The network normalises by what it sees at once, "
+            "so results differ slightly from those of a whole frame and change with the size of tiles. To avoid it, leave "
+            "tile_size unset and allow about %d MiB (memory_mb).",
+            n_tiles,
+            " x ".join(str(n) for n in size),
+            -(-n_voxels * BYTES_PER_VOXEL // 2**20),
+        )
 
 
 def _padded(image: F32, multiple: tuple[int, int, int]) -> F32:
@@ -133,11 +146,25 @@ def spots_from_probability(probability: F32, config: ElephantConfig, *, affine: 
         return Spots.none()
     cores = found.covariance
     if probability.shape[0] == 1:  # an image of one slice: as thick as wide, so that the spot is seen as a ball
-        cores = cores.copy()
-        cores[:, 0, 0] = np.sqrt(np.linalg.det(cores[:, 1:, 1:]))
+        cores, affine = _made_round(cores, affine)
     centre, covariance = transform(found.centre, cores / config.centre_ratio**2, affine)
     radii, axes = radii_and_axes(covariance)
     kept = radii[:, 0] >= (config.r_min or 0.0)
     if config.r_max is not None:
         radii = np.minimum(radii, config.r_max)
     return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), found.quality[kept])
+
+
+def _made_round(discs: F64, affine: F64) -> tuple[F64, F64]:
+    """Give discs in one slice (z = 0) a thickness: their mean half-axis in world units, across the plane of the slice.
+
+    The edge of a voxel along z means nothing where there is one slice, so the affine that is returned has the unit normal in
+    its place, and the thickness is in world units.
+    """
+    plane = affine[:3, 1:3]  # a step along y and x
+    normal = np.cross(plane[:, 0], plane[:, 1])
+    upright = affine.copy()
+    upright[:3, 0] = normal / np.linalg.norm(normal)
+    balls = discs.copy()
+    balls[:, 0, 0] = np.sqrt(np.linalg.det(discs[:, 1:, 1:]) * np.linalg.det(plane.T @ plane))
+    return balls, upright

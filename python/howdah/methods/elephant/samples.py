@@ -19,6 +19,7 @@ from howdah.methods.elephant.augment import Augmentation, random_crop
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.methods.elephant.targets import render_labels
+from howdah.nn.device import free_memory_mb
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -129,7 +130,7 @@ class Samples:
             )
         frame = MarkedFrame(image, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
         self._kept[time] = frame
-        room = self.config.memory_mb / 2 * 2**20
+        room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
         while len(self._kept) > 1 and sum(f.image.nbytes + f.labels.nbytes for f in self._kept.values()) > room:
             self._kept.popitem(last=False)
         return frame

@@ -15,7 +15,7 @@ import torch
 
 from bdv_io.tracks import Tracks
 from howdah import __version__
-from howdah.errors import WeightsError
+from howdah.errors import DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.losses import detection_loss, prior_loss
 from howdah.methods.elephant.network import UNet
@@ -189,4 +189,11 @@ class _Run:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        length = torch.nn.utils.get_total_norm(gradients)
+        if not bool(torch.isfinite(length)):  # before the step: neither weights nor moments ever hold NaN
+            raise DataError(
+                f"The training broke down: the gradient is no longer a number (loss {float(loss.detach()):g}). Lower the "
+                "learning rate, or compute in float32; the last saved state is intact."
+            )
         self.optimiser.step()
