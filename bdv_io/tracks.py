@@ -15,8 +15,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from numpy.dtypes import StringDType
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from bdv_io import _tracks_check, _tracks_join
 from bdv_io.errors import ValidationError
@@ -207,6 +205,9 @@ class Tracks:
 
     def tracks(self) -> tuple[int, I32]:
         """Connected components: their number, and for each spot the number of its track from 0, by first spot."""
+        from scipy.sparse import coo_array  # half of the time that importing this package would take
+        from scipy.sparse.csgraph import connected_components
+
         ones = np.ones(self.n_links, dtype=np.int8)
         graph = coo_array((ones, (self.links[:, 0], self.links[:, 1])), shape=(self.n_spots, self.n_spots))
         count, track = connected_components(graph.tocsr(), directed=False)
