@@ -87,6 +87,8 @@ def _draw_frame(axes: Any, image: ImageSeries, tracks: Tracks, view: tuple[int, 
     centre = tracks.centre[here] @ linear[:3, :3].T + linear[:3, 3]
     shape = linear[:3, :3] @ tracks.covariance[here] @ linear[:3, :3].T
     axes.add_collection(LineCollection(list(_outlines(centre, shape)), colors=colours[here], linewidths=1.0))
+    axes.set_xlim(-0.5, projection.shape[1] - 0.5)
+    axes.set_ylim(projection.shape[0] - 0.5, -0.5)
     axes.text(0.02, 0.02, f"{len(here)} nuclei", color="white", fontsize=8, transform=axes.transAxes)
 
 
