@@ -74,6 +74,12 @@ def test_a_prediction_with_another_tag_stays():
     assert replaceable(before).tolist() == [True, False]
 
 
+def test_a_prediction_that_a_person_named_stays():
+    before = annotation("unlabeled", "unlabeled", "unlabeled").relabelled([None, "AB", ""])
+    assert replaceable(before).tolist() == [True, False, False]
+    assert put(before, Spots.none()).label.tolist() == ["AB", ""]
+
+
 def test_a_prediction_that_a_person_linked_stays():
     before = annotation("unlabeled", "unlabeled", t=np.array([0, 1]), links=[[0, 1]])
     assert not replaceable(before).any()

@@ -74,14 +74,17 @@ def merge(
 def replaceable(tracks: Tracks) -> Bool:
     """Return the (N,) mask of spots that a new prediction may delete: predictions that no person has touched.
 
-    That is Detection = unlabeled, and not Tracking = Approved, without a tag in any other tag set, and without a link
-    that a person made or approved (links that a program made are tagged Tracking = unlabeled).
+    That is Detection = unlabeled, and not Tracking = Approved, without a label (a name that a person gave), without a tag in any
+    other tag set, and without a link that a person made or approved (links that a program made are tagged
+    Tracking = unlabeled).
     """
     mask: Bool = spot_status(tracks) == Status.UNLABELLED
     mask &= ~tracks.tagged(TRACKING, "Approved")
     for tags in tracks.tag_sets:
         if tags.name not in (DETECTION, TRACKING):
             mask &= tags.spots == UNTAGGED
+    rows = np.flatnonzero(mask)
+    mask[rows] = [name is None for name in tracks.label[rows].tolist()]
     by_person = ~tracks.tagged(TRACKING, "unlabeled", links=True)
     mask[tracks.links[by_person].reshape(-1)] = False
     return mask
