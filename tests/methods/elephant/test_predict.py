@@ -90,7 +90,7 @@ def test_a_single_voxel_has_a_size():
     probability = np.zeros((5, 5, 5), np.float32)
     probability[2, 2, 2] = 1
     spots = spots_from_probability(probability, CONFIG, affine=np.eye(4))
-    assert radii_and_axes(spots.covariance)[0][0] == pytest.approx(0.5 / 0.4)
+    assert radii_and_axes(spots.covariance)[0][0] == pytest.approx((3 / (4 * np.pi)) ** (1 / 3) / 0.4)
 
 
 def test_threshold_is_strict_and_nothing_is_no_spots():
