@@ -125,6 +125,12 @@ def test_merging_twice_changes_nothing():
     np.testing.assert_array_equal(once.tag_set(DETECTION).spots, twice.tag_set(DETECTION).spots)
 
 
+def test_frames_in_any_order_are_merged_by_frame():
+    before = annotation("fn", "fn", "fn", t=np.array([5, 0, 5]))
+    merged = put(before, {5: spots((0, 0, 0), (0, 0, 10)), 0: spots((0, 0, 10)), 9: spots((0, 0, 0))})
+    assert [(t, x) for t, x in zip(merged.t[3:], merged.centre[3:, 2], strict=True)] == [(5, 10), (9, 0)]
+
+
 def test_status_can_follow_the_prediction():
     before = annotation("fn", "tp", "tn", "fp", "tb", None)
     near_even = spots((0, 0, 0), (0, 0, 20), (0, 0, 40))
