@@ -161,6 +161,39 @@ def test_a_published_file_loads_and_runs(weights, image, tmp_path):
     np.testing.assert_array_equal(found, Detector(weights, CONFIG).predict_centre(image, np.eye(4)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_frame_with_values_that_are_no_numbers_is_a_sentence(weights, image, value):
+    broken = image.astype(np.float32)
+    broken[3, 4, 5] = value
+    with pytest.raises(DataError, match=r"no numbers .* Replace them"):
+        Detector(weights, CONFIG).predict_centre(broken, np.eye(4))
+
+
+def trained(weights, **settings):
+    resolved = ElephantConfig(**settings).model_dump(mode="json")
+    return Weights(weights.members, {"method": "elephant-detection", "resolved": resolved})
+
+
+def test_without_settings_those_of_the_training_count(weights, caplog):
+    found = Detector(
+        trained(weights, threshold=0.3, n_keep_axials=2, r_max=7, normalisation="percentile", memory_mb=2000)
+    ).config
+    assert (found.threshold, found.n_keep_axials, found.r_max, found.normalisation) == (0.3, 2, 7, "percentile")
+    assert found.memory_mb is None
+    assert not caplog.records
+
+
+def test_settings_that_do_not_fit_the_training_are_told(weights, caplog):
+    learned = trained(weights, centre_ratio=0.3, n_keep_axials=2)
+    assert Detector(learned, CONFIG.but(centre_ratio=0.3)).config.n_keep_axials == 2
+    assert not caplog.records
+    Detector(learned, CONFIG.but(n_keep_axials=1))
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "centre_ratio = 0.3, but 0.4 is set" in said
+    assert "n_keep_axials = 2, but 1 is set" in said
+    assert "normalisation" not in said
+
+
 def test_a_frame_must_have_three_axes(weights, image):
     with pytest.raises(DataError, match=r"found shape \(40, 70\)"):
         Detector(weights, CONFIG).predict_spots(image[0], np.eye(4))
