@@ -119,7 +119,8 @@ class ElephantConfig(Settings):
     )
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Arithmetic of the convolutions. auto: bfloat16 where the hardware has it."
+        "auto",
+        description="Arithmetic of the convolutions. auto: bfloat16 where the hardware has it. float16: prediction only.",
     )
 
     @model_validator(mode="after")

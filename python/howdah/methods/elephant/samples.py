@@ -120,7 +120,7 @@ class Samples:
             self.status[here],
             shape,
             centre_ratio=config.centre_ratio,
-            background=image < level if level else None,
+            background=(image < level if level < 1 else image <= level) if level else None,  # 1 means all voxels
         )
         inside = ((centre > -1) & (centre < np.asarray(shape))).all(axis=1)
         if not inside.any():
