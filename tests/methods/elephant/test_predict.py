@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from howdah.ellipsoids import radii_and_axes, runs_of, transform
-from howdah.errors import DataError
+from howdah.errors import DataError, WeightsError
 from howdah.methods import SpotDetector
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.network import UNet
@@ -181,6 +181,12 @@ def test_without_settings_those_of_the_training_count(weights, caplog):
     assert (found.threshold, found.n_keep_axials, found.r_max, found.normalisation) == (0.3, 2, 7, "percentile")
     assert found.memory_mb is None
     assert not caplog.records
+
+
+@pytest.mark.parametrize("header", [[1, 2], "text", 3, None])
+def test_a_header_without_settings_is_a_sentence(weights, header):
+    with pytest.raises(WeightsError, match="'resolved' shall hold the settings"):
+        Detector(Weights(weights.members, {"resolved": header}), CONFIG)
 
 
 def test_settings_that_do_not_fit_the_training_are_told(weights, caplog):

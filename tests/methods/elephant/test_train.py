@@ -104,6 +104,11 @@ def test_another_movie_starts_afresh(tmp_path, movie, matrix):
     assert "is not continued" in first.message
 
 
+def test_a_crop_larger_than_the_frame_is_cut_to_it():
+    samples = Samples(frame, marks(), AFFINE, SMALL.but(crop_size=(999, 999, 40)))
+    assert samples.resolved().crop_size == (8, 48, 40)
+
+
 def test_training_in_float16_is_refused():
     with pytest.raises(ConfigError, match="Use precision bfloat16"):
         next(train(frame, marks(), SMALL.but(precision="float16"), affine=AFFINE))

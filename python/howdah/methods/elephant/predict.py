@@ -54,7 +54,7 @@ class Detector:
     """
 
     def __init__(self, weights: Weights, config: ElephantConfig | None = None) -> None:
-        learned = dict(weights.header.get("resolved", {}))
+        learned = _learned(weights)
         if config is None:
             # where and how to compute is this machine's affair, not that of the machine that trained
             learned = {name: value for name, value in learned.items() if name not in COMPUTING}
@@ -134,6 +134,17 @@ class Detector:
             " x ".join(str(n) for n in size),
             -(-n_voxels * BYTES_PER_VOXEL // 2**20),
         )
+
+
+def _learned(weights: Weights) -> dict[str, Any]:
+    """Return the settings that the weights were trained with, none for published files."""
+    learned = weights.header.get("resolved", {})
+    if not isinstance(learned, Mapping):
+        raise WeightsError(
+            f"The header of the weights is damaged: 'resolved' shall hold the settings of the training, but is {learned!r:.80}. "
+            "Train again, or use another file."
+        )
+    return dict(learned)
 
 
 def _tell_differences(config: ElephantConfig, learned: Mapping[str, Any]) -> None:
