@@ -344,6 +344,32 @@ def test_a_disc_in_a_2d_image_has_its_radius(radius):
     assert radii == pytest.approx([0.5, radius, radius], rel=0.02)
 
 
+@pytest.mark.parametrize(("radius", "tolerance"), [(6.0, 0.03), (8.0, 0.03), (12.0, 0.03), (20.0, 0.02)])
+def test_flat_voxels_and_small_parts_keep_their_size(radius, tolerance):
+    """Spheres in voxels of 4 x 1 x 1, reduced to 0.4 as centre parts: half-axes down to 0.6 voxels."""
+    rng, side = np.random.default_rng(9), 2 * int(radius) + 5
+    found = []
+    for _ in range(60):
+        middle = np.array([4.0, 1, 1]) * (rng.uniform(-0.5, 0.5, 3) + side // 2)
+        shape, edges = (side, side, side), (4.0, 1.0, 1.0)
+        flat, owner = runs_of(*sphere(0.4 * radius, middle), shape, voxel_size=edges).voxels()
+        found.append(equivalent_radius(ellipsoids_from_voxels(flat, owner, shape, voxel_size=edges).covariance)[0])
+    assert np.mean(found) / 0.4 == pytest.approx(radius, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    "block", [np.s_[2:3, 2:3, 2:3], np.s_[2:3, 1:6, 3:4], np.s_[1:6, 1:6, 2:3], np.s_[2:4, 3:5, 3:5]]
+)
+def test_thin_objects_have_the_volume_of_their_voxels(block):
+    labels = np.zeros((7, 7, 7), dtype=np.uint16)
+    labels[block] = 1
+    found = ellipsoids_from_labels(labels, voxel_size=(2.0, 1.0, 0.5))
+    assert volume(found.covariance) == pytest.approx(found.n_voxels * 1.0)
+    plane = ellipsoids_from_labels(labels[2:3])
+    assert np.pi * np.sqrt(np.linalg.det(plane.covariance[0, 1:, 1:])) == pytest.approx(plane.n_voxels[0])
+    assert plane.covariance[0, 0].tolist() == [0.25, 0, 0]
+
+
 @pytest.mark.parametrize(
     "block", [np.s_[2:3, 2:3, 2:3], np.s_[2:3, 1:6, 3:4], np.s_[1:6, 1:6, 2:3], np.s_[2:3, :, :], np.s_[:, 2:3, 3:5]]
 )

@@ -236,3 +236,15 @@ def test_without_divisions_it_is_the_optimum_of_a_dense_solver(seed):
     best = table[linear_sum_assignment(table)].sum()
     lengths = ((points[linked.links[:, 0]] - points[linked.links[:, 1]]) ** 2).sum()
     assert lengths + 16 * (c - linked.n_links) == pytest.approx(best)
+
+
+def test_without_an_answer_of_the_solver_the_plain_links_stay(monkeypatch, caplog):
+    division = movie("..a..", ".A.B.")
+    assert pairs(link_nearest(division, FIVE)) == {"aA", "aB"}
+
+    class Nothing:
+        success, x, message = False, None, "time limit reached"
+
+    monkeypatch.setattr("howdah.linking.divisions.milp", lambda *_, **__: Nothing)
+    assert len(pairs(link_nearest(division, FIVE))) == 1
+    assert "time limit reached" in caplog.text

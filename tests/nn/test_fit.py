@@ -62,6 +62,20 @@ def test_a_resumed_training_takes_the_same_steps(tmp_path):
     assert torch.equal(whole[0].weight, second[0].weight)
 
 
+@pytest.mark.parametrize("capturable", [True, False])
+def test_a_state_goes_to_the_device_of_the_parameters(tmp_path, capturable):
+    first = small()
+    step(*first, 0)
+    save_state(tmp_path / "s", *first, step=1, header={})
+    net = torch.nn.Linear(3, 2, device="meta")
+    optimiser = torch.optim.Adam(net.parameters(), capturable=capturable)
+    with pytest.warns(UserWarning, match="no-op"):  # there are no numbers on this device
+        load_state(tmp_path / "s", net, optimiser)
+    state = optimiser.state[net.weight]
+    assert state["exp_avg"].device.type == "meta"
+    assert state["step"].device.type == ("meta" if capturable else "cpu")  # fused and capturable Adam count there
+
+
 def test_a_state_of_another_network_is_refused(tmp_path):
     net, optimiser = small()
     save_state(tmp_path / "s", net, optimiser, step=3, header={})

@@ -5,8 +5,11 @@ and 2 times the standard deviation of the voxels. (ELEPHANT, "Detection": ellips
 
 Voxel size: to the variance of voxel centres one could add that of a voxel itself, h²/12. For a set of voxels chosen by
 their centres that is wrong: over all positions of the grid, the sum of squares about the true centre is unbiased already,
-and adding h²/12 makes a sphere of radius 2 voxels 5 % too large. What is lost is only the square of the centroid's
-error, which matters for shapes of one or two voxels; there a floor of half a voxel on each half-axis takes its place.
+and adding h²/12 makes a sphere of radius 2 voxels 5 % too large. What is lost is the square of the centroid's error, which
+matters for thin shapes: where a half-axis is under two voxels, moments give sizes up to 15 % too small. The number of voxels
+stays right there: over all positions of the grid its mean is the volume. So each half-axis is at least half a voxel, and
+thin shapes are then scaled such that the ellipsoid has the volume of its voxels (a disc, their area). A flat nucleus of
+6 : 6 : 1.5 voxels, reduced to 0.4 and measured, comes back as 1.00 of its size (0.88 from moments alone).
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ __all__ = ["Ellipsoids", "ellipsoids_from_labels", "ellipsoids_from_probability"
 
 SOLID, DISC = 5.0, 4.0  # squared half-axis by variance
 LEAST = 0.5  # least half-axis in voxels
+SMALL = 2.0  # half-axis in voxels under which the number of voxels tells the size
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ def ellipsoids_from_voxels(
         owner: (K,) int64 >= 0, object of each voxel, in any order. Objects without voxels give no row.
         shape: (Z, Y, X) of the image.
         voxel_size: Edge lengths (z, y, x) of a voxel in world units.
-        ndim: 3: solids. 2: discs in a plane of constant z. None decides by object: what lies in one plane is a disc.
+        ndim: 3: solids. 2: discs in a plane of constant z. None: discs if the image has one slice.
             A disc has half a voxel as its half-axis in z.
         probability: (K,) number of each voxel, averaged to ``quality``.
 
@@ -95,7 +99,7 @@ def ellipsoids_from_voxels(
             sums = np.bincount(owner, weights=offsets[i] * offsets[j], minlength=n)
             variance[:, i, j] = variance[:, j, i] = sums / counts
     size = np.asarray(voxel_size, dtype=np.float64)
-    covariance = _half_axes(variance, ndim) * np.outer(size, size)
+    covariance = _half_axes(variance, counts, ndim=ndim, flat=shape[0] == 1) * np.outer(size, size)
     quality = np.full(n, np.nan)
     if probability is not None:
         quality = np.bincount(owner, weights=probability, minlength=n) / counts
@@ -166,16 +170,28 @@ def ellipsoids_from_probability(
     return ellipsoids_from_voxels(flat, owner, found.shape, voxel_size=voxel_size, ndim=ndim, probability=values)
 
 
-def _half_axes(variance: F64, ndim: int | None) -> F64:
-    """Covariances (N, 3, 3) of ellipsoids, in voxels, from the variances of their voxels; no half-axis under half a voxel."""
-    disc = (variance[:, 0, 0] < 1e-12) if ndim is None else np.full(len(variance), ndim == 2)
+def _half_axes(variance: F64, counts: I64, *, ndim: int | None, flat: bool) -> F64:
+    """Covariances (N, 3, 3) of ellipsoids, in voxels, from the variances and numbers of their voxels.
+
+    No half-axis is under half a voxel; where one is under two voxels, the volume (or a disc's area) is that of the voxels.
+    """
+    disc = np.full(len(variance), flat if ndim is None else ndim == 2)
     squared = variance * np.where(disc, DISC, SOLID)[:, None, None]
     squared[disc, 0, :] = 0.0
     squared[disc, :, 0] = 0.0
     values, axes = np.linalg.eigh(squared)
     raised = np.maximum(values, LEAST**2)
     floored = (axes * raised[:, None, :]) @ axes.transpose(0, 2, 1)
-    return np.asarray((floored + floored.transpose(0, 2, 1)) / 2, dtype=np.float64)
+    floored = (floored + floored.transpose(0, 2, 1)) / 2
+    area = np.pi * np.sqrt(np.linalg.det(floored[:, 1:, 1:]))
+    solid = 4 / 3 * np.pi * np.sqrt(raised.prod(axis=1))
+    least = np.where(disc, raised[:, 1], raised[:, 0])  # a disc's z, half a voxel, is the smallest
+    factor = np.where(disc, counts / area, (counts / solid) ** (2 / 3))
+    factor = np.where(least < SMALL**2, factor, 1.0)
+    scaled = floored * factor[:, None, None]
+    scaled[disc, 0, :] = scaled[disc, :, 0] = 0.0
+    scaled[disc, 0, 0] = LEAST**2
+    return np.asarray(scaled, dtype=np.float64)
 
 
 def _check(flat: I64, owner: I64, shape: Shape, ndim: int | None) -> None:

@@ -12,6 +12,7 @@ quietly is a new track, not a division, unless both estimated positions lie clos
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 __all__ = ["Choices", "division_choices", "second_child_choices", "settle_divisions"]
+
+log = logging.getLogger("howdah")
 
 ROUNDS = 2
 WHOLE = 1e-6
@@ -112,7 +115,8 @@ def settle_divisions(links: Choices, divisions: Choices, parent_of: I64, *, no_p
     """Return the (C,) parents, -1 for none, after divisions near children without a parent are weighed.
 
     Only around those children can divisions improve the one-to-one optimum ``parent_of`` (C,) as long as every parent
-    that could be freed has a child to take; there the choice is made anew and exactly, as a small integer programme.
+    that could be freed has a child to take; there the choice is made anew and exactly, as a small integer programme. Where the
+    solver finds no answer, ``parent_of`` stays as it is.
     """
     region = _region(links, divisions, parent_of)
     if region is None:
@@ -125,6 +129,8 @@ def settle_divisions(links: Choices, divisions: Choices, parent_of: I64, *, no_p
     if not choices.divides.any():
         return parent_of
     taken = _solve(choices, len(parent_of), len(in_parents), no_parent_cost)
+    if taken is None:
+        return parent_of
     settled = parent_of.copy()
     settled[in_children] = NONE
     settled[choices.first[taken]] = choices.parent[taken]
@@ -160,11 +166,11 @@ def _region(links: Choices, divisions: Choices, parent_of: I64) -> tuple[Bool, B
     return in_parents, in_children
 
 
-def _solve(choices: Choices, n_children: int, n_parents: int, no_parent_cost: float) -> Bool:
+def _solve(choices: Choices, n_children: int, n_parents: int, no_parent_cost: float) -> Bool | None:
     """Return the (K,) mask of the best choices: each parent at most one, each child in at most one.
 
     The linear programme nearly always has a whole-numbered optimum; where it has not, the parts that are connected to
-    the fractions are solved again as integer programmes.
+    the fractions are solved again as integer programmes. None where the solver gave up.
     """
     k = len(choices.parent)
     pairs = np.flatnonzero(choices.second != NONE)
@@ -174,17 +180,22 @@ def _solve(choices: Choices, n_children: int, n_parents: int, no_parent_cost: fl
     table = csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_children + n_parents, k))
     table = table[np.flatnonzero(np.diff(table.indptr))]
     weight = _programme(gain, table, whole=False)
+    if weight is None:
+        return None
     fraction = (weight > WHOLE) & (weight < 1 - WHOLE)
     if fraction.any():
         _, part = connected_components(table.T @ table, directed=False)
         again = np.flatnonzero(np.isin(part, part[fraction]))
-        weight[again] = _programme(gain[again], table[:, again], whole=True)
+        exact = _programme(gain[again], table[:, again], whole=True)
+        if exact is None:
+            return None
+        weight[again] = exact
     mask: Bool = weight > 0.5
     return mask
 
 
-def _programme(gain: F64, table: Any, *, whole: bool) -> F64:
-    """Return the (K,) weights from 0 to 1 with the smallest sum of ``gain`` such that no row of ``table`` exceeds 1."""
+def _programme(gain: F64, table: Any, *, whole: bool) -> F64 | None:
+    """Return the (K,) weights 0 to 1 with the smallest sum of ``gain`` such that no row of ``table`` exceeds 1, or None."""
     answer = milp(
         gain,
         integrality=np.full(len(gain), int(whole)),
@@ -192,5 +203,8 @@ def _programme(gain: F64, table: Any, *, whole: bool) -> F64:
         constraints=LinearConstraint(table, -np.inf, 1),
         options={"mip_rel_gap": 1e-9},
     )
+    if not answer.success or answer.x is None:
+        log.warning("The solver found no best divisions (%s); a pair of frames keeps its plain links.", answer.message)
+        return None
     weights: F64 = np.asarray(answer.x, dtype=np.float64)
     return weights

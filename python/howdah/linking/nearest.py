@@ -41,8 +41,9 @@ def link_nearest(
     """Return ``tracks`` with links added from each spot without a parent to its likeliest parent one frame earlier.
 
     Existing links stay as they are and count: a spot with an incoming link gets no other parent, and a spot with
-    ``max_children`` children gets no more. The result is the best in the sum of squared distances for each pair of
-    frames and does not depend on the order of spots.
+    ``max_children`` children gets no more. For each pair of frames the one-to-one links are the best in the sum of
+    squared distances; divisions are then settled around the children that got no link, exactly there. That is not a
+    proof of the best divisions of the whole pair. The result does not depend on the order of spots.
 
     Args:
         tracks: Spots and the links that exist. The new links come after those, in order of target frame.

@@ -96,6 +96,7 @@ def load_state(path: Path, network: torch.nn.Module, optimiser: torch.optim.Opti
     if not header.get("state") or not fits:
         raise WeightsError(f"Resuming from {path} failed: it is not the training state of this network.")
     network.load_state_dict(weights)
+    on_device = any(group.get("fused") or group.get("capturable") for group in optimiser.param_groups)
     for name, parameter in network.named_parameters():
         moments = {
             key.split("/", 2)[1]: value
@@ -104,7 +105,7 @@ def load_state(path: Path, network: torch.nn.Module, optimiser: torch.optim.Opti
         }
         if moments:
             optimiser.state[parameter] = {
-                key: value.to(parameter.device) if value.ndim else value for key, value in moments.items()
+                key: value.to(parameter.device) if value.ndim or on_device else value for key, value in moments.items()
             }
     torch.set_rng_state(tensors["random"])
     return int(header["step"]), header

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from howdah.methods.elephant.augment import Augmentation, random_crop
@@ -41,6 +41,22 @@ def test_the_voxel_asked_for_is_in_the_crop(seed):
     marked = np.zeros(SHAPE, np.float32)
     marked[tuple(at)] = 1
     assert crop((4, 8, 8), around=at, seed=seed, image=marked)[0].max() == 1
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([(4, 8, 8), (4, 8, 40), (10, 16, 44), (1, 5, 30)]),
+    st.tuples(*[st.floats(0, 1)] * 3),
+)
+@example(0, (4, 8, 40), (0.0, 0.0, 0.0))
+@example(1, (4, 8, 40), (1.0, 1.0, 0.0))
+def test_the_mark_is_in_the_crop_however_it_is_turned(seed, size, share):
+    at = np.array(share) * (np.array(SHAPE) - 1)
+    place = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).astype(np.float32)
+    near = np.exp(-((place - at) ** 2).sum(-1) / 2).astype(np.float32)  # bright where the mark is
+    how = Augmentation(scale=(0.05, 0.3, 0.3), rotation_degrees=180)
+    assert crop(size, around=at, how=how, seed=seed, image=near)[0].max() > 0.5
 
 
 @settings(deadline=None, max_examples=30)

@@ -27,6 +27,10 @@ def test_a_fraction_is_a_good_weight():
         ({"r_min": 5, "r_max": 3}, "r_min is larger than r_max"),
         ({"n_epoch": 3}, "Did you mean 'n_epochs'"),
         ({"crop_size": (0, 64, 64)}, "crop_size"),
+        ({"crop_size": (999, 999_999, 999)}, "crop_size"),
+        ({"seed": 2**63}, "seed"),
+        ({"n_epochs": 10**7}, "n_epochs"),
+        ({"n_crops": 10**6}, "n_crops"),
     ],
 )
 def test_bad_settings_are_sentences(values, words):

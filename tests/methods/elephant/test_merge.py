@@ -74,6 +74,12 @@ def test_a_prediction_with_another_tag_stays():
     assert replaceable(before).tolist() == [True, False]
 
 
+def test_a_prediction_that_a_person_named_stays():
+    before = annotation("unlabeled", "unlabeled", "unlabeled").relabelled([None, "AB", ""])
+    assert replaceable(before).tolist() == [True, False, False]
+    assert put(before, Spots.none()).label.tolist() == ["AB", ""]
+
+
 def test_a_prediction_that_a_person_linked_stays():
     before = annotation("unlabeled", "unlabeled", t=np.array([0, 1]), links=[[0, 1]])
     assert not replaceable(before).any()
@@ -117,6 +123,12 @@ def test_merging_twice_changes_nothing():
     twice = put(once, found)
     np.testing.assert_array_equal(once.centre, twice.centre)
     np.testing.assert_array_equal(once.tag_set(DETECTION).spots, twice.tag_set(DETECTION).spots)
+
+
+def test_frames_in_any_order_are_merged_by_frame():
+    before = annotation("fn", "fn", "fn", t=np.array([5, 0, 5]))
+    merged = put(before, {5: spots((0, 0, 0), (0, 0, 10)), 0: spots((0, 0, 10)), 9: spots((0, 0, 0))})
+    assert [(t, x) for t, x in zip(merged.t[3:], merged.centre[3:, 2], strict=True)] == [(5, 10), (9, 0)]
 
 
 def test_status_can_follow_the_prediction():

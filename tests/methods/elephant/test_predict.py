@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from howdah.ellipsoids import radii_and_axes, runs_of, transform
-from howdah.errors import DataError
+from howdah.errors import DataError, WeightsError
 from howdah.methods import SpotDetector
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.network import UNet
@@ -90,7 +90,7 @@ def test_a_single_voxel_has_a_size():
     probability = np.zeros((5, 5, 5), np.float32)
     probability[2, 2, 2] = 1
     spots = spots_from_probability(probability, CONFIG, affine=np.eye(4))
-    assert radii_and_axes(spots.covariance)[0][0] == pytest.approx(0.5 / 0.4)
+    assert radii_and_axes(spots.covariance)[0][0] == pytest.approx((3 / (4 * np.pi)) ** (1 / 3) / 0.4)
 
 
 def test_threshold_is_strict_and_nothing_is_no_spots():
@@ -159,6 +159,45 @@ def test_a_published_file_loads_and_runs(weights, image, tmp_path):
     read = read_weights(tmp_path / "detection.pth")
     found = Detector(read, CONFIG).predict_centre(image, np.eye(4))
     np.testing.assert_array_equal(found, Detector(weights, CONFIG).predict_centre(image, np.eye(4)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_frame_with_values_that_are_no_numbers_is_a_sentence(weights, image, value):
+    broken = image.astype(np.float32)
+    broken[3, 4, 5] = value
+    with pytest.raises(DataError, match=r"no numbers .* Replace them"):
+        Detector(weights, CONFIG).predict_centre(broken, np.eye(4))
+
+
+def trained(weights, **settings):
+    resolved = ElephantConfig(**settings).model_dump(mode="json")
+    return Weights(weights.members, {"method": "elephant-detection", "resolved": resolved})
+
+
+def test_without_settings_those_of_the_training_count(weights, caplog):
+    found = Detector(
+        trained(weights, threshold=0.3, n_keep_axials=2, r_max=7, normalisation="percentile", memory_mb=2000)
+    ).config
+    assert (found.threshold, found.n_keep_axials, found.r_max, found.normalisation) == (0.3, 2, 7, "percentile")
+    assert found.memory_mb is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("header", [[1, 2], "text", 3, None])
+def test_a_header_without_settings_is_a_sentence(weights, header):
+    with pytest.raises(WeightsError, match="'resolved' shall hold the settings"):
+        Detector(Weights(weights.members, {"resolved": header}), CONFIG)
+
+
+def test_settings_that_do_not_fit_the_training_are_told(weights, caplog):
+    learned = trained(weights, centre_ratio=0.3, n_keep_axials=2)
+    assert Detector(learned, CONFIG.but(centre_ratio=0.3)).config.n_keep_axials == 2
+    assert not caplog.records
+    Detector(learned, CONFIG.but(n_keep_axials=1))
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "centre_ratio = 0.3, but 0.4 is set" in said
+    assert "n_keep_axials = 2, but 1 is set" in said
+    assert "normalisation" not in said
 
 
 def test_a_frame_must_have_three_axes(weights, image):

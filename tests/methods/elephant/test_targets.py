@@ -59,6 +59,21 @@ def test_touching_centres_are_kept_apart():
     assert labels[6, 20, 22] == 5
 
 
+@pytest.mark.parametrize("kinds", [(Status.TP, Status.TP), (Status.TP, Status.FN)])
+def test_a_voxel_equally_deep_in_two_nuclei_is_periphery_whoever_comes_first(kinds):
+    first = render([(6, 20, 18), (6, 20, 22)], kinds, radius=10.0)
+    second = render([(6, 20, 22), (6, 20, 18)], kinds[::-1], radius=10.0)
+    np.testing.assert_array_equal(first, second)
+    assert np.isin(first[6, 17:24, 20], (2, 5)).all()
+    np.testing.assert_array_equal(first[:, :, 1:20] % 3, first[:, :, :20:-1] % 3)  # the mirror image
+
+
+@pytest.mark.parametrize("kinds", [[Status.TP, Status.TP], [Status.TP, Status.FN], [Status.FN, Status.TP]])
+def test_a_nucleus_marked_twice_counts_once(kinds):
+    twice = render([(6, 20, 20), (6, 20, 20)], kinds)
+    np.testing.assert_array_equal(twice, render([(6, 20, 20)], [max(kinds, key=lambda kind: kind.is_false)]))
+
+
 def test_a_thin_nucleus_has_a_rim():
     covariance = np.diag([0.5, 9.0, 9.0])[None]
     labels = render_labels(np.array([[6.0, 20, 20]]), covariance, np.array([Status.FN], np.int8), SHAPE)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bdv_io.tracks import Tracks
-from howdah.errors import DataError, WeightsError
+from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.predict import Detector, read_weights
 from howdah.methods.elephant.samples import Samples
@@ -89,6 +89,34 @@ def test_a_cancelled_training_resumes_as_if_nothing_had_happened(tmp_path):
     assert "Resumed after 3 of 5 steps" in seen[0].message
     assert resumed.sha256 == whole.sha256 == read_weights(file).sha256
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("movie", "matrix"),
+    [(lambda t: frame() + np.uint16(np.eye(48) * 99), AFFINE), (frame, AFFINE @ np.diag([1, 1, 1.0, 1.1]))],
+)
+def test_another_movie_starts_afresh(tmp_path, movie, matrix):
+    file = tmp_path / "w.safetensors"
+    run = train(frame, marks(), SMALL.but(background_threshold=0.2), affine=AFFINE, save_to=file)
+    next(run), next(run), next(run)
+    run.close()
+    first = next(train(movie, marks(), SMALL.but(background_threshold=0.2), affine=matrix, save_to=file))
+    assert "is not continued" in first.message
+
+
+def test_a_crop_larger_than_the_frame_is_cut_to_it():
+    samples = Samples(frame, marks(), AFFINE, SMALL.but(crop_size=(999, 999, 40)))
+    assert samples.resolved().crop_size == (8, 48, 40)
+
+
+def test_training_in_float16_is_refused():
+    with pytest.raises(ConfigError, match="Use precision bfloat16"):
+        next(train(frame, marks(), SMALL.but(precision="float16"), affine=AFFINE))
+
+
+def test_a_background_threshold_of_one_means_all_voxels():
+    samples = Samples(frame, marks(), AFFINE, SMALL.but(background_threshold=1))
+    assert (samples.marked(0).labels > 0).all()
 
 
 def test_a_gradient_that_is_no_number_changes_neither_weights_nor_state(tmp_path, monkeypatch):

@@ -65,7 +65,9 @@ def random_crop(
         middle = _between(extent / 2, np.asarray(image.shape) - 1 - extent / 2, rng)
     else:
         shift = (rng.uniform(size=3) - 0.5) * extent
-        middle = _keep_inside(np.asarray(around) - matrix @ shift, np.asarray(image.shape), extent * zoom)
+        reach = np.abs(matrix) @ extent  # of the turned crop along the axes of the frame
+        middle = _keep_inside(np.asarray(around) - matrix @ shift, np.asarray(image.shape), reach)
+        middle = _keep_held(middle, np.asarray(around), matrix=matrix, extent=extent)
     start = middle - matrix @ (extent / 2)
     if angle or not np.all(zoom == 1):
         crop, marks = _resample(image, labels, size, matrix=matrix, start=start)
@@ -90,6 +92,16 @@ def _keep_inside(middle: F64, shape: npt.NDArray[np.int64], extent: F64) -> F64:
     low, high = extent / 2, shape - 1 - extent / 2
     moved: F64 = np.where(high >= low, np.clip(middle, low, np.maximum(low, high)), (shape - 1) / 2)
     return moved
+
+
+def _keep_held(middle: F64, around: F64, *, matrix: F64, extent: F64) -> F64:
+    """Move the middle of a crop back as far as needed for a place of the frame to lie in the crop.
+
+    The outer half voxel is left out, so that rounding does not push the place over the edge.
+    """
+    within = np.maximum(extent / 2 - 0.5, 0)
+    held: F64 = around - matrix @ np.clip(np.linalg.solve(matrix, around - middle), -within, within)
+    return held
 
 
 def _cut(image: F32, labels: Labels, size: Size, start: npt.NDArray[np.int64]) -> tuple[F32, Labels]:

@@ -14,6 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Edge = Annotated[int, Field(ge=1, le=4096)]
 
 
 class ElephantConfig(Settings):
@@ -45,16 +46,16 @@ class ElephantConfig(Settings):
     dice_weight: NotNegative = Field(5.0, description="Weight of the dice term; no unit. Paper: beta.")
     smooth_weight: NotNegative = Field(1.0, description="Weight of the roughness term; no unit. Paper: gamma.")
     # ---- training
-    n_epochs: Count = Field(20, description="Passes over the marked frames. Paper: 1 to 1000.")
-    n_crops: Count = Field(5, description="Crops of each marked frame in a pass. Paper: 5 or 10.")
-    crop_size: tuple[Count, Count, Count] | None = Field(
+    n_epochs: int = Field(20, ge=1, le=1_000_000, description="Passes over the marked frames. Paper: 1 to 1000.")
+    n_crops: int = Field(5, ge=1, le=100_000, description="Crops of each marked frame in a pass. Paper: 5 or 10.")
+    crop_size: tuple[Edge, Edge, Edge] | None = Field(
         None,
-        description="Size (z, y, x) of a training crop in voxels. Paper: 16 x 384 x 384. "
+        description="Size (z, y, x) of a training crop in voxels, cut to the frame. Paper: 16 x 384 x 384. "
         "Automatic: about four nuclei wide, small enough for a CPU.",
     )
     batch_size: Count = Field(1, description="Crops in one step. Paper: 1.")
     learning_rate: Positive = Field(1e-3, description="Step size of Adam. Paper: 5e-5 to 5e-6 for a trained network.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- augmentation
     flip: bool = Field(True, description="Mirror crops at random along each axis.")
     scale_range: float = Field(
@@ -119,7 +120,8 @@ class ElephantConfig(Settings):
     )
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Arithmetic of the convolutions. auto: bfloat16 where the hardware has it."
+        "auto",
+        description="Arithmetic of the convolutions. auto: bfloat16 where the hardware has it. float16: prediction only.",
     )
 
     @model_validator(mode="after")

@@ -57,14 +57,16 @@ def merge(
     kept = tracks.select(~gone) if gone.any() else tracks
     parts: list[tuple[int, Spots]] = []
     near_kept = np.zeros(kept.n_spots, dtype=bool)
-    for time in times:
-        spots = found[int(time)]
-        _check(spots, int(time))
-        here = np.flatnonzero(kept.t == time)
+    order = np.argsort(kept.t, kind="stable")  # once: looking for each frame anew is quadratic in their number
+    first, last = (np.searchsorted(kept.t[order], times, side=side) for side in ("left", "right"))
+    for time, begin, end in zip(times.tolist(), first.tolist(), last.tolist(), strict=True):
+        spots = found[time]
+        _check(spots, time)
+        here = order[begin:end]
         free, near_kept[here] = _near(spots.centre, kept.centre[here], suppression_distance)
         chosen = np.flatnonzero(free)
         chosen = chosen[suppress(spots.centre[chosen], spots.covariance[chosen], suppression_distance)]
-        parts.append((int(time), spots.take(chosen)))
+        parts.append((time, spots.take(chosen)))
     merged = kept.with_tag_set(DETECTION, DETECTION_TAGS)
     if update_status:
         merged = _updated(merged, near_kept, times)
@@ -74,14 +76,17 @@ def merge(
 def replaceable(tracks: Tracks) -> Bool:
     """Return the (N,) mask of spots that a new prediction may delete: predictions that no person has touched.
 
-    That is Detection = unlabeled, and not Tracking = Approved, without a tag in any other tag set, and without a link
-    that a person made or approved (links that a program made are tagged Tracking = unlabeled).
+    That is Detection = unlabeled, and not Tracking = Approved, without a label (a name that a person gave), without a tag in any
+    other tag set, and without a link that a person made or approved (links that a program made are tagged
+    Tracking = unlabeled).
     """
     mask: Bool = spot_status(tracks) == Status.UNLABELLED
     mask &= ~tracks.tagged(TRACKING, "Approved")
     for tags in tracks.tag_sets:
         if tags.name not in (DETECTION, TRACKING):
             mask &= tags.spots == UNTAGGED
+    rows = np.flatnonzero(mask)
+    mask[rows] = [name is None for name in tracks.label[rows].tolist()]
     by_person = ~tracks.tagged(TRACKING, "unlabeled", links=True)
     mask[tracks.links[by_person].reshape(-1)] = False
     return mask

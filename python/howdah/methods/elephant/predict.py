@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
+
+LEARNED = ("r_min", "r_max", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
+PREPARING = ("normalisation", "centre_ratio", "n_keep_axials")
+COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 
 log = logging.getLogger("howdah")
 
@@ -49,10 +54,15 @@ class Detector:
     """
 
     def __init__(self, weights: Weights, config: ElephantConfig | None = None) -> None:
-        learned = dict(weights.header.get("resolved", {}))
-        self.config = ElephantConfig.of(learned, source="the header of the weights") if config is None else config
-        unset = [n for n in ("r_min", "r_max", "suppression_distance") if getattr(self.config, n) is None]
-        self.config = self.config.but(**{name: learned[name] for name in unset if learned.get(name) is not None})
+        learned = _learned(weights)
+        if config is None:
+            # where and how to compute is this machine's affair, not that of the machine that trained
+            learned = {name: value for name, value in learned.items() if name not in COMPUTING}
+            self.config = ElephantConfig.of(learned, source="the header of the weights")
+        else:
+            unset = [name for name in LEARNED if getattr(config, name) is None and learned.get(name) is not None]
+            self.config = config.but(**{name: learned[name] for name in unset})
+            _tell_differences(self.config, learned)
         self.place = pick(self.config.device, precision=self.config.precision)
         self.networks = []
         for state in weights.members:
@@ -75,6 +85,11 @@ class Detector:
         """
         if frame.ndim != 3 or 0 in frame.shape:
             raise DataError(f"Detection needs a frame (Z, Y, X); found shape {frame.shape}.")
+        if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
+            raise DataError(
+                "Detection failed: the frame holds values that are no numbers (NaN or infinite), so it cannot be normalised. "
+                "Replace them in the image, by 0 for example, and detect again."
+            )
         flags = defaults.keep_axials(affine, frame.shape, n_keep=self.config.n_keep_axials)
         image = _padded(defaults.normalise(frame, self.config), multiples(flags))
         size = self._tile(image.shape, multiples(flags))
@@ -119,6 +134,30 @@ class Detector:
             " x ".join(str(n) for n in size),
             -(-n_voxels * BYTES_PER_VOXEL // 2**20),
         )
+
+
+def _learned(weights: Weights) -> dict[str, Any]:
+    """Return the settings that the weights were trained with, none for published files."""
+    learned = weights.header.get("resolved", {})
+    if not isinstance(learned, Mapping):
+        raise WeightsError(
+            f"The header of the weights is damaged: 'resolved' shall hold the settings of the training, but is {learned!r:.80}. "
+            "Train again, or use another file."
+        )
+    return dict(learned)
+
+
+def _tell_differences(config: ElephantConfig, learned: Mapping[str, Any]) -> None:
+    """Warn where the image is prepared, or nuclei are enlarged, otherwise than in training."""
+    for name in PREPARING:
+        if name in learned and learned[name] != getattr(config, name):
+            log.warning(
+                "The weights were trained with %s = %s, but %s is set; nuclei may be missed or have wrong sizes. "
+                "Leave the setting out to use that of the training.",
+                name,
+                learned[name],
+                getattr(config, name),
+            )
 
 
 def _padded(image: F32, multiple: tuple[int, int, int]) -> F32:

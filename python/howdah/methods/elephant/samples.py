@@ -88,11 +88,16 @@ class Samples:
         positive = np.isin(self.status, (Status.TP, Status.FN))
         nuclei = self.marks.select(positive)
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
+        cut: dict[str, Any] = {}
         time = int(nuclei.t[0])
         image, affine = self._image(time), affine_of(self.affine, time)
         _, covariance = _in_voxels(nuclei, affine)
         flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
         found["crop_size"] = defaults.crop_size(covariance, image.shape, defaults.multiples(flags))
+        crop = self.config.crop_size
+        if crop is not None:  # no larger than the frame, rounded up to what the network pools
+            most = [-(-n // m) * m for n, m in zip(image.shape, defaults.multiples(flags), strict=True)]
+            cut["crop_size"] = tuple(min(n, limit) for n, limit in zip(crop, most, strict=True))
         if self.config.background_threshold is None:
             levels = []
             for t in np.unique(nuclei.t)[:5]:
@@ -101,7 +106,7 @@ class Samples:
                 levels.append(defaults.background_level(image if t == time else self._image(int(t)), *voxels))
             found["background_threshold"] = float(np.median(levels))
         unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
-        return self.config.but(**unset)
+        return self.config.but(**unset, **cut)
 
     def marked(self, time: int) -> MarkedFrame:
         """Return a marked frame, from memory or read and drawn."""
@@ -120,7 +125,7 @@ class Samples:
             self.status[here],
             shape,
             centre_ratio=config.centre_ratio,
-            background=image < level if level else None,
+            background=(image < level if level < 1 else image <= level) if level else None,  # 1 means all voxels
         )
         inside = ((centre > -1) & (centre < np.asarray(shape))).all(axis=1)
         if not inside.any():

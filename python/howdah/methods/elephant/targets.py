@@ -7,7 +7,8 @@ Label of a voxel: 0 nothing known; 1, 2, 3 background, periphery, centre that th
 2. over it the periphery of true (2), then of false (5) spots: the whole ellipsoid, and a rim of one voxel around its centre
    part, so that a thin nucleus has a periphery too;
 3. over it the centre parts (3, 6): the ellipsoid scaled by the centre ratio. A voxel that two centre parts claim goes to the
-   one in which it lies deeper; voxels where two of them touch become periphery, or they would be detected as one nucleus.
+   one in which it lies deeper; voxels where two of them touch become periphery, or they would be detected as one nucleus. So
+   do voxels that lie equally deep in two. A nucleus that was marked twice alike counts once, as false if one mark is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = ["BACKGROUND", "CENTRE", "FALSE_OFFSET", "MIN_VOXELS", "PERIPHERY", "r
 BACKGROUND, PERIPHERY, CENTRE = 1, 2, 3
 FALSE_OFFSET = 3
 MIN_VOXELS = 9
+TIE = 1e-9  # squared Mahalanobis distances nearer than this are equal but for rounding
 
 
 def render_labels(
@@ -65,7 +67,7 @@ def render_labels(
         drawn[flat[kind == code]] = label
 
     has_centre = np.isin(status, (Status.TP, Status.FN))
-    rows = np.flatnonzero(has_centre)
+    rows = _distinct(np.flatnonzero(has_centre), centre, covariance, status)
     parts = covariance[rows] * centre_ratio**2
     core, owner = runs_of(centre[rows], parts, shape, min_voxels=MIN_VOXELS).voxels()
     depth = voxel_distance(core, owner, shape, centre[rows], parts)
@@ -80,6 +82,13 @@ def render_labels(
     return np.ascontiguousarray(inner)
 
 
+def _distinct(rows: npt.NDArray[np.intp], centre: F64, covariance: F64, status: npt.NDArray[np.int8]) -> Any:
+    """Keep one row of those with the same centre and covariance, a false one before a true one."""
+    rows = rows[np.argsort(status[rows] != Status.FN, kind="stable")]
+    numbers = np.concatenate([centre[rows], covariance[rows].reshape(-1, 9)], axis=1)
+    return np.sort(rows[np.unique(numbers, axis=0, return_index=True)[1]])
+
+
 def _in_padded(flat: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.int64]:
     """Turn flat indices of a frame into those of the frame with one voxel around."""
     plane, x = np.divmod(flat, shape[2])
@@ -90,11 +99,13 @@ def _in_padded(flat: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.int6
 def _nearest_owner(
     voxel: npt.NDArray[np.int64], owner: npt.NDArray[np.int64], depth: F64
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keep one owner a voxel: the ellipsoid with the smallest Mahalanobis distance."""
+    """Keep one owner a voxel, the ellipsoid with the smallest Mahalanobis distance; voxels with two such are dropped."""
     order = np.lexsort((depth, voxel))
     first = np.ones(len(order), dtype=bool)
     first[1:] = voxel[order][1:] != voxel[order][:-1]
-    kept = order[first]
+    near, tied = depth[order], np.zeros(len(order), dtype=bool)
+    tied[:-1] = ~first[1:] & (near[1:] - near[:-1] <= TIE)
+    kept = order[first & ~tied]
     return voxel[kept], owner[kept]
 
 

@@ -15,11 +15,11 @@ import torch
 
 from bdv_io.tracks import Tracks
 from howdah import __version__
-from howdah.errors import DataError, WeightsError
+from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.losses import detection_loss, prior_loss
 from howdah.methods.elephant.network import UNet
-from howdah.methods.elephant.samples import Affine, Frames, Samples
+from howdah.methods.elephant.samples import Affine, Frames, Samples, affine_of
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import Place, pick
 from howdah.nn.fit import fit, load_state, save_state
@@ -65,6 +65,10 @@ def train(
     if save_to is not None and not save_to.parent.is_dir():
         raise WeightsError(
             f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
+        )
+    if config.precision == "float16":
+        raise ConfigError(
+            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
         )
     place = pick(config.device, precision=config.precision)
     samples = Samples(frames, marks, affine, config)
@@ -117,13 +121,20 @@ def _means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def fingerprint(samples: Samples, start: Weights | None) -> str:
-    """Return a SHA-256 of what decides a training: marks, settings, and the weights it starts from."""
+    """Return a SHA-256 of what decides a training: marks, settings, the weights it starts from, and the movie.
+
+    Of the movie it is the first marked frame, as normalised, and its affine: another movie has another one.
+    """
     digest = hashlib.sha256()
     settings = samples.config.model_dump(mode="json", exclude={"device", "memory_mb", "tile_size"})
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update((start.sha256 if start is not None else "").encode())
     for column in (samples.marks.t, samples.marks.centre, samples.marks.covariance, samples.status):
         digest.update(np.ascontiguousarray(column).tobytes())
+    time = samples.times[0]
+    digest.update(affine_of(samples.affine, time).tobytes())
+    image = samples.marked(time).image
+    digest.update(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()
 
 
