@@ -15,6 +15,7 @@ from howdah.methods.elephant.train import train
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
 CENTRES = np.array([[8.0, 12, 12], [8, 12, 36], [8, 36, 12], [8, 36, 36]])  # world
 SMALL = ElephantConfig(
+    prior_training=True,
     n_epochs=2,
     n_crops=2,
     crop_size=(8, 16, 16),

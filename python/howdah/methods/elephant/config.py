@@ -46,7 +46,12 @@ class ElephantConfig(Settings):
     dice_weight: NotNegative = Field(5.0, description="Weight of the dice term; no unit. Paper: beta.")
     smooth_weight: NotNegative = Field(1.0, description="Weight of the roughness term; no unit. Paper: gamma.")
     # ---- training
-    n_epochs: int = Field(20, ge=1, le=1_000_000, description="Passes over the marked frames. Paper: 1 to 1000.")
+    n_epochs: int = Field(
+        40,
+        ge=1,
+        le=1_000_000,
+        description="Passes over the marked frames. Paper: 1 to 1000; from ten marks in one frame, 20 find fewer nuclei.",
+    )
     n_crops: int = Field(5, ge=1, le=100_000, description="Crops of each marked frame in a pass. Paper: 5 or 10.")
     crop_size: tuple[Edge, Edge, Edge] | None = Field(
         None,
@@ -69,7 +74,9 @@ class ElephantConfig(Settings):
     )
     # ---- prior training
     prior_training: bool = Field(
-        True, description="Before the first training, learn to follow the intensity. Paper: L_prior."
+        False,
+        description="Before the first training, learn to follow the intensity. Paper: L_prior, always on from scratch. "
+        "Off here: with its steps of 0.01 fewer nuclei were found from ten marks, on a real movie and a simulated one.",
     )
     prior_crops: Count = Field(3, description="Crops in each pass of the prior training. Paper: 3.")
     prior_learning_rates: tuple[Positive, ...] = Field(
