@@ -224,7 +224,7 @@ def test_a_target_that_cannot_be_is_refused_before_any_work(movie: Path, tmp_pat
 
 def test_brackets_in_a_path_are_no_markup(movie: Path, tmp_path: Path) -> None:
     folder = tmp_path / "br[/red]ack [bold]"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     project = folder / "marks.mastodon"
     project.write_bytes((movie / "marks.mastodon").read_bytes())
     done = howdah("info", project)
