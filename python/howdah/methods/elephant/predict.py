@@ -128,7 +128,7 @@ class Detector:
         self._told = True
         log.warning(
             "Frames are predicted in %d overlapping tiles of %s voxels (z, y, x). The network normalises by what it sees at once, "
-            "so results differ slightly from those of a whole frame and change with the size of tiles. To avoid it, leave "
+            "so results differ from those of a whole frame and change with the size of tiles. To avoid it, leave "
             "tile_size unset and allow about %d MiB (memory_mb).",
             n_tiles,
             " x ".join(str(n) for n in size),
