@@ -6,7 +6,7 @@ and 2 times the standard deviation of the voxels. (ELEPHANT, "Detection": ellips
 Voxel size: to the variance of voxel centres one could add that of a voxel itself, h²/12. For a set of voxels chosen by
 their centres that is wrong: over all positions of the grid, the sum of squares about the true centre is unbiased already,
 and adding h²/12 makes a sphere of radius 2 voxels 5 % too large. What is lost is the square of the centroid's error, which
-matters for thin shapes: where a half-axis is under two voxels, moments give sizes up to 15 % too small. The number of voxels
+matters for thin shapes: where a half-axis is under two voxels, moments give sizes up to 12 % too small. The number of voxels
 stays right there: over all positions of the grid its mean is the volume. So each half-axis is at least half a voxel, and
 thin shapes are then scaled such that the ellipsoid has the volume of its voxels (a disc, their area). A flat nucleus of
 6 : 6 : 1.5 voxels, reduced to 0.4 and measured, comes back as 1.00 of its size (0.88 from moments alone).
