@@ -81,7 +81,7 @@ def train(
     marks = _marks(source, frames)
     config = ElephantConfig.of(settings.get("elephant", {}))
     target = check_target(weights, source, ending=".safetensors")
-    with recorded(target, "train", inputs=_inputs(source), settings={"elephant": config.model_dump()}) as record:
+    with recorded(target, "train", inputs=source.inputs, settings={"elephant": config.model_dump()}) as record:
         trained = yield from _train(source, marks, config, target=target, start=start, resume=resume)
         record.facts |= {"weights": fingerprint(target), **_about(trained)}
         result = {"weights": str(target), "marks": marks.n_spots, "losses": dict(trained.header["metrics"])}
@@ -105,7 +105,7 @@ def predict(
     writer_for(out)
     source, frames = job.open()
     target = check_target(out, source, in_place=True)
-    inputs = {**_inputs(source), "weights": Path(weights)}
+    inputs = {**source.inputs, "weights": Path(weights)}
     with recorded(target, "predict", inputs=inputs, settings=settings) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
         write_tracks(target, found, image=source.image)
@@ -202,10 +202,6 @@ class _needs_torch:  # noqa: N801  reads as a phrase: with _needs_torch()
             raise MissingExtraError(
                 f"Training and finding nuclei need {error.name}, which is not installed. Install it with: pip install 'howdah[learn]'"
             ) from None
-
-
-def _inputs(source: Source) -> dict[str, Path]:
-    return {("image" if path == source.image.path else "project"): path for path in source.files}
 
 
 def _about(weights: Weights) -> dict[str, Any]:

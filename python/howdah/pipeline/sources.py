@@ -31,6 +31,11 @@ class Source:
     setup: int = 0
 
     @property
+    def inputs(self) -> dict[str, Path]:
+        """The files by what they are, for the record: ``image``, and ``project`` where there is one."""
+        return {("image" if path == self.image.path else "project"): path for path in self.files}
+
+    @property
     def is_project(self) -> bool:
         """Whether the first file is an annotation (else it is the movie itself)."""
         return bool(self.files) and self.files[0] != self.image.path

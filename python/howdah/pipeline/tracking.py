@@ -39,9 +39,8 @@ def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[
     source = open_source(job.source, image=job.image, setup=job.setup)
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
     config = LinkingConfig.of(settings.get("linking", {}))
-    inputs = {("image" if path == source.image.path else "project"): path for path in source.files}
     target = check_target(out, source, in_place=True)
-    with recorded(target, "link", inputs=inputs, settings={"linking": config.model_dump()}) as record:
+    with recorded(target, "link", inputs=source.inputs, settings={"linking": config.model_dump()}) as record:
         linked = yield from _linked(source.tracks, config, frames)
         write_tracks(target, linked, image=source.image)
         record.facts |= _counts(linked)
@@ -63,15 +62,14 @@ def track(
         The file, the weights, and the counts of spots, links, tracks and divisions.
     """
     writer_for(out)
-    target = check_target(out, job.open()[0], in_place=True)
+    source, frames = job.open()
+    target = check_target(out, source, in_place=True)
     config = LinkingConfig.of(settings.get("linking", {}))
     if weights is None:
         weights = target.with_name(f"{target.stem}-weights.safetensors")
         yield from train(job, weights, settings=settings)
-    source, frames = job.open()
-    inputs = {("image" if path == source.image.path else "project"): path for path in source.files}
     used = {"elephant": dict(settings.get("elephant", {})), "linking": config.model_dump()}
-    with recorded(target, "track", inputs={**inputs, "weights": Path(weights)}, settings=used) as record:
+    with recorded(target, "track", inputs={**source.inputs, "weights": Path(weights)}, settings=used) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
         linked = yield from _linked(found, config, list(range(source.image.n_frames)))
         write_tracks(target, linked, image=source.image)
