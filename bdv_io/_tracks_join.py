@@ -53,6 +53,7 @@ def concatenate(tracks: T, other: Tracks) -> T:
         id=np.concatenate([tracks.id, _free_ids(tracks.id, other.id)]),
         tag_sets=_joined_tags(tracks, other),
         features=_joined_features(tracks, other),
+        outlines=tracks.outlines.followed_by(other.outlines, n),
         carried=replace(grown.carried, spots=_extended(tracks.carried.spots, n + other.n_spots)),
     )
 

@@ -1,107 +1,177 @@
 """Finds the format of a file by its content, and reads or writes with it.
 
-This is the only module of :mod:`bdv_io` that knows all formats. Adding one is one entry in ``FORMATS``.
+This is the only module of :mod:`bdv_io` that knows all formats. Adding one is one entry in ``FORMATS``. The functions
+that an entry names have these shapes; all raise :class:`bdv_io.errors.BdvIoError` with a sentence:
+
+============================  ========================================================================================
+``recognise(path) -> bool``   looks into a file or folder; False for what cannot be read, never an error
+image ``read``                ``(path, *, hints: Hints) -> ImageSeries``, lazily (``hints`` only where ``hints`` names some)
+image ``write``               ``(path, image, *, options: WriteOptions) -> Iterator[int]``: a generator that yields the
+                              number of frames that are done; nothing is at ``path`` until it is exhausted
+annotation ``read``           ``(path) -> Tracks``, or ``(path, *, hints: Hints) -> Tracks``
+annotation ``write``          ``(path, tracks)``, or ``(path, tracks, *, image: ImageSeries | None)`` where ``names_image``
+``lost(image or tracks)``     sentences about what of it the format cannot hold, empty if all of it
+============================  ========================================================================================
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
-from bdv_io.image import ImageSeries
+from bdv_io.image import Hints, ImageSeries, WriteOptions
 from bdv_io.tracks import Tracks
 
 PathLike = str | os.PathLike[str]
 Kind = Literal["image", "annotation"]
 
-__all__ = ["FORMATS", "Format", "identify", "open_image", "read_tracks", "write_tracks", "writer_for"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "format_named",
+    "identify",
+    "open_image",
+    "read_tracks",
+    "write_image",
+    "write_tracks",
+    "writer_for",
+    "writing_image",
+]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """One file format: where its code is. Modules are imported when a file needs them.
 
     Attributes:
+        key: Short name, by which a user may choose it.
         name: For people.
         kind: Whether files hold images or annotations.
         module: Where the functions are.
-        recognise: Name of the function ``(path) -> bool`` that looks into the file.
+        recognise: Name of the function that looks into a file; empty where only the user can say that it is this.
         read: Name of the function that opens or reads it.
         write: Name of the function that writes it; empty if it cannot be written.
-        suffixes: Endings by which a target's format is chosen when writing.
-        names_image: Whether files of this format name the movie that they belong to.
+        lost: Name of the function that says what of a given content the format cannot hold; empty if it holds all.
+        suffixes: Endings of names by which a target's format is chosen when writing; the longest that fits wins.
+        names_image: Whether files of this annotation format name the movie that they belong to.
+        hints: The hints that its reader understands.
     """
 
+    key: str
     name: str
     kind: Kind
     module: str
     recognise: str
     read: str
     write: str = ""
+    lost: str = ""
     suffixes: tuple[str, ...] = ()
-    names_image: bool = True
+    names_image: bool = False
+    hints: tuple[str, ...] = ()
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return one of the format's functions."""
         function: Callable[..., Any] = getattr(import_module(self.module), name)
         return function
 
+    def losses(self, content: ImageSeries | Tracks) -> tuple[str, ...]:
+        """Return sentences about what of ``content`` this format cannot hold."""
+        return tuple(self.function(self.lost)(content)) if self.lost else ()
+
 
 FORMATS = (
     Format(
-        "Mastodon project",
-        "annotation",
-        "bdv_io.mastodon",
-        "is_mastodon",
-        "read_mastodon",
-        "write_mastodon",
-        (".mastodon",),
+        key="mastodon",
+        name="Mastodon project",
+        kind="annotation",
+        module="bdv_io.mastodon",
+        recognise="is_mastodon",
+        read="read_mastodon",
+        write="write_mastodon",
+        suffixes=(".mastodon",),
+        names_image=True,
     ),
     Format(
-        "TrackMate XML",
-        "annotation",
-        "bdv_io.trackmate",
-        "is_trackmate",
-        "read_trackmate",
-        "write_trackmate",
-        (".xml",),
+        key="trackmate",
+        name="TrackMate XML",
+        kind="annotation",
+        module="bdv_io.trackmate",
+        recognise="is_trackmate",
+        read="read_trackmate",
+        write="write_trackmate",
+        suffixes=(".xml",),
+        names_image=True,
     ),
     Format(
-        "CSV tables", "annotation", "bdv_io.csv_table", "is_csv", "read_csv", "write_csv", (".csv",), names_image=False
+        key="csv",
+        name="CSV tables",
+        kind="annotation",
+        module="bdv_io.csv_table",
+        recognise="is_csv",
+        read="read_csv",
+        write="write_csv",
+        suffixes=(".csv",),
     ),
-    Format("BigDataViewer XML/HDF5", "image", "bdv_io.bdv_hdf5", "is_bdv", "open_bdv", "write_bdv", (".xml", ".h5")),
+    Format(
+        key="bdv",
+        name="BigDataViewer XML",
+        kind="image",
+        module="bdv_io.bdv",
+        recognise="is_bdv",
+        read="open_bdv",
+        write="writing_bdv",
+        suffixes=(".xml", ".h5"),
+    ),
 )
 
 
-def identify(path: PathLike) -> Format:
+def format_named(key: str, kind: Kind | None = None) -> Format:
+    """Return the format of this key.
+
+    Raises:
+        UnsupportedError: There is none of this key (and kind).
+    """
+    for known in FORMATS:
+        if known.key == key and kind in (None, known.kind):
+            return known
+    keys = ", ".join(f"{f.key} ({f.name})" for f in FORMATS if kind in (None, f.kind))
+    raise UnsupportedError(f"There is no {kind or 'file'} format called '{key}'. Choose one of: {keys}.")
+
+
+def identify(path: PathLike, *, key: str | None = None) -> Format:
     """Return the format of a file or folder, from its content.
+
+    Args:
+        path: The file or folder.
+        key: The format, where the user says which (a label image looks like any TIFF).
 
     Raises:
         MissingDataError: There is nothing at ``path``.
         FormatError: No known format recognises it.
+        UnsupportedError: There is no format of this key.
     """
     target = Path(path)
+    asked = format_named(key) if key is not None else None
     try:
         kind = target.stat().st_mode
     except (OSError, ValueError) as error:
-        reason = (
-            "there is no such file or folder"
-            if isinstance(error, FileNotFoundError | NotADirectoryError)
-            else str(error)
-        )
+        gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "there is no such file or folder" if gone else str(error)
         raise MissingDataError(f"Opening {target} failed: {reason}. Check the path.") from None
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise FormatError(
             f"Opening {target} failed: it is neither a file nor a folder, but a device, a pipe or the like."
         )
+    if asked is not None:
+        return asked
     for known in FORMATS:
-        if known.function(known.recognise)(target):
+        if known.recognise and known.function(known.recognise)(target):
             return known
     if target.suffix == ".mastodon":
         raise FormatError(
@@ -112,64 +182,107 @@ def identify(path: PathLike) -> Format:
     raise FormatError(f"Opening {target} failed: its content is none of the known formats ({names}).")
 
 
-def open_image(path: PathLike) -> ImageSeries:
+def open_image(path: PathLike, *, hints: Hints | None = None, key: str | None = None) -> ImageSeries:
     """Open a movie lazily, whatever its format.
 
+    Args:
+        path: The file or folder.
+        hints: What the user knows and the file does not say.
+        key: The format, where the user says which.
+
     Raises:
-        FormatError: The file holds annotations, not an image, or is damaged.
+        FormatError: The file holds annotations, not an image, or is damaged, or a hint means nothing to its format.
     """
-    found = identify(path)
+    found = identify(path, key=key)
     if found.kind != "image":
         raise FormatError(
             f"Opening {path} as an image failed: it is a {found.name}, which holds annotations. Give the image."
         )
-    image: ImageSeries = found.function(found.read)(Path(path))
+    image: ImageSeries = found.function(found.read)(Path(path), **_hints(found, path, hints))
     return image
 
 
-def read_tracks(path: PathLike) -> Tracks:
-    """Read an annotation, whatever its format.
+def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None = None) -> Tracks:
+    """Read an annotation, whatever its format; arguments as in :func:`open_image`.
 
     Raises:
         FormatError: The file holds an image, not annotations, or is damaged.
     """
-    found = identify(path)
+    found = identify(path, key=key)
     if found.kind != "annotation":
         raise FormatError(
             f"Reading annotations from {path} failed: it is {found.name}, an image. Give the project instead."
         )
-    tracks: Tracks = found.function(found.read)(Path(path))
+    tracks: Tracks = found.function(found.read)(Path(path), **_hints(found, path, hints))
     return tracks
 
 
-def writer_for(path: PathLike, kind: Kind = "annotation") -> Format:
-    """Return the format that a target's ending asks for.
+def _hints(found: Format, path: PathLike, hints: Hints | None) -> dict[str, Hints]:
+    given = hints.given if hints is not None else ()
+    useless = [name for name in given if name not in found.hints]
+    if useless:
+        known = f"only {', '.join(found.hints)} may be" if found.hints else "nothing needs to be"
+        raise FormatError(
+            f"Opening {path} failed: {' and '.join(useless).replace('_', ' ')} was given, but a {found.name} says that itself; "
+            f"{known} given."
+        )
+    return {"hints": hints or Hints()} if found.hints else {}
+
+
+def writer_for(path: PathLike, kind: Kind = "annotation", *, key: str | None = None) -> Format:
+    """Return the format that a target's ending asks for, or the one that the user names.
 
     Raises:
-        UnsupportedError: No format of this kind is written under that ending.
+        UnsupportedError: No format of this kind is written under that ending, or the named one is not written.
     """
-    suffix = Path(path).suffix.lower()
-    for known in FORMATS:
-        if known.kind == kind and known.write and suffix in known.suffixes:
-            return known
-    endings = ", ".join(f"{s} ({f.name})" for f in FORMATS if f.kind == kind and f.write for s in f.suffixes)
+    if key is not None:
+        asked = format_named(key, kind)
+        if not asked.write:
+            raise UnsupportedError(f"Writing {path} is not possible: {asked.name} is read, not written.")
+        return asked
+    name, writable = Path(path).name.lower(), [f for f in FORMATS if f.kind == kind and f.write]
+    fitting = [(len(s), f) for f in writable for s in f.suffixes if name.endswith(s.lower())]
+    if fitting:
+        return max(fitting, key=lambda item: item[0])[1]
+    endings = ", ".join(f"{s} ({f.name})" for f in writable for s in f.suffixes)
     raise UnsupportedError(
-        f"Writing {path} is not possible: no {kind} format ends in '{suffix}'. Choose one of: {endings}."
+        f"Writing {path} is not possible: no {kind} format ends in '{Path(path).suffix}'. Choose one of: {endings}."
     )
 
 
-def write_tracks(path: PathLike, tracks: Tracks, *, image: ImageSeries | None = None) -> None:
+def write_tracks(path: PathLike, tracks: Tracks, *, image: ImageSeries | None = None, key: str | None = None) -> None:
     """Write an annotation in the format that the ending of ``path`` asks for; what was there before is kept as ``name~``.
 
     Args:
         path: The target.
         tracks: The annotation; nothing is written if it contradicts itself. Oddities that other programs wrote are kept.
         image: The movie that it belongs to, so that the file can name it.
+        key: The format, where the user says which.
     """
-    target = writer_for(path)
+    target = writer_for(path, key=key)
     tracks.validate(odd_is_fine=True)
     write = target.function(target.write)
     if target.names_image:
         write(Path(path), tracks, image=image)
     else:
         write(Path(path), tracks)
+
+
+def writing_image(
+    path: PathLike, image: ImageSeries, *, options: WriteOptions | None = None, key: str | None = None
+) -> Iterator[int]:
+    """Write a movie in the format that the ending of ``path`` asks for, and yield the number of frames that are done.
+
+    Nothing stands at ``path`` until the iterator is exhausted; one that is dropped leaves what was there before.
+    """
+    target = writer_for(path, "image", key=key)
+    steps: Iterator[int] = target.function(target.write)(Path(path), image, options=options or WriteOptions())
+    return steps
+
+
+def write_image(
+    path: PathLike, image: ImageSeries, *, options: WriteOptions | None = None, key: str | None = None
+) -> None:
+    """Write a movie in the format that the ending of ``path`` asks for; what was there before is kept as ``name~``."""
+    for _ in writing_image(path, image, options=options, key=key):
+        pass

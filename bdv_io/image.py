@@ -23,8 +23,66 @@ Array = npt.NDArray[Any]
 Region = tuple[slice, slice, slice]
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
+Factors = tuple[int, int, int]
 
-__all__ = ["ArrayImage", "ImageSeries", "Setup", "as_dask"]
+__all__ = ["ArrayImage", "Hints", "ImageSeries", "Setup", "WriteOptions", "as_dask"]
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a user knows about a file that does not say it itself, or says it ambiguously. Nothing is guessed silently.
+
+    A reader takes a hint where the file is silent. Where the file says something else, the hint wins, and the reader
+    says so in a log line.
+
+    Attributes:
+        axes: Meaning of the axes of the stored array, slowest first, of the letters T, C, Z, Y, X: ``"TZYX"``.
+        voxel_size: Edge lengths (z, y, x) of a voxel in ``unit``; z counts for nothing in 2D.
+        unit: Unit of length, for example ``"µm"``.
+        interval: Time between frames and its unit, for example ``(30.0, "s")``.
+    """
+
+    axes: str | None = None
+    voxel_size: Vector | None = None
+    unit: str | None = None
+    interval: tuple[float, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.axes is not None:
+            letters = self.axes.upper()
+            if not letters or set(letters) - set("TCZYX") or len(set(letters)) != len(letters) or "YX" not in letters:
+                raise FormatError(
+                    f"The axes '{self.axes}' were given; expected the letters T, C, Z, Y, X at most once each, slowest first, "
+                    "with Y before X, for example TZYX."
+                )
+            object.__setattr__(self, "axes", letters)
+        sizes = (*(self.voxel_size or (1.0,)), (self.interval or (1.0,))[0])
+        if not all(np.isfinite(size) and size > 0 for size in sizes):
+            raise FormatError(
+                f"The voxel size {self.voxel_size} and the interval {self.interval} were given; both must be positive numbers."
+            )
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the hints that are given."""
+        return tuple(name for name, value in vars(self).items() if value is not None)
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How an image is written. A format ignores what it has no use for.
+
+    Attributes:
+        levels: Whole downsampling factors (z, y, x) a level, the first (1, 1, 1); None for what the format proposes.
+        chunks: Chunk (z, y, x) of every level; None for what the format proposes.
+        compression: Level 0 to 9, None for uncompressed.
+        workers: Threads that compress; None for one a core.
+    """
+
+    levels: Sequence[Factors] | None = None
+    chunks: Shape | None = None
+    compression: int | None = 4
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,13 +187,14 @@ def as_dask(image: ImageSeries, setup: int = 0, level: int = 0) -> da.Array:
 
 
 class ArrayImage:
-    """A movie in memory, for scripts, notebooks and tests.
+    """A movie in memory, or one whose frames a sequence hands out, for scripts, notebooks and tests.
 
     Args:
-        frames: (T, Z, Y, X) array, or a sequence of (Z, Y, X) arrays.
+        frames: (T, Z, Y, X) or (T, C, Z, Y, X) array, or a sequence of (Z, Y, X) or (C, Z, Y, X) arrays.
         voxel_size: Edge lengths (z, y, x) of a voxel.
         unit: Unit of length.
         interval: Time between frames and its unit.
+        channels: Names of the channels.
     """
 
     format = "array in memory"
@@ -148,18 +207,30 @@ class ArrayImage:
         voxel_size: Vector = (1.0, 1.0, 1.0),
         unit: str = "pixel",
         interval: tuple[float, str] | None = None,
+        channels: Sequence[str] | None = None,
     ) -> None:
-        if not len(frames) or any(np.ndim(frame) != 3 for frame in frames):
-            shape = np.shape(frames[0]) if len(frames) else ()
+        first = np.asarray(frames[0]) if len(frames) else np.empty(0)
+        if first.ndim not in (3, 4) or (isinstance(frames, list | tuple) and any(np.ndim(f) != first.ndim for f in frames)):
             raise FormatError(
-                f"A movie in memory needs (Z, Y, X) frames, at least one; found {len(frames)} of shape {shape}."
+                "A movie in memory needs (Z, Y, X) or (C, Z, Y, X) frames, at least one; found "
+                f"{len(frames)} of shape {first.shape}."
             )
         self._frames = frames
+        self._has_channels = first.ndim == 4
         self.interval = interval
         self.n_frames = len(frames)
         self.timepoints = tuple(range(self.n_frames))
-        z, y, x = frames[0].shape
-        self.setups = (Setup(0, "", (z, y, x), voxel_size, unit, np.dtype(frames[0].dtype)),)
+        z, y, x = first.shape[-3:]
+        count = len(first) if self._has_channels else 1
+        if channels is not None and len(channels) != count:
+            raise FormatError(f"A movie in memory has {count} channels, but {len(channels)} names were given.")
+        names = list(channels) if channels is not None else [f"channel {i + 1}" for i in range(count)] if count > 1 else [""]
+        self.setups = tuple(
+            Setup(
+                i, name, (z, y, x), voxel_size, unit, first.dtype, attributes={"channel": (i, name)} if count > 1 else {}
+            )
+            for i, name in enumerate(names)
+        )
 
     def is_missing(self, frame: int, setup: int = 0) -> bool:
         """Return False: nothing is missing in memory."""
@@ -183,9 +254,10 @@ class ArrayImage:
         """Do nothing: there is no file."""
 
     def _frame(self, frame: int, setup: int, level: int) -> Array:
-        if not 0 <= frame < self.n_frames or setup != 0 or level != 0:
+        if not 0 <= frame < self.n_frames or not 0 <= setup < len(self.setups) or level != 0:
             raise MissingDataError(
                 f"Frame {frame}, setup {setup}, level {level} was asked for; this movie in memory has {self.n_frames} frames, "
-                "one setup and one level."
+                f"{len(self.setups)} setups and one level."
             )
-        return np.asarray(self._frames[frame])
+        array = np.asarray(self._frames[frame])
+        return array[setup] if self._has_channels else array

@@ -18,6 +18,7 @@ from numpy.dtypes import StringDType
 
 from bdv_io import _tracks_check, _tracks_join
 from bdv_io.errors import ValidationError
+from bdv_io.outlines import Outlines
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 
 F64 = npt.NDArray[np.float64]
@@ -75,6 +76,7 @@ class Tracks:
         links: (M, 2) int64, rows of the source (earlier) and the target (later) spot.
         tag_sets: Tag sets, each with one column for spots and one for links.
         features: Declared features, one column each.
+        outlines: Polygons of spots that have a shape beyond the ellipsoid.
         space_unit: Unit of length. time_unit: Unit of ``interval``. interval: Time between two frames, None if unknown.
         carried: What the source format stored and Howdah does not interpret.
         attributes: Facts of the source about the whole annotation, such as ``image`` (path of the movie, as text).
@@ -89,6 +91,7 @@ class Tracks:
     links: I64
     tag_sets: tuple[TagSet, ...] = ()
     features: tuple[Feature, ...] = ()
+    outlines: Outlines = field(default_factory=Outlines.empty)
     space_unit: str = "pixel"
     time_unit: str = "frame"
     interval: float | None = None
@@ -180,7 +183,7 @@ class Tracks:
         more: list[npt.NDArray[Any]] = [column for tags in self.tag_sets for column in (tags.spots, tags.links)]
         more += [feature.values for feature in self.features]
         more += [*self.carried.spots.values(), *self.carried.links.values()]
-        return sum(column.nbytes for column in (*own, *more))
+        return self.outlines.nbytes + sum(column.nbytes for column in (*own, *more))
 
     def problems(self) -> list[str]:
         """Return what is wrong, one sentence a kind of problem with the first rows that show it; empty if all is well."""
@@ -249,6 +252,7 @@ class Tracks:
             links=moved[kept],
             tag_sets=tuple(tags.take(rows, kept) for tags in self.tag_sets),
             features=tuple(feature.take(rows, kept) for feature in self.features),
+            outlines=self.outlines.take(rows, self.n_spots),
             carried=self.carried.take(rows, kept),
         )
 

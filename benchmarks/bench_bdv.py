@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bdv_io.bdv_hdf5 import BdvHdf5, open_bdv
-from bdv_io.bdv_hdf5_write import write_bdv
+from bdv_io.bdv.hdf5 import BdvHdf5, open_bdv
+from bdv_io.bdv.hdf5_write import write_bdv
 
 FRAMES = 3
 ONE = (slice(0, 1), slice(0, 1), slice(0, 1))

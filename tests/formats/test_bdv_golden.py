@@ -13,8 +13,8 @@ import pytest
 import tifffile
 
 from bdv_io._axes import affine_from_xyz, reverse_axes
-from bdv_io.bdv_hdf5 import BdvHdf5, open_bdv
-from bdv_io.bdv_xml import read_bdv_xml
+from bdv_io.bdv.hdf5 import BdvHdf5, open_bdv
+from bdv_io.bdv.xml import read_bdv_xml
 from bdv_io.errors import MissingDataError, UnsupportedError
 
 pytestmark = pytest.mark.real

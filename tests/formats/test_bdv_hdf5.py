@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from bdv_io import as_dask
-from bdv_io.bdv_hdf5 import BdvHdf5, open_bdv
-from bdv_io.bdv_hdf5_store import OPEN_DATASETS, meant_dtype
-from bdv_io.bdv_hdf5_write import write_bdv
-from bdv_io.bdv_xml import FileRef, ImageLoader, Partition, SpimData, ViewSetup, ViewTransform
-from bdv_io.bdv_xml_write import write_bdv_xml
+from bdv_io.bdv.hdf5 import BdvHdf5, open_bdv
+from bdv_io.bdv.hdf5_store import OPEN_DATASETS, meant_dtype
+from bdv_io.bdv.hdf5_write import write_bdv
+from bdv_io.bdv.xml import FileRef, ImageLoader, Partition, SpimData, ViewSetup, ViewTransform
+from bdv_io.bdv.xml_write import write_bdv_xml
 from bdv_io.errors import BdvIoError, BusyError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import ImageSeries
 

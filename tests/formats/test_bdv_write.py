@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bdv_io.bdv_hdf5 import open_bdv
-from bdv_io.bdv_hdf5_write import TYPES, downsample, propose_levels, write_bdv
+from bdv_io.bdv.hdf5 import open_bdv
+from bdv_io.bdv.hdf5_write import TYPES, write_bdv
+from bdv_io.pyramid import downsample, propose_levels
 from bdv_io.errors import BusyError, FormatError, UnsupportedError, WriteError
 from bdv_io.safe_write import previous_version
 
@@ -127,7 +128,7 @@ def test_downsampling_is_the_rounded_mean_of_blocks(array, factors):
 def test_downsampling_in_slabs_and_at_the_limits_of_types(monkeypatch):
     array = frame(0, (9, 8, 8))
     whole = downsample(array, (2, 2, 2))
-    monkeypatch.setattr("bdv_io.bdv_hdf5_write.SLAB_BYTES", 1)
+    monkeypatch.setattr("bdv_io.pyramid.SLAB_BYTES", 1)
     np.testing.assert_array_equal(downsample(array, (2, 2, 2)), whole)
     for dtype in TYPES[:8]:
         limits = np.iinfo(dtype)
@@ -218,7 +219,7 @@ def test_a_second_writer_waits_its_turn(tmp_path):
 
 
 def test_memory_stays_below_two_frames_and_a_slab(tmp_path, monkeypatch):
-    monkeypatch.setattr("bdv_io.bdv_hdf5_write.SLAB_BYTES", 1 << 20)
+    monkeypatch.setattr("bdv_io.pyramid.SLAB_BYTES", 1 << 20)
     shape = (32, 512, 512)
     size = int(np.prod(shape)) * 2
     frames = (np.full(shape, number, np.uint16) for number in range(4))

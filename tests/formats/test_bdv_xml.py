@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdv_io._axes import affine_from_xyz
-from bdv_io.bdv_xml import (
+from bdv_io.bdv.xml import (
     FileRef,
     ImageLoader,
     Partition,
@@ -20,7 +20,7 @@ from bdv_io.bdv_xml import (
     is_spimdata,
     read_bdv_xml,
 )
-from bdv_io.bdv_xml_write import bdv_xml_bytes, write_bdv_xml
+from bdv_io.bdv.xml_write import bdv_xml_bytes, write_bdv_xml
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 
 SETUP = "<ViewSetup><id>0</id></ViewSetup>"

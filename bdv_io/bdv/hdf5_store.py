@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from bdv_io._axes import reverse_axes
-from bdv_io.bdv_xml import SpimData
+from bdv_io.bdv.xml import SpimData
 from bdv_io.errors import BdvIoError, BusyError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape, Vector
 

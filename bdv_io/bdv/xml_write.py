@@ -10,7 +10,7 @@ from typing import Any
 from lxml import etree
 
 from bdv_io._axes import affine_to_xyz, reverse_axes
-from bdv_io.bdv_xml import FileRef, ImageLoader, Partition, SpimData, ViewSetup, read_bdv_xml
+from bdv_io.bdv.xml import FileRef, ImageLoader, Partition, SpimData, ViewSetup, read_bdv_xml
 from bdv_io.errors import UnsupportedError
 from bdv_io.safe_write import replacing
 

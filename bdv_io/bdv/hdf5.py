@@ -4,8 +4,8 @@
     frame = movie.read(0)                      # (Z, Y, X), level 0 of the first setup
     movie.read(3, setup=1, level=2, region=(slice(0, 8), slice(0, 64), slice(0, 64)))
 
-Pixels come out as BigDataViewer shows them (:func:`bdv_io.bdv_hdf5_store.meant_dtype` has the rules), and only the
-chunks that a region touches are read. :func:`bdv_io.bdv_hdf5_write.write_bdv` writes such movies.
+Pixels come out as BigDataViewer shows them (:func:`bdv_io.bdv.hdf5_store.meant_dtype` has the rules), and only the
+chunks that a region touches are read. :func:`bdv_io.bdv.hdf5_write.write_bdv` writes such movies.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from bdv_io.bdv_hdf5_store import Hdf5Store, meant_dtype, open_hdf5
-from bdv_io.bdv_hdf5_write import write_bdv
-from bdv_io.bdv_xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform, is_spimdata, read_bdv_xml
+from bdv_io.bdv.hdf5_store import Hdf5Store, meant_dtype, open_hdf5
+from bdv_io.bdv.hdf5_write import write_bdv
+from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform, is_spimdata, read_bdv_xml
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import F64, Array, Region, Setup, Shape, Vector
 
