@@ -210,7 +210,9 @@ class ArrayImage:
         channels: Sequence[str] | None = None,
     ) -> None:
         first = np.asarray(frames[0]) if len(frames) else np.empty(0)
-        if first.ndim not in (3, 4) or (isinstance(frames, list | tuple) and any(np.ndim(f) != first.ndim for f in frames)):
+        if first.ndim not in (3, 4) or (
+            isinstance(frames, list | tuple) and any(np.ndim(f) != first.ndim for f in frames)
+        ):
             raise FormatError(
                 "A movie in memory needs (Z, Y, X) or (C, Z, Y, X) frames, at least one; found "
                 f"{len(frames)} of shape {first.shape}."
@@ -220,14 +222,27 @@ class ArrayImage:
         self.interval = interval
         self.n_frames = len(frames)
         self.timepoints = tuple(range(self.n_frames))
-        z, y, x = first.shape[-3:]
+        shape = tuple(first.shape)
+        z, y, x = shape[-3:]
         count = len(first) if self._has_channels else 1
         if channels is not None and len(channels) != count:
             raise FormatError(f"A movie in memory has {count} channels, but {len(channels)} names were given.")
-        names = list(channels) if channels is not None else [f"channel {i + 1}" for i in range(count)] if count > 1 else [""]
+        names = (
+            list(channels)
+            if channels is not None
+            else [f"channel {i + 1}" for i in range(count)]
+            if count > 1
+            else [""]
+        )
         self.setups = tuple(
             Setup(
-                i, name, (z, y, x), voxel_size, unit, first.dtype, attributes={"channel": (i, name)} if count > 1 else {}
+                i,
+                name,
+                (z, y, x),
+                voxel_size,
+                unit,
+                first.dtype,
+                attributes={"channel": (i, name)} if count > 1 else {},
             )
             for i, name in enumerate(names)
         )

@@ -142,13 +142,17 @@ class Outlines:
     def moved(self, shift: F64) -> Self:
         """Return the rings shifted with their spots: (N, 3) shifts (z, y, x) a spot, world."""
         by = shift[self.spot]
-        return replace(self, z=self.z + by[:, 0], vertices=self.vertices + np.repeat(by[:, 1:], self.n_vertices, axis=0))
+        return replace(
+            self, z=self.z + by[:, 0], vertices=self.vertices + np.repeat(by[:, 1:], self.n_vertices, axis=0)
+        )
 
     def problems(self, n_spots: int) -> list[str]:
         """Return what is wrong, one sentence a kind of problem."""
         found = []
         if len(self) and (self.spot.min() < 0 or self.spot.max() >= n_spots):
-            found.append(f"Outlines belong to spots {self.spot.min()} to {self.spot.max()}, but there are {n_spots} spots.")
+            found.append(
+                f"Outlines belong to spots {self.spot.min()} to {self.spot.max()}, but there are {n_spots} spots."
+            )
         if len(self) and (self.spot[1:] < self.spot[:-1]).any():
             found.append("Outlines are not in the order of their spots; build them with Outlines.build.")
         good = len(self.start) == len(self) + 1 and self.start[0] == 0 and self.start[-1] == len(self.vertices)

@@ -2,5 +2,6 @@
 
 from bdv_io.bdv.hdf5 import is_bdv, open_bdv
 from bdv_io.bdv.hdf5_write import write_bdv
+from bdv_io.bdv.movie_write import writing_bdv
 
-__all__ = ["is_bdv", "open_bdv", "write_bdv"]
+__all__ = ["is_bdv", "open_bdv", "write_bdv", "writing_bdv"]

@@ -70,7 +70,6 @@ class BdvHdf5:
     """
 
     format = "BigDataViewer XML/HDF5"
-    interval: tuple[float, str] | None = None  # BigDataViewer's XML has no place for it
 
     def __init__(self, spim: SpimData, path: Path) -> None:
         self.path: Path | None = path
@@ -82,6 +81,11 @@ class BdvHdf5:
     def hdf5_path(self) -> Path:
         """The HDF5 file that the XML names."""
         return self._store.master
+
+    @property
+    def interval(self) -> tuple[float, str] | None:
+        """Time between frames and its unit, where Howdah wrote the XML: BigDataViewer's own has no place for it."""
+        return self.spim.interval
 
     @property
     def timepoints(self) -> tuple[int, ...]:

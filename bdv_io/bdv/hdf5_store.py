@@ -19,9 +19,11 @@ import h5py
 import numpy as np
 
 from bdv_io._axes import reverse_axes
+from bdv_io.bdv.hdf5_chunks import read_chunks
 from bdv_io.bdv.xml import SpimData
 from bdv_io.errors import BdvIoError, BusyError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape, Vector
+from bdv_io.threads import check_size
 
 __all__ = ["Hdf5Store", "OpenView", "meant_dtype", "open_hdf5"]
 
@@ -119,11 +121,16 @@ class OpenView:
             FormatError: The pixels are damaged.
             UnsupportedError: They are compressed in a way that is not installed.
         """
+        file, name = Path(self.dataset.file.filename), self.dataset.name
+        wanted = [len(range(*part.indices(n))) for part, n in zip(where or (slice(None),) * 3, self.shape, strict=True)]
+        check_size(wanted, self.meant.itemsize, f"Reading {name} of {file}")
         try:
-            array: Array = self.dataset.astype(self.stored)[where] if self.swapped else self.dataset[where]
+            decoded = None if self.swapped else read_chunks(self.dataset, where)
+            if decoded is None:
+                decoded = self.dataset.astype(self.stored)[where] if self.swapped else self.dataset[where]
         except _LIBRARY_ERRORS as error:
-            file, name = Path(self.dataset.file.filename), self.dataset.name
             raise _error(file, error, f"decoding {name}") from error
+        array: Array = decoded
         if self.meant.itemsize == self.stored.itemsize and self.meant.kind in "iu" and self.stored.kind in "iu":
             return array.view(self.meant)
         return array.astype(self.meant, copy=False)

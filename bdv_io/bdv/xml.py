@@ -35,7 +35,9 @@ __all__ = [
 
 MAX_XML_BYTES = 1 << 30  # ten thousand time points of fifty views stay below
 MAX_TIMEPOINTS = 10_000_000
+INTERVAL = "FrameInterval"
 _KEPT = ("BasePath", "SequenceDescription", "ViewRegistrations", "ViewRegistration")
+_UNDERSTOOD = ("ImageLoader", "ViewSetups", "Timepoints", "MissingViews")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,9 @@ class SpimData:
         timepoints: Numbers of the time points, ascending.
         missing: Views (time point, setup) declared missing.
         registrations: (time point, setup) -> transforms; the last one acts first on a voxel.
+        interval: Time between frames and its unit: an element of our own, since BigDataViewer's XML has no place for it.
+        carried: Elements that we do not interpret (bounding boxes, interest points, descriptions of angles and tiles ...),
+            byte for byte, by the element that they stand in.
     """
 
     path: Path | None
@@ -112,6 +117,8 @@ class SpimData:
     timepoints: tuple[int, ...]
     missing: frozenset[tuple[int, int]] = frozenset()
     registrations: Mapping[tuple[int, int], tuple[ViewTransform, ...]] = field(default_factory=dict)
+    interval: tuple[float, str] | None = None
+    carried: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def model(self, timepoint: int, setup: int) -> F64:
         """Return the 4x4 matrix from voxels (z, y, x, 1) of level 0 to the world: the product of the transforms in order.
@@ -229,7 +236,7 @@ def _read(path: Path) -> SpimData:
     registrations: dict[tuple[int, int], tuple[ViewTransform, ...]] = {}
     known: dict[str, F64] = {}
     with path.open("rb") as file:
-        context = _iterparse(file, events=("end",), tag=_KEPT)
+        context = _iterparse(file, events=("end",), tag=(*_KEPT, INTERVAL))
         for _, element in context:
             if element.tag == "ViewRegistration":
                 view = (_int(element, "timepoint"), _int(element, "setup"))
@@ -255,7 +262,32 @@ def _read(path: Path) -> SpimData:
             (_int(m, "timepoint"), _int(m, "setup")) for m in sequence.iterfind("MissingViews/MissingView")
         ),
         registrations=registrations,
+        interval=_interval(found.get(INTERVAL)),
+        carried=_carried(context.root, sequence),
     )
+
+
+def _carried(root: Any, sequence: Any) -> dict[str, tuple[bytes, ...]]:
+    """Serialise what we do not interpret, by the element that it stands in."""
+    places = {
+        "SpimData": [element for element in root if element.tag not in (*_KEPT, INTERVAL)],
+        "SequenceDescription": [element for element in sequence if element.tag not in _UNDERSTOOD],
+        "Attributes": sequence.findall("ViewSetups/Attributes"),
+    }
+    return {
+        place: tuple(etree.tostring(element, encoding="utf-8", with_tail=False) for element in elements)
+        for place, elements in places.items()
+        if elements
+    }
+
+
+def _interval(element: Any) -> tuple[float, str] | None:
+    if element is None:
+        return None
+    (value,) = _floats(element, "interval", 1)
+    if not value > 0:
+        raise _Damage(f"line {element.sourceline}: the frame interval is {value}, expected a positive number.")
+    return (value, element.get("unit") or "s")
 
 
 def _base_path(path: Path, element: Any) -> Path:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
 from bdv_io._axes import affine_to_xyz, reverse_axes
-from bdv_io.bdv.xml import FileRef, ImageLoader, Partition, SpimData, ViewSetup, read_bdv_xml
+from bdv_io.bdv.xml import INTERVAL, FileRef, ImageLoader, Partition, SpimData, ViewSetup, read_bdv_xml
 from bdv_io.errors import UnsupportedError
 from bdv_io.safe_write import replacing
 
@@ -40,12 +39,13 @@ def bdv_xml_bytes(spim: SpimData) -> bytes:
     setups = _add(sequence, "ViewSetups")
     for setup in spim.setups:
         _add_setup(setups, setup)
-    _add_attributes(setups, spim.setups)
+    _add_attributes(setups, spim)
     _add_timepoints(sequence, spim.timepoints)
     if spim.missing:
         missing = _add(sequence, "MissingViews")
         for timepoint, view in sorted(spim.missing):
             _add(missing, "MissingView", timepoint=str(timepoint), setup=str(view))
+    _add_carried(sequence, spim, "SequenceDescription")
     registrations = _add(root, "ViewRegistrations")
     for (timepoint, view), transforms in sorted(spim.registrations.items(), key=lambda item: item[0]):
         registration = _add(registrations, "ViewRegistration", timepoint=str(timepoint), setup=str(view))
@@ -54,6 +54,9 @@ def bdv_xml_bytes(spim: SpimData) -> bytes:
             if transform.name:
                 _add(item, "Name", transform.name)
             _add(item, "affine", " ".join(map(repr, affine_to_xyz(transform.affine))))
+    if spim.interval is not None:
+        _add(root, INTERVAL, interval=repr(float(spim.interval[0])), unit=spim.interval[1])
+    _add_carried(root, spim, "SpimData")
     content: bytes = etree.tostring(root, encoding="UTF-8", xml_declaration=True, pretty_print=True)
     return content
 
@@ -105,17 +108,36 @@ def _add_setup(parent: Any, setup: ViewSetup) -> None:
             _add(attributes, name, str(number))
 
 
-def _add_attributes(parent: Any, setups: Iterable[ViewSetup]) -> None:
+def _add_carried(parent: Any, spim: SpimData, place: str) -> None:
+    for text in spim.carried.get(place, ()):
+        parent.append(_parsed(text))
+
+
+def _parsed(text: bytes) -> Any:
+    return etree.fromstring(text, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
+
+
+def _add_attributes(parent: Any, spim: SpimData) -> None:
+    """Describe channels, angles and so on: as the source did (with rotation axes, places of tiles ...), and the names that are new."""
     entities: dict[str, dict[int, str]] = {}
-    for setup in setups:
+    for setup in spim.setups:
         for name, (number, text) in setup.attributes.items():
             entities.setdefault(name, {})[number] = text
+    groups = {}
+    for described in spim.carried.get("Attributes", ()):
+        group = _parsed(described)
+        groups[group.get("name", "")] = group
+        parent.append(group)
     for name, items in entities.items():
-        group = _add(parent, "Attributes", name=name)
+        group = groups.get(name)
+        if group is None:
+            group = _add(parent, "Attributes", name=name)
+        known = {item.findtext("id") for item in group}
         for number, text in sorted(items.items()):
-            item = _add(group, name[:1].upper() + name[1:])
-            _add(item, "id", str(number))
-            _add(item, "name", text or str(number))
+            if str(number) not in known:
+                item = _add(group, name[:1].upper() + name[1:])
+                _add(item, "id", str(number))
+                _add(item, "name", text or str(number))
 
 
 def _add_timepoints(parent: Any, timepoints: tuple[int, ...]) -> None:
