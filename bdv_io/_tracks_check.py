@@ -71,13 +71,14 @@ def _contradictions(tracks: Tracks) -> list[str]:
 
 def positive_definite(covariance: npt.NDArray[np.float64]) -> Bool:
     """Return the (N,) mask of 3x3 matrices that are symmetric (but for rounding) with positive eigenvalues (Sylvester)."""
-    a, b, c = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 0, 2]
-    d, e, f = covariance[:, 1, 1], covariance[:, 1, 2], covariance[:, 2, 2]
-    minor = a * d - b * b
-    determinant = f * minor - e * (a * e - b * c) + c * (b * e - c * d)
-    skew = np.abs(b - covariance[:, 1, 0]) + np.abs(c - covariance[:, 2, 0]) + np.abs(e - covariance[:, 2, 1])
-    symmetric = skew <= ROUNDING * (a + d + f)
-    good: Bool = (a > 0) & (minor > 0) & (determinant > 0) & symmetric
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite entries are not positive definite either
+        a, b, c = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 0, 2]
+        d, e, f = covariance[:, 1, 1], covariance[:, 1, 2], covariance[:, 2, 2]
+        minor = a * d - b * b
+        determinant = f * minor - e * (a * e - b * c) + c * (b * e - c * d)
+        skew = np.abs(b - covariance[:, 1, 0]) + np.abs(c - covariance[:, 2, 0]) + np.abs(e - covariance[:, 2, 1])
+        symmetric = skew <= ROUNDING * (a + d + f)
+        good: Bool = (a > 0) & (minor > 0) & (determinant > 0) & symmetric
     return good
 
 
