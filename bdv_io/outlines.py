@@ -120,10 +120,14 @@ class Outlines:
 
     def take(self, rows: I64, n_spots: int) -> Self:
         """Return the rings of a selection of spots; ``rows`` are their old rows in the new order, of ``n_spots``."""
-        if not len(self):
-            return self
         new_row = np.full(n_spots, -1, dtype=np.int64)
         new_row[rows] = np.arange(len(rows))
+        return self.given_to(new_row)
+
+    def given_to(self, new_row: I64) -> Self:
+        """Return the rings given to other spots: (N,) the new row of each spot, -1 to leave its rings out."""
+        if not len(self):
+            return self
         target = new_row[self.spot]
         kept = np.flatnonzero(target >= 0)
         kept = kept[np.argsort(target[kept], kind="stable")]
