@@ -76,7 +76,7 @@ def write_csv(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, Path]
         tracks: The annotation.
 
     Returns:
-        Paths of the two tables. What stood there before is kept as ``name~``.
+        Paths of the two tables. What stood there before is kept as ``name~1~``.
 
     Raises:
         ValidationError: The annotation is not consistent.

@@ -19,13 +19,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Hints, ImageSeries, WriteOptions
+from bdv_io.safe_write import stamp_of
 from bdv_io.tracks import Tracks
 
 PathLike = str | os.PathLike[str]
@@ -176,7 +177,7 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
     if target.suffix == ".mastodon":
         raise FormatError(
             f"Opening {target} failed: it is no Mastodon project (a zip file, or folder, with project.xml and model.raw). "
-            "If the file is damaged, look for the version before it, which ends in '~'."
+            "If the file is damaged, look for the version before it, which ends in '~1~'."
         )
     names = ", ".join(known.name for known in FORMATS)
     raise FormatError(f"Opening {target} failed: its content is none of the known formats ({names}).")
@@ -213,8 +214,12 @@ def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None =
         raise FormatError(
             f"Reading annotations from {path} failed: it is {found.name}, an image. Give the project instead."
         )
+    try:
+        stamp = stamp_of(path)
+    except OSError as error:
+        raise MissingDataError(f"Reading {path} failed: the system said: {error}.") from error
     tracks: Tracks = found.function(found.read)(Path(path), **_hints(found, path, hints))
-    return tracks
+    return replace(tracks, origin=stamp)
 
 
 def _hints(found: Format, path: PathLike, hints: Hints | None) -> dict[str, Hints]:
@@ -251,16 +256,23 @@ def writer_for(path: PathLike, kind: Kind = "annotation", *, key: str | None = N
 
 
 def write_tracks(path: PathLike, tracks: Tracks, *, image: ImageSeries | None = None, key: str | None = None) -> None:
-    """Write an annotation in the format that the ending of ``path`` asks for; what was there before is kept as ``name~``.
+    """Write an annotation in the format that the ending of ``path`` asks for; what was there before is kept as ``name~1~``.
 
     Args:
         path: The target.
         tracks: The annotation; nothing is written if it contradicts itself. Oddities that other programs wrote are kept.
         image: The movie that it belongs to, so that the file can name it.
         key: The format, where the user says which.
+
+    Raises:
+        BusyError: ``path`` is the file that the annotation was read from, and another program has changed it since.
+        ValidationError: The annotation contradicts itself.
+        WriteError: See :func:`bdv_io.safe_write.replacing`.
     """
     target = writer_for(path, key=key)
     tracks.validate(odd_is_fine=True)
+    if tracks.origin is not None:
+        tracks.origin.check(Path(path))
     write = target.function(target.write)
     if target.names_image:
         write(Path(path), tracks, image=image)
@@ -283,6 +295,6 @@ def writing_image(
 def write_image(
     path: PathLike, image: ImageSeries, *, options: WriteOptions | None = None, key: str | None = None
 ) -> None:
-    """Write a movie in the format that the ending of ``path`` asks for; what was there before is kept as ``name~``."""
+    """Write a movie in the format that the ending of ``path`` asks for; what was there before is kept as ``name~1~``."""
     for _ in writing_image(path, image, options=options, key=key):
         pass

@@ -1,30 +1,134 @@
-"""Writing files so that nothing is ever lost: temporary file, fsync, read back, atomic replace, previous version kept.
+"""Writing files so that nothing is ever lost: temporary file, fsync, read back, atomic replace, previous versions kept.
 
-A crash, a full disk or a second writer leaves either the old file or the new one, whole.
+A crash, a full disk or a second writer leaves either the old file or the new one, whole. The version before is kept as
+``name~1~``, the one before that as ``name~2~`` and so on, as many as the environment variable ``HOWDAH_KEEP`` says
+(default 1; 0 keeps none). :func:`restore` brings a version back. A file that another program changed after it was read
+is not overwritten: see :class:`Stamp`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import glob
+import hashlib
 import os
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from bdv_io.errors import BdvIoError, BusyError, WriteError
+from bdv_io.errors import BdvIoError, BusyError, MissingDataError, WriteError
 
-__all__ = ["previous_version", "replacing"]
+__all__ = ["Stamp", "previous_version", "replacing", "restore", "stamp_of"]
 
 UNSIGNED_S = 10.0
+KEEP = "HOWDAH_KEEP"
+BLOCK = 1 << 20
 
 
-def previous_version(path: Path) -> Path:
-    """Return where :func:`replacing` keeps the version that stood at ``path`` before: ``name~`` beside it."""
-    return path.with_name(path.name + "~")
+def previous_version(path: Path, number: int = 1) -> Path:
+    """Return where :func:`replacing` keeps the version that stood at ``path`` before: ``name~1~`` beside it."""
+    return path.with_name(f"{path.name}~{number}~")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a file, or the files of a folder, looked like when it was read.
+
+    Attributes:
+        path: The file, resolved.
+        changed_ns: Times of change and sizes, of every file.
+        digest: Hash of the content; a file that was only touched still counts as unchanged.
+    """
+
+    path: Path
+    changed_ns: tuple[tuple[str, int, int], ...]
+    digest: str
+
+    def check(self, target: Path) -> None:
+        """Raise a BusyError if ``target`` is this file, and its content is no longer what was read."""
+        if target.resolve() != self.path or not target.exists():
+            return
+        now = _times(self.path)
+        if now != self.changed_ns and _digest(self.path, now) != self.digest:
+            raise BusyError(
+                f"Writing {target} was not done: another program has changed it since it was read. Nothing is lost: write to "
+                "another name, then compare the two with `howdah diff` and join them with `howdah merge`."
+            )
+
+
+def stamp_of(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of a file or folder as it is now. Take it before reading."""
+    resolved = Path(path).resolve()
+    times = _times(resolved)
+    return Stamp(resolved, times, _digest(resolved, times))
+
+
+def _times(path: Path) -> tuple[tuple[str, int, int], ...]:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    states = [(file, file.stat()) for file in files]
+    return tuple((str(file.relative_to(path)), state.st_mtime_ns, state.st_size) for file, state in states)
+
+
+def _digest(path: Path, times: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.blake2b()
+    for name, _, size in times:
+        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+        with (path if name == "." else path / name).open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def versions_to_keep() -> int:
+    """Return how many former versions are kept.
+
+    Raises:
+        WriteError: ``HOWDAH_KEEP`` is no whole number from 0 on.
+    """
+    text = os.environ.get(KEEP, "1")
+    if not text.isdecimal():
+        raise WriteError(f"Nothing was written: the environment variable {KEEP} is '{text}', expected 0, 1, 2 ...")
+    return int(text)
+
+
+def restore(path: str | os.PathLike[str], number: int = 1) -> Path:
+    """Put a former version back in its place; what stands there now becomes ``name~1~``, so that this can be undone, too.
+
+    Args:
+        path: The file or folder.
+        number: Which version, 1 for the last one before.
+
+    Returns:
+        The restored path.
+
+    Raises:
+        MissingDataError: There is no such version.
+        BusyError, WriteError: As for :func:`replacing`.
+    """
+    target = Path(path)
+    former = previous_version(target, number)
+    if not former.exists():
+        kept = ", ".join(sorted(p.name for p in target.parent.glob(f"{glob.escape(target.name)}~*~"))) or "none"
+        raise MissingDataError(
+            f"Restoring {target} failed: there is no {former.name} beside it; kept versions: {kept}."
+        )
+    with _lock(target), _as_sentences(target):
+        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        os.rename(former, aside)
+        for older in range(number - 1, 0, -1):
+            os.rename(previous_version(target, older), previous_version(target, older + 1))
+        if target.exists():
+            os.rename(target, previous_version(target))
+        os.rename(aside, target)
+        _sync_folder(target.parent)
+    return target
 
 
 @contextlib.contextmanager
@@ -40,16 +144,17 @@ def replacing(
     Args:
         path: The target. Its folder must exist.
         verify: Called with the temporary path before it replaces the target; an error that it raises keeps the old file.
-        keep_previous: Keep the former target as ``name~``.
+        keep_previous: Keep the former target as ``name~1~``, and older ones as ``HOWDAH_KEEP`` says.
         folder: The target may be a folder, which is then replaced as a whole.
 
     Raises:
         BusyError: Another Howdah is writing the same file, or another program holds it.
         WriteError: The disk is full, the folder is missing or may not be written to, the target is a folder or a
-            device, or ``name~`` is a folder. What was there is intact.
+            device, or ``name~1~`` is a folder. What was there is intact.
     """
     target = Path(path)
-    _check_target(target, folder=folder, keep_previous=keep_previous)
+    keep = versions_to_keep() if keep_previous else 0
+    _check_target(target, folder=folder, keep=keep)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     with _lock(target), _as_sentences(target):
         try:
@@ -57,10 +162,12 @@ def replacing(
             _sync(temporary)
             if verify is not None:
                 verify(temporary)
+            if keep and target.exists():
+                _make_room(target, keep)
             if target.is_dir():
-                _swap_folder(temporary, target, keep_previous=keep_previous)
+                _swap_folder(temporary, target, keep_previous=keep > 0)
             else:
-                if keep_previous and target.exists():
+                if keep and target.exists():
                     _keep(target)
                 os.replace(temporary, target)
             _sync_folder(target.parent)
@@ -68,7 +175,7 @@ def replacing(
             _remove(temporary)
 
 
-def _check_target(target: Path, *, folder: bool, keep_previous: bool) -> None:
+def _check_target(target: Path, *, folder: bool, keep: int) -> None:
     with _as_sentences(target):
         if not target.name or target.name == "..":
             raise WriteError(f"Writing to '{target}' is not possible: it names no file.")
@@ -82,11 +189,12 @@ def _check_target(target: Path, *, folder: bool, keep_previous: bool) -> None:
             raise WriteError(
                 f"Writing {target} failed: it is no ordinary file but a device or the like. Choose another name."
             )
-        if stat.S_ISREG(kind) and keep_previous and previous_version(target).is_dir():
-            raise WriteError(
-                f"Writing {target} failed: the version before it would be kept as {previous_version(target).name}, but there is "
-                "a folder of this name. Move the folder away."
-            )
+        for former in (previous_version(target, number + 1) for number in range(keep)):
+            if stat.S_ISREG(kind) and former.is_dir():
+                raise WriteError(
+                    f"Writing {target} failed: the version before it would be kept as {former.name}, but there is a folder of "
+                    "this name. Move the folder away."
+                )
 
 
 @contextlib.contextmanager
@@ -150,20 +258,45 @@ def _as_sentences(target: Path) -> Iterator[None]:
         raise WriteError(f"Writing {target} failed: {reason}. What was there before is unchanged.") from error
 
 
+def _make_room(target: Path, keep: int) -> None:
+    """Number the former versions on, so that ``name~1~`` is free; the oldest beyond ``keep`` goes."""
+    last = next((n for n in range(1, keep + 1) if not previous_version(target, n).exists()), keep + 1)
+    if last > keep:
+        last = keep
+        if last > 1:
+            _remove(previous_version(target, last))
+    for number in range(last - 1, 0, -1):
+        os.rename(previous_version(target, number), previous_version(target, number + 1))
+
+
 def _swap_folder(temporary: Path, target: Path, *, keep_previous: bool) -> None:
-    """Put a folder in the place of another by two renames; the old one is on the disk throughout."""
-    aside = (
-        previous_version(target) if keep_previous else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    )
+    """Put a folder in the place of another, at one stroke where the system can; the old one is on the disk throughout."""
+    aside = previous_version(target) if keep_previous else temporary.with_name(f"{temporary.name}.old")
     _remove(aside)
-    os.rename(target, aside)
-    try:
-        os.rename(temporary, target)
-    except OSError:
-        os.rename(aside, target)
-        raise
+    if _exchange(temporary, target):
+        os.rename(temporary, aside)
+    else:
+        os.rename(target, aside)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            os.rename(aside, target)
+            raise
     if not keep_previous:
         _remove(aside)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap the names of two folders in one step (Linux's renameat2); False where the system or the disk cannot."""
+    if sys.platform != "linux":
+        return False
+    at_working_folder, exchange = -100, 2
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # an old C library
+        return False
+    done = function(at_working_folder, os.fsencode(first), at_working_folder, os.fsencode(second), exchange)
+    return int(done) == 0
 
 
 def _keep(target: Path) -> None:

@@ -19,6 +19,7 @@ from numpy.dtypes import StringDType
 from bdv_io import _tracks_check, _tracks_join
 from bdv_io.errors import ValidationError
 from bdv_io.outlines import Outlines
+from bdv_io.safe_write import Stamp
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 
 F64 = npt.NDArray[np.float64]
@@ -80,6 +81,7 @@ class Tracks:
         space_unit: Unit of length. time_unit: Unit of ``interval``. interval: Time between two frames, None if unknown.
         carried: What the source format stored and Howdah does not interpret.
         attributes: Facts of the source about the whole annotation, such as ``image`` (path of the movie, as text).
+        origin: The file that it was read from, as it was then; None for an annotation that was made.
     """
 
     t: I32
@@ -97,6 +99,7 @@ class Tracks:
     interval: float | None = None
     carried: Carried = field(default_factory=Carried)
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    origin: Stamp | None = None
 
     @classmethod
     def build(

@@ -212,7 +212,7 @@ def test_a_project_may_be_linked_in_place_and_its_former_version_stays(movie: Pa
     project.write_bytes((movie / "marks.mastodon").read_bytes())
     done = howdah("link", project, "--image", movie / "movie.xml", "-o", project)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "marks.mastodon~").read_bytes() == (movie / "marks.mastodon").read_bytes()
+    assert (tmp_path / "marks.mastodon~1~").read_bytes() == (movie / "marks.mastodon").read_bytes()
 
 
 def test_a_target_that_cannot_be_is_refused_before_any_work(movie: Path, tmp_path: Path) -> None:

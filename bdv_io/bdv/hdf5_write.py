@@ -34,7 +34,7 @@ def write_bdv(
     chunks: Shape | None = None,
     compression: int | None = 4,
 ) -> None:
-    """Write a movie as ``NAME.xml`` and ``NAME.h5``; what stood there before is kept as ``name~``.
+    """Write a movie as ``NAME.xml`` and ``NAME.h5``; what stood there before is kept as ``name~1~``.
 
     Frames are taken one at a time; memory stays below two frames. The HDF5 file is put in place first, the XML last, so
     that an XML never points to a half-written movie.

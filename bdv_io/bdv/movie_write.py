@@ -33,7 +33,7 @@ def writing_bdv(
     64 MiB (a small frame at once) and the coarser levels of one view. Chunks are compressed by all cores.
 
     Args:
-        path: The XML to write, or the HDF5 file; both get the same name. What stood there before is kept as ``name~``.
+        path: The XML to write, or the HDF5 file; both get the same name. What stood there before is kept as ``name~1~``.
         image: The movie.
         options: Levels (default: the movie's own, where it has several, else those that BigDataViewer proposes), chunks,
             compression.

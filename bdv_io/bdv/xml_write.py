@@ -17,7 +17,7 @@ __all__ = ["bdv_xml_bytes", "write_bdv_xml"]
 
 
 def write_bdv_xml(path: str | os.PathLike[str], spim: SpimData) -> None:
-    """Write the XML of a dataset; what stood there before is kept as ``name~``.
+    """Write the XML of a dataset; what stood there before is kept as ``name~1~``.
 
     The base path is written as the folder of the XML, so relative files of ``spim.loader`` are relative to that folder.
 

@@ -69,7 +69,7 @@ def read_entries(path: Path) -> dict[str, Data]:
             raise
         raise FormatError(
             f"Opening {path} failed: it is no zip file, or a damaged one ({error}), so no Mastodon project. "
-            "If it is damaged, look for the version before it, which ends in '~'."
+            "If it is damaged, look for the version before it, which ends in '~1~'."
         ) from None
     for needed in (PROJECT, MODEL):
         if needed not in entries:

@@ -131,7 +131,7 @@ def write_mastodon(
         tracks: The annotation.
         image: The movie, or its path; by default the one that the annotation was read with. It is named relative to
             the project.
-        keep_previous: Keep what was there as ``name~``.
+        keep_previous: Keep what was there as ``name~1~``.
 
     Raises:
         FormatError: A label is too long for the format.

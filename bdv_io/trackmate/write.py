@@ -49,7 +49,7 @@ def write_trackmate(path: str | os.PathLike[str], tracks: Tracks, *, image: Imag
     from a TrackMate file is put back. A spot whose ``VISIBILITY`` is not known is visible.
 
     Args:
-        path: The file; what stood there before is kept as ``name~``.
+        path: The file; what stood there before is kept as ``name~1~``.
         tracks: The annotation.
         image: The movie, so that TrackMate finds it; None leaves what was carried, or writes no settings.
 

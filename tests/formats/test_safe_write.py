@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bdv_io.errors import BusyError, FormatError, WriteError
-from bdv_io.safe_write import previous_version, replacing
+from bdv_io.errors import BusyError, FormatError, MissingDataError, WriteError
+from bdv_io.safe_write import previous_version, replacing, restore, stamp_of
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -104,7 +104,7 @@ def test_a_folder_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_the_previous_version_is_not_deleted(tmp_path: Path) -> None:
-    target, precious = tmp_path / "a.txt", tmp_path / "a.txt~" / "precious"
+    target, precious = tmp_path / "a.txt", tmp_path / "a.txt~1~" / "precious"
     target.write_text("good")
     precious.parent.mkdir()
     precious.write_text("x")
@@ -125,3 +125,56 @@ def test_an_unsigned_lock_blocks_for_a_moment_only(tmp_path: Path) -> None:
     lock.write_text("9" * 50)
     with pytest.raises(BusyError, match="another Howdah"), replacing(tmp_path / "a.txt"):
         pass
+
+
+def test_as_many_former_versions_are_kept_as_asked_for(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOWDAH_KEEP", "3")
+    target = tmp_path / "a.txt"
+    for text in "12345":
+        with replacing(target) as temporary:
+            temporary.write_text(text)
+    kept = [previous_version(target, number) for number in (1, 2, 3)]
+    assert [path.read_text() for path in kept] == ["4", "3", "2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "a.txt~1~", "a.txt~2~", "a.txt~3~"]
+    assert restore(target, 2).read_text() == "3"
+    assert [path.read_text() for path in kept] == ["5", "4", "2"]
+    assert restore(target).read_text() == "5"
+    monkeypatch.setenv("HOWDAH_KEEP", "0")
+    with replacing(target) as temporary:
+        temporary.write_text("6")
+    assert kept[0].read_text() == "3"
+    monkeypatch.setenv("HOWDAH_KEEP", "many")
+    with pytest.raises(WriteError, match="HOWDAH_KEEP is 'many'"), replacing(target):
+        pass
+
+
+def test_folders_are_restored_too_and_what_is_not_there_is_said(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for name in ("one", "two"):
+        with replacing(target, folder=True) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert os.listdir(restore(target)) == ["one"]
+    assert os.listdir(previous_version(target)) == ["two"]
+    with pytest.raises(MissingDataError, match=r"no folder~7~ beside it; kept versions: folder~1~"):
+        restore(target, 7)
+
+
+def test_a_file_that_changed_since_it_was_read_is_not_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("one")
+    stamp = stamp_of(target)
+    stamp.check(target)
+    os.utime(target, (1, 1))
+    stamp.check(target)  # only touched
+    stamp.check(tmp_path / "other.txt")
+    target.write_text("two")
+    with pytest.raises(BusyError, match="another program has changed it since it was read"):
+        stamp.check(target)
+    target.unlink()
+    stamp.check(target)
+
+
+def test_without_an_exchange_a_folder_is_swapped_in_two_steps(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bdv_io.safe_write._exchange", lambda first, second: False)
+    test_folders_are_restored_too_and_what_is_not_there_is_said(tmp_path)

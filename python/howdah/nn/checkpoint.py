@@ -52,7 +52,7 @@ class Weights:
 
 
 def save_weights(path: str | os.PathLike[str], weights: Weights) -> None:
-    """Write a weights file; the one that stood there stays as ``name~``.
+    """Write a weights file; the one that stood there stays as ``name~1~``.
 
     Raises:
         WriteError, BusyError: See :func:`bdv_io.safe_write.replacing`.

@@ -26,7 +26,7 @@ def convert(
 
     Args:
         source: What to convert.
-        out: The target; what stood there before is kept as ``name~``.
+        out: The target; what stood there before is kept as ``name~1~``.
         image: For annotations: the movie, so that the target can name it.
 
     Returns:

@@ -64,7 +64,7 @@ def train(
 
     Args:
         job: The project; ``frames`` limits the marks that are used.
-        weights: Where the weights go (safetensors); the former file is kept as ``name~``. While the training runs its
+        weights: Where the weights go (safetensors); the former file is kept as ``name~1~``. While the training runs its
             state is beside it; a stopped training goes on from there.
         settings: ``{"elephant": {...}}``, fields of :class:`ElephantConfig`.
         start: Weights to start from: ours, or published ones.

@@ -105,7 +105,7 @@ def check_target(target: PathLike, source: Source | None = None, *, ending: str 
         target: Where a result shall go.
         source: What the result is made from; its movie is never a target, its project only if ``in_place``.
         ending: Ending that the target must have, if any.
-        in_place: The result may take the place of the project (its former version is kept as ``name~``).
+        in_place: The result may take the place of the project (its former version is kept as ``name~1~``).
 
     Raises:
         ConfigError: The target names no file, has another ending, or is an input.

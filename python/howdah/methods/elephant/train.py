@@ -51,7 +51,7 @@ def train(
         config: Settings.
         affine: 4x4, voxels to world, one for all frames or by frame.
         start: Weights to go on from; of an ensemble the first. From nothing, prior training comes first.
-        save_to: Where the finished weights are written (the former file stays as ``name~``); beside it, while it runs,
+        save_to: Where the finished weights are written (the former file stays as ``name~1~``); beside it, while it runs,
             ``name.training`` keeps the state to resume from. None: nothing is written.
         resume: Go on from ``name.training`` where it is there and belongs to the same marks, settings and start.
 
