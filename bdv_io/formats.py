@@ -62,6 +62,7 @@ class Format:
         suffixes: Endings of names by which a target's format is chosen when writing; the longest that fits wins.
         names_image: Whether files of this annotation format name the movie that they belong to.
         hints: The hints that its reader understands.
+        lenient: Whether its reader can be asked to let pass what can be mended.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     names_image: bool = False
     hints: tuple[str, ...] = ()
+    lenient: bool = False
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return one of the format's functions."""
@@ -95,6 +97,7 @@ FORMATS = (
         recognise="is_mastodon",
         read="read_mastodon",
         write="write_mastodon",
+        lost="lost_in_mastodon",
         suffixes=(".mastodon",),
         names_image=True,
     ),
@@ -203,8 +206,11 @@ def open_image(path: PathLike, *, hints: Hints | None = None, key: str | None = 
     return image
 
 
-def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None = None) -> Tracks:
+def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None = None, lenient: bool = False) -> Tracks:
     """Read an annotation, whatever its format; arguments as in :func:`open_image`.
+
+    ``lenient`` lets pass what :func:`bdv_io.repair.mended` can mend (spots without a centre, links to spots that are not there,
+    ids that occur twice), and a reader would refuse.
 
     Raises:
         FormatError: The file holds an image, not annotations, or is damaged.
@@ -218,7 +224,8 @@ def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None =
         stamp = stamp_of(path)
     except OSError as error:
         raise MissingDataError(f"Reading {path} failed: the system said: {error}.") from error
-    tracks: Tracks = found.function(found.read)(Path(path), **_hints(found, path, hints))
+    more = {"lenient": True} if lenient and found.lenient else {}
+    tracks: Tracks = found.function(found.read)(Path(path), **_hints(found, path, hints), **more)
     return replace(tracks, origin=stamp)
 
 

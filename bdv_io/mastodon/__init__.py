@@ -7,6 +7,6 @@ Entries that are not interpreted (windows, bookmarks, the copy of the dataset's 
 ``tracks.carried`` and written back as they were.
 """
 
-from bdv_io.mastodon.project import is_mastodon, read_mastodon, write_mastodon
+from bdv_io.mastodon.project import is_mastodon, lost_in_mastodon, read_mastodon, write_mastodon
 
-__all__ = ["is_mastodon", "read_mastodon", "write_mastodon"]
+__all__ = ["is_mastodon", "lost_in_mastodon", "read_mastodon", "write_mastodon"]

@@ -6,7 +6,6 @@ that Mastodon does not know go into the two containers in which it keeps what it
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from bdv_io.mastodon.object_stream import JavaEnum, StreamReader, StreamWriter
 from bdv_io.tags import Feature, Target
 from bdv_io.tracks import Tracks
 
-__all__ = ["CONTAINERS", "QUALITY", "read_feature", "write_features"]
+__all__ = ["CONTAINERS", "QUALITY", "contained_name", "container_of", "read_feature", "write_features"]
 
 DOUBLES = np.dtype([("row", ">i4"), ("value", ">f8")])
 INTEGERS = np.dtype([("row", ">i4"), ("value", ">i4")])
@@ -26,8 +25,6 @@ DIMENSION = "org.mastodon.feature.Dimension"
 SPOT_CONTAINER, LINK_CONTAINER = "TrackMate Spot features", "TrackMate Link features"
 CONTAINERS: dict[str, Target] = {SPOT_CONTAINER: "spot", LINK_CONTAINER: "link"}
 QUALITY = "QUALITY"
-
-log = logging.getLogger("bdv_io")
 
 
 class _Frame:
@@ -226,7 +223,10 @@ def write_features(tracks: Tracks) -> dict[str, bytes]:
     """Return feature key -> content of its file, for all features of an annotation and its qualities."""
     groups: dict[str, list[Feature]] = {}
     for feature in tracks.features:
-        groups.setdefault(_key_for(feature), []).append(feature)
+        key = container_of(feature)
+        if key in CONTAINERS:
+            feature = replace(feature, projection=contained_name(feature))
+        groups.setdefault(key, []).append(feature)
     known = np.isfinite(tracks.quality)
     if known.any():
         quality = Feature(SPOT_CONTAINER, QUALITY, tracks.quality, dimension="QUALITY", defined=known)
@@ -236,18 +236,15 @@ def write_features(tracks: Tracks) -> dict[str, bytes]:
     for key, features in groups.items():
         stream = StreamWriter()
         layout = _fitting(key, features)
-        layout.write(stream, features if key not in CONTAINERS else [_contained(feature) for feature in features])
+        layout.write(stream, features)
         written[key] = stream.getvalue()
     return written
 
 
-def _key_for(feature: Feature) -> str:
+def container_of(feature: Feature) -> str:
+    """Return the key of the file that a feature goes into: its own, where Mastodon knows it, else a container."""
     if feature.name in LAYOUTS and _fitting(feature.name, [feature], partly=True) is not None:
         return feature.name
-    if feature.target == "branch":
-        log.warning(
-            "The branch feature '%s' has no place in a Mastodon project; it is kept with the spots.", feature.name
-        )
     return LINK_CONTAINER if feature.target == "link" else SPOT_CONTAINER
 
 
@@ -267,12 +264,11 @@ def _fitting(key: str, features: Sequence[Feature], *, partly: bool = False) -> 
     return None if partly else layouts[-1]
 
 
-def _contained(feature: Feature) -> Feature:
-    """A feature under the name that it gets inside a container."""
-    name = (
-        feature.projection if feature.name in CONTAINERS else " ".join(filter(None, (feature.name, feature.projection)))
-    )
-    return replace(feature, projection=name)
+def contained_name(feature: Feature) -> str:
+    """Return the name that a feature has inside a container."""
+    if feature.name in CONTAINERS:
+        return feature.projection
+    return " ".join(filter(None, (feature.name, feature.projection)))
 
 
 def _defined_everywhere(features: Sequence[Feature]) -> Any:

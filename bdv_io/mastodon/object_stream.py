@@ -130,11 +130,14 @@ class StreamReader:
         return value
 
     def count(self, bytes_each: int) -> int:
-        """Read an i32 that counts entries of a known size, and check that so many are there."""
-        n = self.integer()
-        if n < 0 or n * bytes_each > self.left:
+        """Read an i32 that counts entries of at least a known size, and check that so many can be there.
+
+        Entries may hold objects, so what counts is all that follows, not only the primitives up to the next object.
+        """
+        n, follow = self.integer(), self.left + len(self._data) - self._position
+        if n < 0 or n * bytes_each > follow:
             raise FormatError(
-                f"Reading {self.name} failed: it announces {n} entries, but only {self.left} bytes follow; it is truncated or damaged."
+                f"Reading {self.name} failed: it announces {n} entries, but only {follow} bytes follow; it is truncated or damaged."
             )
         return n
 

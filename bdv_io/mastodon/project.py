@@ -16,15 +16,17 @@ from bdv_io.mastodon.container import MODEL, PROJECT, Data, is_project, read_ent
 from bdv_io.mastodon.feature_files import QUALITY, SPOT_CONTAINER, read_feature, write_features
 from bdv_io.mastodon.model_file import BOUNDING, IN_PLACE, OUT_PLACE, TRACE, read_model, trace_of, write_model
 from bdv_io.mastodon.project_file import ProjectFile, read_project_file
+from bdv_io.mastodon.sidecar import SIDECAR, lost_in_mastodon, sidecar_of, with_sidecar
 from bdv_io.mastodon.tag_file import read_tags, write_tags
 from bdv_io.safe_write import replacing
 from bdv_io.tags import Feature
 from bdv_io.tracks import Carried, Tracks
 
-__all__ = ["is_mastodon", "read_mastodon", "write_mastodon"]
+__all__ = ["is_mastodon", "lost_in_mastodon", "read_mastodon", "write_mastodon"]
 
 FORMAT = "mastodon"
 TAGS, GUI = "tags.raw", "gui.xml"
+ROW = "row"  # the index that each spot had in the file
 EMPTY_GUI = b'<?xml version="1.0" encoding="UTF-8"?>\n<MamutGui version="0.3">\n  <Windows />\n</MamutGui>\n'
 FEATURES, RAW = "features/", ".raw"
 log = logging.getLogger("bdv_io")
@@ -58,8 +60,8 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
     tag_sets = read_tags(entries[TAGS], f"{TAGS} of {project}", n_spots=n, n_links=m) if TAGS in entries else ()
     features = _read_features(entries, project, (n, m))
     quality = next((f for f in features if (f.name, f.projection) == (SPOT_CONTAINER, QUALITY)), None)
-    carried = {name: bytes(data) for name, data in entries.items() if name != MODEL}
-    return Tracks(
+    carried = {name: bytes(data) for name, data in entries.items() if name not in (MODEL, SIDECAR)}
+    tracks = Tracks(
         t=model.t,
         centre=model.centre,
         covariance=model.covariance,
@@ -74,12 +76,18 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
         carried=Carried(
             FORMAT,
             carried,
-            {BOUNDING: model.bounding, TRACE: trace_of(model.covariance)},
+            {BOUNDING: model.bounding, TRACE: trace_of(model.covariance), ROW: np.arange(n)},
             {OUT_PLACE: model.out_place, IN_PLACE: model.in_place},
             n,
             m,
         ),
         attributes=_attributes(header, project),
+    )
+    return with_sidecar(
+        tracks,
+        {name: bytes(entries[name]) for name in (MODEL, SIDECAR) if name in entries},
+        model=MODEL,
+        name=str(project),
     )
 
 
@@ -184,6 +192,9 @@ def _entries(target: Path, tracks: Tracks, image: ImageSeries | str | os.PathLik
             )
     entries |= features
     entries.setdefault(GUI, EMPTY_GUI)
+    sidecar = sidecar_of(tracks, fresh[MODEL])
+    if sidecar is not None:
+        entries[SIDECAR] = sidecar
     return entries
 
 
@@ -210,7 +221,8 @@ def _same_rows(tracks: Tracks, own: Carried) -> bool:
         return False
     places = own.links.get(OUT_PLACE)
     links_stay = places is None or bool((places[: own.n_links] >= 0).all())
-    return links_stay and np.array_equal(tracks.id[: own.n_spots], np.arange(own.n_spots))
+    rows = own.spots.get(ROW)
+    return links_stay and rows is not None and np.array_equal(rows[: own.n_spots], np.arange(own.n_spots))
 
 
 def _same_tags(data: bytes, tracks: Tracks) -> bool:

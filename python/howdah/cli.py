@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from bdv_io.image import WriteOptions
 from howdah import __version__, pipeline
+from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
 from howdah.config import Settings
@@ -32,15 +34,12 @@ app = typer.Typer(
 SourceArgument = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="A project (.mastodon ...) that names its movie, or a movie.")
 ]
-ImageOption = Annotated[
-    Path | None, typer.Option("--image", metavar="FILE", help="The movie, if the project's has moved.")
-]
-SetupOption = Annotated[int, typer.Option("--setup", metavar="N", help="View setup (channel) to work on, from 0.")]
-FramesOption = Annotated[
-    str | None, typer.Option("--frames", metavar="0-4,9", help="Frames to work on (default: all).")
-]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="The result; its ending chooses the format.")
+]
+ReachOption = Annotated[
+    float | None,
+    typer.Option("--reach", metavar="LENGTH", help="How far a spot may have moved and still be the same."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
 SECTIONS: dict[str, type[Settings]] = {"elephant": ElephantConfig, "linking": LinkingConfig}
@@ -65,15 +64,17 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 
 @app.command()
+@with_movie()
 def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Movies and annotations of any known format.")],
+    movie: dict[str, Any],
     json: JsonOption = False,
 ) -> None:
     """Say what is in each file: format, dimensions, voxel size, spots, links, divisions, tags."""
     failed = 0
 
     def one(file: Path) -> None:
-        show_result({"path": str(file), **pipeline.describe(file)}, as_json=json)
+        show_result({"path": str(file), **pipeline.describe(file, hints=movie["hints"])}, as_json=json)
 
     for number, file in enumerate(files):
         if number and not json:
@@ -95,90 +96,155 @@ def methods(json: JsonOption = False) -> None:
 
 @app.command()
 @with_settings(SECTIONS, "elephant")
+@with_movie("image", "setup", "frames")
 def train(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
     weights: Annotated[
         Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Where the weights go.")
     ] = None,
     start: Annotated[Path | None, typer.Option("--start", metavar="FILE", help="Weights to start from.")] = None,
-    image: ImageOption = None,
-    setup: SetupOption = 0,
-    frames: FramesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train a detector on the marked nuclei of a project. A stopped training goes on where it was."""
-    job = pipeline.Job(source, image=image, setup=setup, frames=frames)
+    job = pipeline.Job(source, **movie)
     target = weights or pipeline.default_target(source, "weights.safetensors")
     _run(lambda: pipeline.train(job, target, settings=settings, start=start), as_json=json)
 
 
 @app.command()
 @with_settings(SECTIONS, "elephant")
+@with_movie("image", "setup", "frames")
 def predict(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
     weights: Annotated[
         Path, typer.Option("--weights", "-w", metavar="FILE", help="Weights that `train` wrote, or published ones.")
     ],
     out: OutOption = None,
-    image: ImageOption = None,
-    setup: SetupOption = 0,
-    frames: FramesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find the nuclei of every frame. What a person marked or validated is not changed."""
-    job = pipeline.Job(source, image=image, setup=setup, frames=frames)
+    job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "spots.mastodon")
     _run(lambda: pipeline.predict(job, target, weights=weights, settings=settings), as_json=json)
 
 
 @app.command()
 @with_settings(SECTIONS, "linking")
+@with_movie("image", "frames")
 def link(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
     out: OutOption = None,
-    image: ImageOption = None,
-    frames: FramesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Link the spots of a project into tracks. Links that a person made or approved stay."""
-    job = pipeline.Job(source, image=image, frames=frames)
+    job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "linked.mastodon")
     _run(lambda: pipeline.link(job, target, settings=settings), as_json=json)
 
 
 @app.command()
 @with_settings(SECTIONS, "elephant", "linking")
+@with_movie("image", "setup", "frames")
 def track(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
     out: OutOption = None,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the marks first)."),
     ] = None,
-    image: ImageOption = None,
-    setup: SetupOption = 0,
-    frames: FramesOption = None,
     json: JsonOption = False,
 ) -> None:
     """The main job: from a few marked nuclei to the nuclei of every frame, linked into tracks."""
-    job = pipeline.Job(source, image=image, setup=setup, frames=frames)
+    job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "tracked.mastodon")
     _run(lambda: pipeline.track(job, target, weights=weights, settings=settings), as_json=json)
 
 
 @app.command()
+@with_movie("image")
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An annotation or a movie.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An annotation or a movie: a file or a folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The target; its ending chooses the format.")],
-    image: ImageOption = None,
+    movie: dict[str, Any],
+    source_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Format of the source, if it cannot tell: labels")
+    ] = None,
+    target_format: Annotated[
+        str | None, typer.Option("--to", metavar="FORMAT", help="Format of the target, if its ending does not tell.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what contradicts itself, and list it.")] = False,
+    compression: Annotated[
+        int, typer.Option("--compression", metavar="0-9", help="How hard an image is compressed.", min=0, max=9)
+    ] = 4,
     json: JsonOption = False,
 ) -> None:
-    """Write an annotation or a movie in another format."""
-    _run(lambda: pipeline.convert(source, out, image=image), as_json=json)
+    """Write an annotation or a movie in another format. What the target cannot hold is said. Formats: `howdah formats`."""
+    options = WriteOptions(compression=compression)
+    how = pipeline.Conversion(
+        source_format=source_format, target_format=target_format, options=options, repair=repair, **movie
+    )
+    _run(lambda: pipeline.convert(source, out, how), as_json=json)
+
+
+@app.command()
+def formats(json: JsonOption = False) -> None:
+    """Say which formats are read and written, their keys and endings."""
+    for entry in pipeline.known_formats():
+        show_result(entry, as_json=json)
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="BEFORE", help="The earlier annotation.")],
+    second: Annotated[Path, typer.Argument(metavar="AFTER", help="The later one, of any format.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write AFTER for review, with a tag set 'Difference'."),
+    ] = None,
+    reach: ReachOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say which spots and links were added, removed, moved, relabelled or retagged. Exit code 0 also if they differ."""
+    _exit(
+        guarded(lambda: show_result(pipeline.compare(first, second, out=out, reach=reach), as_json=json), as_json=json)
+    )
+
+
+@app.command()
+def merge(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Wins where the two contradict each other.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="The other annotation of the same movie.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The result.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", metavar="FILE", help="The version that both began from.")
+    ] = None,
+    reach: ReachOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Merge two annotations of one movie; contradictions are tagged 'Merge conflict', nothing is dropped silently."""
+    _exit(
+        guarded(
+            lambda: show_result(pipeline.join(first, second, out, base=base, reach=reach), as_json=json), as_json=json
+        )
+    )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file whose former version shall come back.")],
+    number: Annotated[int, typer.Option("--version", metavar="N", help="Which one; 1 is the last before.", min=1)] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Undo: bring back what stood there before (FILE~1~); what is there now takes its place, so this can be undone, too."""
+    _exit(guarded(lambda: show_result(pipeline.restore(file, number=number), as_json=json), as_json=json))
 
 
 @app.command()

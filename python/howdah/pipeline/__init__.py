@@ -7,10 +7,10 @@ Long work is a generator of :class:`howdah.progress.Progress` that returns its r
 """
 
 from howdah.pipeline.catalogue import catalogue
-from howdah.pipeline.conversion import convert
+from howdah.pipeline.conversion import Conversion, compare, convert, join, restore
 from howdah.pipeline.demonstration import demo
 from howdah.pipeline.detection import Job, predict, train
-from howdah.pipeline.facts import describe
+from howdah.pipeline.facts import describe, known_formats
 from howdah.pipeline.health import examine
 from howdah.pipeline.picture import draw_result
 from howdah.pipeline.sources import default_target, open_source
@@ -18,8 +18,10 @@ from howdah.pipeline.tracking import link, track
 from howdah.progress import finish
 
 __all__ = [
+    "Conversion",
     "Job",
     "catalogue",
+    "compare",
     "convert",
     "default_target",
     "demo",
@@ -27,9 +29,12 @@ __all__ = [
     "draw_result",
     "examine",
     "finish",
+    "join",
+    "known_formats",
     "link",
     "open_source",
     "predict",
+    "restore",
     "track",
     "train",
 ]

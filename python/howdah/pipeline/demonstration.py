@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bdv_io import Tracks, WriteError
-from bdv_io.formats import open_image, read_tracks, write_tracks, writer_for
+from bdv_io import ArrayImage, Tracks, WriteError
+from bdv_io.formats import open_image, read_tracks, write_image, write_tracks
 from bdv_io.safe_write import replacing
 from howdah import synthetic
 from howdah.metrics import score_tracking
@@ -53,11 +53,8 @@ def demo(
     movie_file, marks_file = where / "embryo.xml", where / "marks.mastodon"
     embryo = synthetic.embryo(seed=seed)
     yield Progress("embryo", 0, 1)
-    frames = (embryo.frame(t) for t in range(embryo.n_frames))
-    image_format = writer_for(movie_file, "image")
-    image_format.function(image_format.write)(
-        movie_file, frames, voxel_size=embryo.settings.voxel_size, unit=embryo.truth.space_unit
-    )
+    frames = [embryo.frame(t) for t in range(embryo.n_frames)]
+    write_image(movie_file, ArrayImage(frames, voxel_size=embryo.settings.voxel_size, unit=embryo.truth.space_unit))
     movie = open_image(movie_file)
     write_tracks(marks_file, synthetic.marks(embryo, N_MARKS, seed=seed), image=movie)
     write_tracks(where / "truth.mastodon", embryo.truth, image=movie)

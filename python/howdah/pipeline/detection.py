@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bdv_io import Tracks
-from bdv_io.formats import write_tracks, writer_for
+from bdv_io.formats import writer_for
+from bdv_io.image import Hints
 from howdah.errors import DataError, MissingExtraError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.record import Record, fingerprint, recorded
+from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_inside, check_target, open_source, parse_frames
 from howdah.progress import Progress, Steps
 
@@ -39,16 +41,20 @@ class Job:
         image: The movie, where the project does not name it or it has moved.
         setup: Position of the view setup (channel).
         frames: Frames to work on as text, ``"0-4,9"``; None for all.
+        hints: What is known of the movie, and its file does not say.
     """
 
     source: str | os.PathLike[str]
     image: str | os.PathLike[str] | None = None
     setup: int = 0
     frames: str | None = None
+    hints: Hints = field(default_factory=Hints)
 
     def open(self) -> tuple[Source, list[int]]:
         """Open the source; return it with the frames to work on."""
-        source = open_source(self.source, image=self.image, setup=self.setup)
+        source = open_source(
+            self.source, image=self.image, setup=self.setup, hints=self.hints if self.hints.given else None
+        )
         return source, parse_frames(self.frames, source.image.n_frames)
 
 
@@ -108,9 +114,9 @@ def predict(
     inputs = {**source.inputs, "weights": Path(weights)}
     with recorded(target, "predict", inputs=inputs, settings=settings) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
-        write_tracks(target, found, image=source.image)
+        written = save(target, found, source.image)
         record.facts |= {"weights": fingerprint(Path(weights)), "spots": found.n_spots}
-    return {"out": str(out), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
+    return {"out": str(written), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
 
 
 def find(source: Source, frames: list[int], weights: Path, settings: Sections, *, record: Record) -> Steps[Tracks]:

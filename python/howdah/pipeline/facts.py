@@ -6,13 +6,32 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bdv_io import ImageSeries, Tracks
-from bdv_io.formats import identify
+from bdv_io.formats import FORMATS, identify, open_image, read_tracks
+from bdv_io.image import Hints
 
-__all__ = ["describe"]
+__all__ = ["describe", "known_formats"]
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+def known_formats() -> list[dict[str, Any]]:
+    """Return what ``howdah formats`` prints: key, name, what it holds, whether it is read and written, endings."""
+    return [
+        {
+            "key": known.key,
+            "name": known.name,
+            "holds": known.kind,
+            "read": bool(known.read),
+            "written": bool(known.write),
+            "endings": list(known.suffixes),
+        }
+        for known in FORMATS
+    ]
+
+
+def describe(path: str | os.PathLike[str], *, hints: Hints | None = None) -> dict[str, Any]:
     """Return what a file holds: format, and dimensions and voxel size of an image, or counts of an annotation.
 
     Raises:
@@ -20,7 +39,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     target = Path(path)
     found = identify(target)
-    content = found.function(found.read)(target)
+    given = hints if hints is not None and hints.given else None
+    content: Any = open_image(target, hints=given) if found.kind == "image" else read_tracks(target, hints=given)
     facts: dict[str, Any] = {"path": str(path), "format": found.name, "kind": found.kind}
     if found.kind == "image":
         try:
@@ -64,6 +84,10 @@ def _annotation_facts(tracks: Tracks) -> dict[str, Any]:
         "tracks": count,
         "divisions": len(tracks.divisions()),
         "frames": [int(tracks.t.min()), int(tracks.t.max())] if tracks.n_spots else [],
+        "frames_without_spots": _ranges(np.setdiff1d(np.arange(tracks.t.min(), tracks.t.max()), tracks.t))
+        if tracks.n_spots
+        else None,
+        "outlined_spots": len(np.unique(tracks.outlines.spot)),
         "unit": tracks.space_unit,
         "time_unit": tracks.time_unit,
         "interval": tracks.interval,
@@ -78,3 +102,11 @@ def _annotation_facts(tracks: Tracks) -> dict[str, Any]:
         "image": tracks.attributes.get("image"),
         "problems": tracks.problems(),
     }
+
+
+def _ranges(frames: npt.NDArray[np.integer]) -> str:
+    """Write numbers as ``3-5, 9``."""
+    if not len(frames):
+        return ""
+    groups = np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1)
+    return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]}-{g[-1]}" for g in groups)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bdv_io import ImageSeries, MissingDataError, Tracks, WriteError
 from bdv_io.formats import identify, open_image, read_tracks
+from bdv_io.image import Hints
 from howdah.errors import ConfigError, DataError
 
 PathLike = str | os.PathLike[str]
@@ -41,13 +42,14 @@ class Source:
         return bool(self.files) and self.files[0] != self.image.path
 
 
-def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0) -> Source:
+def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0, hints: Hints | None = None) -> Source:
     """Open a project with its movie, or a movie alone (then the annotation is empty).
 
     Args:
         path: An annotation that names its movie, or a movie.
         image: The movie, where the project does not name it or names one that has moved.
         setup: Position of the view setup (channel) that will be worked on.
+        hints: What is known of the movie, and its file does not say.
 
     Raises:
         MissingDataError: The project's movie is not there; the sentence says where it was looked for.
@@ -55,7 +57,7 @@ def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0
     """
     given = Path(path)
     if identify(given).kind == "image":
-        movie = open_image(given)
+        movie = open_image(given, hints=hints)
         interval = movie.interval
         tracks = Tracks.empty(
             space_unit=movie.setups[0].unit,
@@ -65,7 +67,7 @@ def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0
         files = [given]
     else:
         tracks = read_tracks(given)
-        movie = open_image(_movie_of(given, tracks, image))
+        movie = open_image(_movie_of(given, tracks, image), hints=hints)
         files = [given]
     if movie.path is not None and movie.path not in files:
         files.append(movie.path)
@@ -98,13 +100,16 @@ def default_target(path: PathLike, ending: str) -> Path:
     return given.with_name(f"{given.stem}-{ending}")
 
 
-def check_target(target: PathLike, source: Source | None = None, *, ending: str = "", in_place: bool = False) -> Path:
+def check_target(
+    target: PathLike, source: Source | None = None, *, ending: str = "", in_place: bool = False, folder: bool = False
+) -> Path:
     """Return the target as a path, or say why nothing should be written there, before any work is done.
 
     Args:
         target: Where a result shall go.
         source: What the result is made from; its movie is never a target, its project only if ``in_place``.
         ending: Ending that the target must have, if any.
+        folder: The result may take the place of a folder; what writes it says if it cannot.
         in_place: The result may take the place of the project (its former version is kept as ``name~1~``).
 
     Raises:
@@ -119,7 +124,7 @@ def check_target(target: PathLike, source: Source | None = None, *, ending: str 
     for number, file in enumerate(_input_files(source) if source else ()):
         if file.resolve() == path.resolve() and not (in_place and number == 0 and source and source.is_project):
             raise ConfigError(f"Writing to {path} is not possible: it is an input. Name another target.")
-    if path.is_dir() and (ending or path.suffix.lower() != ".mastodon"):
+    if path.is_dir() and not folder and (ending or path.suffix.lower() != ".mastodon"):
         raise WriteError(f"Writing {path} is not possible: there is a folder of this name. Choose another name.")
     if not path.parent.is_dir():
         raise WriteError(

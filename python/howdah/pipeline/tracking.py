@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from bdv_io import Tracks
-from bdv_io.formats import write_tracks, writer_for
+from bdv_io.formats import writer_for
 from howdah.linking import LinkingConfig, link_frames
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
 from howdah.pipeline.detection import Job, find, train
 from howdah.pipeline.record import fingerprint, recorded
+from howdah.pipeline.saving import save
 from howdah.pipeline.sources import check_target, open_source, parse_frames
 from howdah.progress import Steps
 
@@ -42,9 +43,9 @@ def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[
     target = check_target(out, source, in_place=True)
     with recorded(target, "link", inputs=source.inputs, settings={"linking": config.model_dump()}) as record:
         linked = yield from _linked(source.tracks, config, frames)
-        write_tracks(target, linked, image=source.image)
+        written = save(target, linked, source.image)
         record.facts |= _counts(linked)
-    return {"out": str(out), **_counts(linked)}
+    return {"out": str(written), **_counts(linked)}
 
 
 def track(
@@ -72,9 +73,9 @@ def track(
     with recorded(target, "track", inputs={**source.inputs, "weights": Path(weights)}, settings=used) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
         linked = yield from _linked(found, config, list(range(source.image.n_frames)))
-        write_tracks(target, linked, image=source.image)
+        written = save(target, linked, source.image)
         record.facts |= {"weights": fingerprint(Path(weights)), **_counts(linked)}
-    return {"out": str(target), "weights": str(weights), **_counts(linked)}
+    return {"out": str(written), "weights": str(weights), **_counts(linked)}
 
 
 def _linked(tracks: Tracks, config: LinkingConfig, frames: list[int]) -> Steps[Tracks]:

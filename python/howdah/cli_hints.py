@@ -1,0 +1,135 @@
+"""Command-line options that choose a movie, and say what a user knows of it and its file does not say."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bdv_io.image import Hints, Vector
+from howdah.cli_show import guarded
+from howdah.errors import ConfigError
+
+__all__ = ["hints_of", "with_movie"]
+
+PANEL = "What a file does not say"
+OPTIONS: dict[str, Any] = {
+    "axes": Annotated[
+        str | None,
+        typer.Option("--axes", metavar="TZCYX", help="Axes of the stored array, slowest first.", rich_help_panel=PANEL),
+    ],
+    "voxel_size": Annotated[
+        str | None,
+        typer.Option("--voxel-size", metavar="Z,Y,X", help="Edge lengths of a voxel: 2,0.5,0.5", rich_help_panel=PANEL),
+    ],
+    "unit": Annotated[
+        str | None, typer.Option("--unit", metavar="UNIT", help="Unit of length: µm", rich_help_panel=PANEL)
+    ],
+    "interval": Annotated[
+        str | None,
+        typer.Option(
+            "--interval", metavar="TIME", help="Time between frames with its unit: 30s", rich_help_panel=PANEL
+        ),
+    ],
+}
+
+CHOICES: dict[str, tuple[Any, Any]] = {
+    "image": (
+        Annotated[Path | None, typer.Option("--image", metavar="FILE", help="The movie, if the project's has moved.")],
+        None,
+    ),
+    "setup": (
+        Annotated[int, typer.Option("--setup", metavar="N", help="View setup (channel) to work on, from 0.")],
+        0,
+    ),
+    "frames": (
+        Annotated[str | None, typer.Option("--frames", metavar="0-4,9", help="Frames to work on (default: all).")],
+        None,
+    ),
+}
+
+
+def hints_of(
+    *, axes: str | None = None, voxel_size: str | None = None, unit: str | None = None, interval: str | None = None
+) -> Hints:
+    """Turn what was typed into hints.
+
+    Raises:
+        ConfigError: A number was not understood.
+        FormatError: The axes, or a size, cannot be.
+    """
+    return Hints(axes, _voxel_size(voxel_size), unit, _interval(interval))
+
+
+def _voxel_size(text: str | None) -> Vector | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in re.split(r"[,x ]+", text.strip())]
+        if len(numbers) == 2:
+            numbers.insert(0, 1.0)
+        z, y, x = numbers
+    except ValueError:
+        raise ConfigError(
+            f"The voxel size '{text}' was not understood. Write edge lengths z, y, x: --voxel-size 2,0.5,0.5 (2D: 0.5,0.5)."
+        ) from None
+    return (z, y, x)
+
+
+def _interval(text: str | None) -> tuple[float, str] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([^\W\d_]+)\s*", text)
+    try:
+        if match is None:
+            raise ValueError
+        return (float(match[1]), match[2])
+    except ValueError:
+        raise ConfigError(
+            f"The interval '{text}' was not understood. Write a number and its unit: --interval 30s."
+        ) from None
+
+
+def with_movie(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options that choose and describe a movie, and pass them on as one argument ``movie``.
+
+    Args:
+        names: Which of ``image``, ``setup``, ``frames`` the command has; ``--axes --voxel-size --unit --interval`` are always
+            there, and come as ``movie["hints"]``.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        types = typing.get_type_hints(command, include_extras=True)
+        own = [
+            parameter.replace(annotation=types[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.name != "movie"
+        ]
+
+        def wrapper(**given: Any) -> Any:
+            typed = {name: given.pop(name) for name in OPTIONS}
+            movie = {name: given.pop(name) for name in names}
+            code = guarded(lambda: movie.update(hints=hints_of(**typed)))
+            if code:
+                raise typer.Exit(code)
+            return command(**given, movie=movie)
+
+        extra = [_parameter(name, *CHOICES[name]) for name in names] + [
+            _parameter(n, k, None) for n, k in OPTIONS.items()
+        ]
+        parameters = [*own, *extra]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        return wrapper
+
+    return decorate
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
