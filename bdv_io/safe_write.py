@@ -19,13 +19,13 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bdv_io.errors import BdvIoError, BusyError, MissingDataError, WriteError
 
-__all__ = ["Stamp", "previous_version", "replacing", "restore", "stamp_of"]
+__all__ = ["Stamp", "previous_version", "replacing", "replacing_together", "restore", "stamp_of"]
 
 UNSIGNED_S = 10.0
 KEEP = "HOWDAH_KEEP"
@@ -152,27 +152,68 @@ def replacing(
         WriteError: The disk is full, the folder is missing or may not be written to, the target is a folder or a
             device, or ``name~1~`` is a folder. What was there is intact.
     """
-    target = Path(path)
-    keep = versions_to_keep() if keep_previous else 0
-    _check_target(target, folder=folder, keep=keep)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    with _lock(target), _as_sentences(target):
+    with _replacing([Path(path)], keep_previous=keep_previous, folder=folder) as (temporaries, before):
+        if verify is not None:
+            before.append(lambda: verify(temporaries[0]))
+        yield temporaries[0]
+
+
+@contextlib.contextmanager
+def replacing_together(
+    paths: Sequence[str | os.PathLike[str]], *, verify: Callable[[Sequence[Path]], object] | None = None
+) -> Iterator[Sequence[Path]]:
+    """Give temporary paths for files that belong together; put all in place at once when the block ends well.
+
+    All are written, synced and verified before the first of them is replaced; then they are renamed one directly after the
+    other, in the order given. Only a crash in the instant between two renames can leave the new version of the first and
+    the old one of the second; the old version of the first is then ``name~1~``.
+
+    Args:
+        paths: The targets.
+        verify: Called with the temporary paths before they replace the targets.
+
+    Raises:
+        BusyError, WriteError: As for :func:`replacing`.
+    """
+    with _replacing([Path(path) for path in paths], keep_previous=True, folder=False) as (temporaries, before):
+        if verify is not None:
+            before.append(lambda: verify(temporaries))
+        yield temporaries
+
+
+@contextlib.contextmanager
+def _replacing(
+    targets: Sequence[Path], *, keep_previous: bool, folder: bool
+) -> Iterator[tuple[list[Path], list[Callable[[], object]]]]:
+    """Yield the temporary paths, and a list for what shall be called when they are written."""
+    keep, before = versions_to_keep() if keep_previous else 0, list[Callable[[], object]]()
+    for target in targets:
+        _check_target(target, folder=folder, keep=keep)
+    temporaries = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.part") for target in targets]
+    with contextlib.ExitStack() as stack:
+        for target in targets:
+            stack.enter_context(_lock(target))
+        stack.enter_context(_as_sentences(targets[0]))
         try:
-            yield temporary
-            _sync(temporary)
-            if verify is not None:
-                verify(temporary)
-            if keep and target.exists():
-                _make_room(target, keep)
-            if target.is_dir():
-                _swap_folder(temporary, target, keep_previous=keep > 0)
-            else:
+            yield temporaries, before
+            for temporary in temporaries:
+                _sync(temporary)
+            for check in before:
+                check()
+            for target in targets:
                 if keep and target.exists():
-                    _keep(target)
-                os.replace(temporary, target)
-            _sync_folder(target.parent)
+                    _make_room(target, keep)
+                    if not target.is_dir():
+                        _keep(target)
+            for temporary, target in zip(temporaries, targets, strict=True):
+                if target.is_dir():
+                    _swap_folder(temporary, target, keep_previous=keep > 0)
+                else:
+                    os.replace(temporary, target)
+            _sync_folder(targets[0].parent)
         finally:
-            _remove(temporary)
+            for temporary in temporaries:
+                _remove(temporary)
 
 
 def _check_target(target: Path, *, folder: bool, keep: int) -> None:

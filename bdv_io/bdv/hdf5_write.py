@@ -16,7 +16,7 @@ from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransf
 from bdv_io.bdv.xml_write import bdv_xml_bytes
 from bdv_io.errors import FormatError
 from bdv_io.image import Array, Factors, Shape, Vector, WriteOptions
-from bdv_io.safe_write import replacing
+from bdv_io.safe_write import replacing_together
 
 __all__ = ["write_bdv"]
 
@@ -36,8 +36,8 @@ def write_bdv(
 ) -> None:
     """Write a movie as ``NAME.xml`` and ``NAME.h5``; what stood there before is kept as ``name~1~``.
 
-    Frames are taken one at a time; memory stays below two frames. The HDF5 file is put in place first, the XML last, so
-    that an XML never points to a half-written movie.
+    Frames are taken one at a time; memory stays below two frames. Both files are
+    put in place together when all is written.
 
     Type of voxels: unsigned 16-bit is stored as the same bits signed and *without* the ``dataType`` attribute, the
     legacy layout. It is the only one that every BigDataViewer reads with values above 32767: old versions know no
@@ -69,15 +69,13 @@ def write_bdv(
         )
     options = WriteOptions(levels=levels, chunks=chunks, compression=compression)
     check_options(target, voxel_size, options)
-    with replacing(target) as xml:
-        movie = _Movie(target, voxel_size, options)
-        with replacing(hdf5, verify=movie.verify) as temporary:
-            with h5py.File(temporary, "w", locking="best-effort") as file:
-                for number, frame in enumerate(frames):
-                    movie.write(file, number, frame)
-                movie.finish()
-            content = bdv_xml_bytes(movie.spim(hdf5.name, unit, channels))
-        xml.write_bytes(content)
+    movie = _Movie(target, voxel_size, options)
+    with replacing_together([hdf5, target], verify=lambda there: movie.verify(there[0])) as (pixels, xml):
+        with h5py.File(pixels, "w", locking="best-effort") as file:
+            for number, frame in enumerate(frames):
+                movie.write(file, number, frame)
+            movie.finish()
+        xml.write_bytes(bdv_xml_bytes(movie.spim(hdf5.name, unit, channels)))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransf
 from bdv_io.bdv.xml_write import bdv_xml_bytes
 from bdv_io.errors import FormatError
 from bdv_io.image import Array, ImageSeries, WriteOptions
-from bdv_io.safe_write import replacing
+from bdv_io.safe_write import replacing_together
 
 __all__ = ["writing_bdv"]
 
@@ -55,22 +55,20 @@ def writing_bdv(
         raise FormatError(f"Writing {target} failed: no view of {image.path or image.format} is there.")
     plans = [_plan(target, image, number, chosen) for number in range(len(image.setups))]
     spim = _spim(target, hdf5, image, plans, missing)
-    with replacing(target) as xml:
-        views: list[ViewWriter] = []
-        with replacing(hdf5, verify=lambda there: views[0].verify(there)) as temporary:
-            with h5py.File(temporary, "w", locking="best-effort") as file:
-                views.append(ViewWriter(file, chosen.compression))
-                for setup, plan in zip(image.setups, plans, strict=True):
-                    views[0].start(setup.id, plan)
-                for frame in range(image.n_frames):
-                    for number, setup in enumerate(image.setups):
-                        if (frame, number) not in missing:
-                            _check_frame(target, image, frame, number, plans[number])
-                            slabs = _slabs(image, frame, number, plans[number])
-                            views[0].write(image.timepoints[frame], setup.id, plans[number], slabs=slabs)
-                    yield frame + 1
-            content = bdv_xml_bytes(spim)
-        xml.write_bytes(content)
+    views: list[ViewWriter] = []
+    with replacing_together([hdf5, target], verify=lambda there: views[0].verify(there[0])) as (pixels, xml):
+        with h5py.File(pixels, "w", locking="best-effort") as file:
+            views.append(ViewWriter(file, chosen.compression))
+            for setup, plan in zip(image.setups, plans, strict=True):
+                views[0].start(setup.id, plan)
+            for frame in range(image.n_frames):
+                for number, setup in enumerate(image.setups):
+                    if (frame, number) not in missing:
+                        _check_frame(target, image, frame, number, plans[number])
+                        slabs = _slabs(image, frame, number, plans[number])
+                        views[0].write(image.timepoints[frame], setup.id, plans[number], slabs=slabs)
+                yield frame + 1
+        xml.write_bytes(bdv_xml_bytes(spim))
 
 
 def _plan(target: Path, image: ImageSeries, number: int, options: WriteOptions) -> SetupPlan:

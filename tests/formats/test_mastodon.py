@@ -74,7 +74,7 @@ def test_everything_comes_back(embryo: Tracks, tmp_path: Path) -> None:
     names = {(f.name, f.projection): f.values.tolist() for f in again.features}
     assert names["Spot track ID", ""] == [0, 0, 0, 0, 1]
     assert names["Link displacement", "Link displacement"] == [1.5, 2.5, 3.5]
-    assert names["TrackMate Spot features", "own number"] == [1.0, 2.0, 3.0, 4.0, np.inf]
+    assert names["own", "number"] == [1.0, 2.0, 3.0, 4.0, np.inf]
     assert_same(written(again, tmp_path, "second.mastodon"), embryo)
 
 
