@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bdv_io.bdv.hdf5 import open_bdv
+from bdv_io.bdv import open_bdv
 from bdv_io.bdv.hdf5_write import TYPES, write_bdv
-from bdv_io.pyramid import downsample, propose_levels
 from bdv_io.errors import BusyError, FormatError, UnsupportedError, WriteError
+from bdv_io.pyramid import downsample, propose_levels
 from bdv_io.safe_write import previous_version
 
 
