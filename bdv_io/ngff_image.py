@@ -10,7 +10,8 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import zarr
 import zarr.errors
 from zarr.storage import LocalStore, ZipStore
 
+from bdv_io._blocks import BlockCache, gather
 from bdv_io._region import bounded, check_memory
 from bdv_io.errors import BdvIoError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape
 from bdv_io.ngff import NgffMetadata, parse_image
+from bdv_io.zarr_chunks import ChunkReader, chunk_reader
 
 __all__ = ["NgffImage", "ZarrFile", "is_zip"]
 
@@ -65,7 +68,10 @@ class ZarrFile:
         self.inside = inside.strip("/")
         self._lock = threading.RLock()
         self._store: Any = None
+        self._zip: zipfile.ZipFile | None = None
         self._nodes: dict[str, Any] = {}
+        self._readers: dict[str, ChunkReader | None] = {}
+        self._cache = BlockCache()
         self._process = os.getpid()
 
     def __getstate__(self) -> tuple[Path, str]:
@@ -123,41 +129,83 @@ class ZarrFile:
                 )
         return array
 
-    def read(self, path: str, where: tuple[int | slice, ...]) -> Array:
-        """Read a part of an array, in native byte order; truth values become 0 and 1.
+    def read(self, path: str, where: Sequence[slice]) -> Array:
+        """Read a region of an array, of the same rank, in native byte order; truth values become 0 and 1.
 
         Raises:
             FormatError: The pixels are damaged.
         """
         array = self.array(path)
+        dtype = np.dtype(array.dtype).newbyteorder("=")
         with self._sentences(f"decoding its array '{path}'"):
-            found = np.asarray(array[where])
-        if found.dtype.kind == "b":
-            return found.view(np.uint8)
-        return found.astype(found.dtype.newbyteorder("="), copy=False)
+            reader = self._readers.get(path)
+            if reader is None:
+                found = np.asarray(array[tuple(where)]).astype(dtype, copy=False)
+            else:
+                found = np.empty([max(0, part.stop - part.start) for part in where], dtype=dtype)
+                fill = array.fill_value
+                gather(
+                    where,
+                    reader.chunks,
+                    found,
+                    reader.load,
+                    fill=0 if fill is None else fill,
+                    cache=self._cache,
+                    name=path,
+                )
+                if any(part.step not in (None, 1) for part in where):
+                    found = np.ascontiguousarray(found[tuple(slice(None, None, part.step) for part in where)])
+        return found.view(np.uint8) if dtype.kind == "b" else found
 
     def close(self) -> None:
         """Let go of open files."""
         with self._lock:
             self._nodes.clear()
+            self._readers.clear()
+            self._cache.clear()
             if isinstance(self._store, ZipStore):
                 self._store.close()
-            self._store = None
+            if self._zip is not None:
+                self._zip.close()
+            self._store = self._zip = None
 
     def _node(self, path: str) -> Any:
         with self._lock:
             if self._process != os.getpid():  # a forked child must not share a zip's file position with its parent
-                self._store, self._nodes, self._process = None, {}, os.getpid()
+                self._store, self._zip, self._nodes, self._readers = None, None, {}, {}
+                self._process = os.getpid()
             if path not in self._nodes:
                 with self._sentences(f"opening '{path}' in it" if path else "opening it"):
                     if self._store is None:
                         self._store = self._open_store()
                     place = "/".join(part for part in (self.inside, path) if part)
-                    self._nodes[path] = zarr.open(self._store, mode="r", path=place)
+                    node = zarr.open(self._store, mode="r", path=place)
+                    if isinstance(node, zarr.Array):
+                        fetch = partial(self._fetch, f"{place}/" if place else "")
+                        self._readers[path] = chunk_reader(node, fetch, f"{self}/{path}")
+                    self._nodes[path] = node
             return self._nodes[path]
+
+    def _fetch(self, place: str, key: str) -> bytes | None:
+        """Return the content of a file below an array, None if there is no such file."""
+        if self._zip is None:
+            try:
+                return (self.path / place / key).read_bytes()
+            except FileNotFoundError:
+                return None
+        try:
+            entry = self._zip.getinfo(place + key)
+        except KeyError:
+            return None
+        if entry.file_size > MAX_CHUNK_BYTES:
+            raise FormatError(
+                f"Reading chunk {key} of {self} failed: it claims {entry.file_size:,} bytes. It is damaged."
+            )
+        return self._zip.read(entry)
 
     def _open_store(self) -> Any:
         if is_zip(self.path):
+            self._zip = zipfile.ZipFile(self.path)
             return ZipStore(self.path, mode="r")
         if not self.path.is_dir():
             raise MissingDataError(f"Reading zarr {self.path} failed: there is no such folder or zip file.")
@@ -245,11 +293,10 @@ class NgffImage:
         letters, shape = self.metadata.letters, self.shape(level)
         z, y, x = (slice(0, n, 1) for n in shape) if region is None else bounded(region, shape)
         extent = [len(range(part.start, part.stop, part.step)) for part in (z, y, x)]
-        check_memory(extent, self.dtype, f"frame {frame} of {self.file}")
-        wanted: dict[str, int | slice] = {"t": frame, "c": channel, "z": z, "y": y, "x": x}
-        found = self.file.read(self.metadata.levels[level].path, tuple(wanted[letter] for letter in letters))
-        order = [letter for letter in letters if letter in "zyx"]
-        found = found.transpose([order.index(letter) for letter in "zyx" if letter in order])
-        if "z" not in order:
-            found = found[np.newaxis] if z.start < z.stop else found[np.newaxis][:0]
-        return np.ascontiguousarray(found)
+        span = [part.stop - part.start for part in (z, y, x)]  # steps are taken after reading
+        check_memory(span, self.dtype, f"frame {frame} of {self.file}")
+        wanted = {"t": slice(frame, frame + 1, 1), "c": slice(channel, channel + 1, 1), "z": z, "y": y, "x": x}
+        found = self.file.read(self.metadata.levels[level].path, [wanted[letter] for letter in letters])
+        order = sorted(range(len(letters)), key=lambda axis: "tczyx".index(letters[axis]))
+        planes = np.ascontiguousarray(found.transpose(order)).reshape(-1, *extent[1:])
+        return planes[: extent[0]]  # none where an image without z is asked for none

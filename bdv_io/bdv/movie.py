@@ -185,8 +185,8 @@ class BdvMovie:
             )
         view = self._store.view(timepoint, number, level)
         part = None if region is None else bounded(region, view.shape)
-        extent = view.shape if part is None else [len(range(p.start, p.stop, p.step)) for p in part]
-        check_memory(extent, view.meant, f"frame {frame}, setup {setup} of {self.path}")
+        span = view.shape if part is None else [p.stop - p.start for p in part]
+        check_memory(span, view.meant, f"frame {frame}, setup {setup} of {self.path}")
         return view.read(() if part is None else part)
 
     def close(self) -> None:

@@ -6,70 +6,37 @@ larger than the array's block size is unpacked.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import math
 import struct
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numcodecs import blosc, lz4, zstd
 
+from bdv_io._unpack import (
+    UNPACK_ERRORS,
+    Unpack,
+    unpack_blosc,
+    unpack_bzip2,
+    unpack_gzip,
+    unpack_lz4_stream,
+    unpack_xz,
+    unpack_zstd,
+)
 from bdv_io.errors import FormatError, UnsupportedError
 from bdv_io.image import Array, Shape
 
 __all__ = ["COMPRESSIONS", "decode_block"]
 
-LZ4_MAGIC = b"LZ4Block"
-LZ4_HEADER = struct.Struct("<8sBiiI")  # magic, method, packed size, size, checksum: the stream of Java's lz4 library
-
-
-def _gzip(content: bytes, size: int) -> bytes:
-    return zlib.decompressobj(47).decompress(content, size)  # 47: with the header of gzip or of zlib
-
-
-def _bzip2(content: bytes, size: int) -> bytes:
-    return bz2.BZ2Decompressor().decompress(content, size)
-
-
-def _xz(content: bytes, size: int) -> bytes:
-    return lzma.LZMADecompressor(memlimit=1 << 30).decompress(content, size)
-
-
-def _lz4(content: bytes, size: int) -> bytes:
-    parts, done, total = [], 0, 0
-    while done + LZ4_HEADER.size <= len(content) and total < size:
-        magic, method, packed, length, _ = LZ4_HEADER.unpack_from(content, done)
-        done += LZ4_HEADER.size
-        if magic != LZ4_MAGIC or not 0 <= length <= size - total or not 0 <= packed <= len(content) - done:
-            raise ValueError("its lz4 stream is broken")
-        part = content[done : done + packed]
-        # 0x10 is stored, 0x20 packed; numcodecs wants the size in front
-        parts.append(part if method & 0xF0 == 0x10 else bytes(lz4.decompress(struct.pack("<I", length) + part)))
-        done, total = done + packed, total + len(parts[-1])
-    return b"".join(parts)
-
-
-def _into(library: Any) -> Callable[[bytes, int], bytes]:
-    def unpack(content: bytes, size: int) -> bytes:
-        out = np.empty(size, dtype=np.uint8)
-        library.decompress(content, out)  # refuses what does not fit
-        return out.tobytes()
-
-    return unpack
-
-
-COMPRESSIONS: dict[str, Callable[[bytes, int], bytes]] = {
+COMPRESSIONS: dict[str, Unpack] = {
     "raw": lambda content, size: content[:size],
-    "gzip": _gzip,
-    "bzip2": _bzip2,
-    "xz": _xz,
-    "lz4": _lz4,
-    "blosc": _into(blosc),
-    "zstd": _into(zstd),
+    "gzip": unpack_gzip,
+    "bzip2": unpack_bzip2,
+    "xz": unpack_xz,
+    "lz4": unpack_lz4_stream,
+    "blosc": unpack_blosc,
+    "zstd": unpack_zstd,
 }
 
 
@@ -106,7 +73,7 @@ def decode_block(
     packed = memoryview(content)[20 if mode == 1 else 16 :]
     try:
         unpacked = COMPRESSIONS[str(compression["type"])](bytes(packed), size)
-    except (ValueError, RuntimeError, TypeError, OSError, EOFError, MemoryError, zlib.error, lzma.LZMAError) as error:
+    except UNPACK_ERRORS as error:
         raise FormatError(
             f"{start} unpacking it gave: {error}. It is damaged; copy it again from where it came."
         ) from error

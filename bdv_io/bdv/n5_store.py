@@ -6,12 +6,10 @@ at level 0. Arrays have their axes x, y, z; the bytes lie as numpy's (Z, Y, X) d
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bdv_io._axes import reverse_axes
+from bdv_io._blocks import BlockCache, gather
 from bdv_io.bdv.n5_block import COMPRESSIONS, decode_block
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape, Vector
@@ -97,6 +96,7 @@ class N5Store:
         self.master = master
         self._root = master / dataset.strip("/")
         self._arrays: dict[tuple[int, int, int], N5Array] = {}
+        self._cache = BlockCache()
 
     def open(self) -> None:
         """Check that there is a folder with setups.
@@ -113,6 +113,7 @@ class N5Store:
     def close(self) -> None:
         """Forget what was read; no file stays open."""
         self._arrays.clear()
+        self._cache.clear()
 
     def levels(self, setup: int) -> tuple[Vector, ...]:
         """Return the downsampling factors (z, y, x) of each level.
@@ -123,7 +124,7 @@ class N5Store:
         table = _attributes(self._root / f"setup{setup}").get("downsamplingFactors", [[1, 1, 1]])
         try:
             factors = reverse_axes(table)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, IndexError):
             factors = np.zeros((1, 3))
         if factors.ndim != 2 or factors.shape[1] != 3 or not (np.isfinite(factors) & (factors > 0)).all():
             raise FormatError(
@@ -154,7 +155,7 @@ class N5Store:
         key = (timepoint, setup, level)
         array = self._arrays.get(key)
         if array is None:
-            array = self._arrays[key] = N5Array.open(self._folder(*key))
+            array = self._arrays[key] = N5Array.open(self._folder(*key), self._cache)
         return array
 
     def _folder(self, timepoint: int, setup: int, level: int) -> Path:
@@ -171,6 +172,7 @@ class N5Array:
         blocks: Voxels (Z, Y, X) of a block; those at the border may be smaller.
         meant: Type of the voxels, in native byte order.
         compression: As the attributes have it: ``type`` and parameters.
+        cache: Where partly used blocks are remembered.
     """
 
     folder: Path
@@ -178,9 +180,10 @@ class N5Array:
     blocks: Shape
     meant: np.dtype[Any]
     compression: Mapping[str, Any]
+    cache: BlockCache
 
     @classmethod
-    def open(cls, folder: Path) -> N5Array:
+    def open(cls, folder: Path, cache: BlockCache) -> N5Array:
         """Read the attributes of an array; errors as in :meth:`N5Store.view`."""
         found = _attributes(folder)
         if not found:
@@ -209,7 +212,7 @@ class N5Array:
             raise UnsupportedError(
                 f"{start} its compression is '{str(kind)[:40]}'; read are {', '.join(COMPRESSIONS)}."
             )
-        return cls(folder, shape, blocks, dtype, compression)
+        return cls(folder, shape, blocks, dtype, compression, cache)
 
     def read(self, where: Region | tuple[()]) -> Array:
         """Return a part of the array, () for all of it; blocks that are not there are zeros.
@@ -218,39 +221,20 @@ class N5Array:
             FormatError: A block is damaged.
         """
         region = where or (slice(0, self.shape[0], 1), slice(0, self.shape[1], 1), slice(0, self.shape[2], 1))
-        first = [part.start for part in region]
-        out = np.zeros([max(0, part.stop - part.start) for part in region], dtype=self.meant)
-        grid = [
-            range(p.start // b, -(-p.stop // b)) if p.stop > p.start else range(0)
-            for p, b in zip(region, self.blocks, strict=True)
-        ]
-        places = list(itertools.product(*grid))
-        workers = min(len(places), os.cpu_count() or 1)
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda place: self._copy(place, first, out), places))
-        else:
-            for place in places:
-                self._copy(place, first, out)
-        z, y, x = (part.step or 1 for part in region)
-        return out if (z, y, x) == (1, 1, 1) else np.ascontiguousarray(out[::z, ::y, ::x])
+        out = np.empty([max(0, part.stop - part.start) for part in region], dtype=self.meant)
+        gather(region, self.blocks, out, self._load, cache=self.cache, name=self.folder)
+        steps = [part.step or 1 for part in region]
+        return out if steps == [1, 1, 1] else np.ascontiguousarray(out[tuple(slice(None, None, s) for s in steps)])
 
-    def _copy(self, place: tuple[int, ...], first: list[int], out: Array) -> None:
-        """Put what a block and the region share into place."""
+    def _load(self, place: tuple[int, ...]) -> Array | None:
         file = self.folder / str(place[2]) / str(place[1]) / str(place[0])
         try:
             content = file.read_bytes()
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
             raise FormatError(f"Reading N5 block {file} failed: the system said: {error}.") from error
-        block = decode_block(content, self.blocks, self.meant, self.compression, file)
-        into, source = [], []
-        for at, size, n, start, length in zip(place, self.blocks, block.shape, first, out.shape, strict=True):
-            low, high = max(at * size - start, 0), min(at * size + n - start, length)
-            into.append(slice(low, max(low, high)))
-            source.append(slice(low + start - at * size, max(low, high) + start - at * size))
-        out[tuple(into)] = block[tuple(source)]
+        return decode_block(content, self.blocks, self.meant, self.compression, file)
 
 
 def _is_size(value: object) -> bool:
