@@ -20,15 +20,23 @@ import numpy as np
 
 from bdv_io.bdv.hdf5_store import Hdf5Store, open_hdf5
 from bdv_io.bdv.movie import BdvMovie, PixelStore
-from bdv_io.bdv.n5_store import N5Store, is_n5, views_in_n5
-from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform, is_spimdata, read_bdv_xml
-from bdv_io.bdv.zarr_store import ZarrStore, is_zarr
+from bdv_io.bdv.xml import (
+    FileRef,
+    ImageLoader,
+    SpimData,
+    ViewSetup,
+    ViewTransform,
+    ZarrGroup,
+    is_spimdata,
+    read_bdv_xml,
+)
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Vector
 
 __all__ = ["is_bdv", "open_bdv"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+ZARR_METADATA = (".zgroup", ".zattrs", "zarr.json")
 ZARR_LOADERS = ("bdv.multimg.zarr", "bdv.ome.zarr")
 
 
@@ -36,7 +44,7 @@ def is_bdv(path: str | os.PathLike[str]) -> bool:
     """Whether this is a BigDataViewer dataset: XML with SpimData at its root, any HDF5 file (a damaged one too), an N5 folder."""
     source = Path(path)
     if source.is_dir():
-        return is_n5(source) and bool(views_in_n5(source))
+        return _is_n5(source) and bool(_spim_views(source))
     return source.is_file() and (source.suffix.lower() in HDF5_SUFFIXES or is_spimdata(source))
 
 
@@ -54,7 +62,7 @@ def open_bdv(path: str | os.PathLike[str]) -> BdvMovie:
         BusyError: Another program holds the HDF5 file open for writing.
     """
     source = Path(path)
-    if source.is_dir() and is_n5(source):
+    if source.is_dir() and _is_n5(source):
         spim = _xml_beside(source) or _spim_from_n5(source)
     elif not source.is_file():
         what = "it is a folder, not a file" if source.is_dir() else "there is no such file"
@@ -81,21 +89,50 @@ def _store_of(spim: SpimData) -> PixelStore:
     if loader.format == "bdv.hdf5":
         return Hdf5Store(spim.find(loader.file), spim)
     if loader.format == "bdv.n5":
-        return N5Store(spim.find(loader.file), loader.dataset)
+        return _n5_store(spim.find(loader.file), loader.dataset)
     if loader.format in ZARR_LOADERS:
-        return ZarrStore(spim.find(loader.file), loader.dataset, loader.groups)
+        return _zarr_store(spim.find(loader.file), loader.dataset, loader.groups)
     if loader.format == "bdv.n5.universe":  # Mastodon's, for all of them
         found = spim.find(loader.file)
         if found.suffix.lower() in HDF5_SUFFIXES or (found.is_file() and h5py.is_hdf5(found)):
             return Hdf5Store(found, spim)
-        if is_n5(found):
-            return N5Store(found, loader.dataset)
-        if is_zarr(found):
-            return ZarrStore(found, loader.dataset)
+        if _is_n5(found):
+            return _n5_store(found, loader.dataset)
+        if found.is_dir() and any((found / name).is_file() for name in ZARR_METADATA):
+            return _zarr_store(found, loader.dataset, {})
         raise UnsupportedError(f"Opening {spim.path} failed: {found} is neither HDF5 nor N5 nor zarr. {advice}")
     raise UnsupportedError(
         f"Opening {spim.path} failed: its image loader is '{loader.format}' on '{loader.file.written}', which is not known. {advice}"
     )
+
+
+# zarr and the codecs take a third of a second to import, which those who have HDF5 need not wait for.
+
+
+def _is_n5(path: Path) -> bool:
+    if not path.is_dir() or not (path.suffix.lower() == ".n5" or (path / "attributes.json").is_file()):
+        return False
+    from bdv_io.bdv.n5_store import is_n5
+
+    return is_n5(path)
+
+
+def _spim_views(path: Path) -> dict[tuple[int, int], Vector | None]:
+    from bdv_io.bdv.n5_store import views_in_n5
+
+    return views_in_n5(path)
+
+
+def _n5_store(path: Path, dataset: str) -> PixelStore:
+    from bdv_io.bdv.n5_store import N5Store
+
+    return N5Store(path, dataset)
+
+
+def _zarr_store(path: Path, dataset: str, groups: Mapping[tuple[int, int], ZarrGroup]) -> PixelStore:
+    from bdv_io.bdv.zarr_store import ZarrStore
+
+    return ZarrStore(path, dataset, groups)
 
 
 def _xml_beside(pixels: Path) -> SpimData | None:
@@ -135,7 +172,7 @@ def _spim_from_hdf5(hdf5: Path) -> SpimData:
 
 def _spim_from_n5(n5: Path) -> SpimData:
     """Describe an N5 folder that has no XML, with the resolution that BigDataViewer's export notes for each view."""
-    views = views_in_n5(n5)
+    views = _spim_views(n5)
     if not views:
         raise FormatError(
             f"Opening {n5} as a BigDataViewer dataset failed: it has no folders setup0/timepoint0/s0. It is N5 of another program."

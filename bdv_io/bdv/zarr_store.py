@@ -21,14 +21,7 @@ from bdv_io.image import Array, Region, Shape, Vector
 from bdv_io.ngff import short_unit
 from bdv_io.ngff_image import NgffImage, ZarrFile
 
-__all__ = ["ZarrStore", "is_zarr"]
-
-METADATA = (".zgroup", ".zattrs", "zarr.json")
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is zarr."""
-    return path.is_dir() and any((path / name).is_file() for name in METADATA)
+__all__ = ["ZarrStore", "ZarrView"]
 
 
 @dataclass(frozen=True)

@@ -222,12 +222,18 @@ class _Plan:
         views = [(frame, setup) for frame in range(back.n_frames) for setup in range(len(back.setups))]
         there = [view for view in views if not back.is_missing(*view)]
         for frame, setup in {*there[:1], *there[-1:]}:
-            pixels = self.image.read(frame, setup)
-            for level, factors in enumerate(self.levels):
-                if not np.array_equal(
-                    back.read(frame, setup, level), downsample(pixels, factors), equal_nan=self.dtype.kind == "f"
-                ):
+            self._compare(back, frame, setup)
+
+    def _compare(self, back: ImageSeries, frame: int, setup: int) -> None:
+        """Compare what was written of a view with its source, row of chunks by row of chunks, to hold no second frame."""
+        pixels = self.image.read(frame, setup)
+        for level, factors in enumerate(self.levels):
+            expected, (dz, dy, _) = downsample(pixels, factors), self.chunks[level]
+            for z, y in itertools.product(range(0, expected.shape[0], dz), range(0, expected.shape[1], dy)):
+                region = (slice(z, z + dz), slice(y, y + dy), slice(None))
+                found = back.read(frame, setup, level, region=region)
+                if not np.array_equal(found, expected[region], equal_nan=self.dtype.kind == "f"):
                     raise FormatError(
-                        f"Reading frame {frame}, setup {setup}, level {level} back from {folder} gave other pixels than were written. "
-                        "The disk may be faulty; write elsewhere."
+                        f"Reading frame {frame}, setup {setup}, level {level} of {self.target} back gave other pixels than were "
+                        "written. The disk may be faulty; write elsewhere."
                     )
