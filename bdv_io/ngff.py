@@ -14,7 +14,17 @@ from typing import Any
 from bdv_io.errors import FormatError, UnsupportedError
 from bdv_io.image import Vector
 
-__all__ = ["Axis", "Level", "NgffMetadata", "image_attributes", "length_in", "long_unit", "parse_image", "short_unit"]
+__all__ = [
+    "MAX_CHANNELS",
+    "Axis",
+    "Level",
+    "NgffMetadata",
+    "image_attributes",
+    "length_in",
+    "long_unit",
+    "parse_image",
+    "short_unit",
+]
 
 AXES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 MAX_LEVELS = 64

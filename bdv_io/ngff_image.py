@@ -24,12 +24,13 @@ from bdv_io._blocks import BlockCache, gather
 from bdv_io._region import bounded, check_memory
 from bdv_io.errors import BdvIoError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape
-from bdv_io.ngff import NgffMetadata, parse_image
+from bdv_io.ngff import MAX_CHANNELS, NgffMetadata, parse_image
 from bdv_io.zarr_chunks import ChunkReader, chunk_reader
 
 __all__ = ["NgffImage", "ZarrFile", "is_zip"]
 
 MAX_CHUNK_BYTES = 2 << 30  # what compressors and other programs can take
+MAX_FRAMES = 10_000_000
 _KINDS = "iufb"
 # All that zarr, its codecs and the file system raise on damaged files, as found by damaging files at random.
 _LIBRARY_ERRORS = (
@@ -250,6 +251,11 @@ class NgffImage:
         self._shapes: dict[int, tuple[int, ...]] = {}
         sizes = dict(zip(self.metadata.letters, self.stored_shape(0), strict=True))
         self.n_frames, self.n_channels = sizes.get("t", 1), sizes.get("c", 1)
+        if self.n_frames > MAX_FRAMES or self.n_channels > MAX_CHANNELS:
+            raise FormatError(
+                f"Reading OME-Zarr {file} failed: it declares {self.n_frames:,} frames of {self.n_channels:,} channels, more than "
+                f"{MAX_FRAMES:,} of {MAX_CHANNELS:,}. The metadata is damaged, or its axes are named wrongly."
+            )
 
     def stored_shape(self, level: int) -> tuple[int, ...]:
         """Shape of a level's array, in the order of the file's axes.

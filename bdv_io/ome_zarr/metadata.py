@@ -20,7 +20,6 @@ from bdv_io.ngff import long_unit, short_unit
 
 __all__ = ["Extras", "SetupExtras", "extras_of", "lost_in_ome_zarr", "ngff_entries", "parse_extras"]
 
-MAX_TIMEPOINTS = 10_000_000
 COLOURS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
