@@ -132,6 +132,18 @@ FORMATS = (
         write="writing_bdv",
         suffixes=(".xml", ".h5"),
     ),
+    Format(
+        key="ome-zarr",
+        name="OME-Zarr",
+        kind="image",
+        module="bdv_io.ome_zarr",
+        recognise="is_ome_zarr",
+        read="open_ome_zarr",
+        write="writing_ome_zarr",
+        lost="lost_in_ome_zarr",
+        suffixes=(".ome.zarr", ".zarr"),
+        hints=("voxel_size", "unit", "interval"),
+    ),
 )
 
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bdv_io.bdv.hdf5 import BdvHdf5, open_bdv
+from bdv_io.bdv import BdvMovie, open_bdv
 from bdv_io.bdv.hdf5_write import write_bdv
 
 FRAMES = 3
@@ -60,7 +60,7 @@ def peer(datasets: list[h5py.Dataset], reads: list[tuple[int, object]]) -> None:
         datasets[frame][region].view(np.uint16)
 
 
-def ours(movie: BdvHdf5, reads: list[tuple[int, object]]) -> None:
+def ours(movie: BdvMovie, reads: list[tuple[int, object]]) -> None:
     """The same reads by Howdah."""
     for frame, region in reads:
         movie.read(frame, region=None if region == () else region)  # type: ignore[arg-type]

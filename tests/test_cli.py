@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bdv_io import Tracks
-from bdv_io.bdv.hdf5 import write_bdv
+from bdv_io.bdv import write_bdv
 from bdv_io.formats import open_image, read_tracks, write_tracks
 
 ROOT = Path(__file__).resolve().parent.parent

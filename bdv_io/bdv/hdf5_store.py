@@ -144,6 +144,9 @@ class Hdf5Store:
         spim: The dataset; its partitions are used where the links of the master file lead nowhere.
     """
 
+    format = "BigDataViewer XML/HDF5"
+    interval: tuple[float, str] | None = None  # there is no place for it
+
     def __init__(self, master: Path, spim: SpimData) -> None:
         self.master = master
         self._spim = spim
@@ -210,6 +213,10 @@ class Hdf5Store:
             text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
             self._types[setup] = None if value is None else text
         return self._types[setup]
+
+    def missing_dtype(self, setup: int) -> np.dtype[Any]:
+        """Return the type of voxels that a setup declares; unsigned 16-bit where it declares none."""
+        return meant_dtype(np.dtype(np.int16), self.declared_type(setup))
 
     def has(self, timepoint: int, setup: int) -> bool:
         """Whether the files hold a view; true also where a partition file that should hold it is not there."""

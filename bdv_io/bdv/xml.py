@@ -29,6 +29,7 @@ __all__ = [
     "SpimData",
     "ViewSetup",
     "ViewTransform",
+    "ZarrGroup",
     "is_spimdata",
     "read_bdv_xml",
 ]
@@ -64,13 +65,35 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class ZarrGroup:
+    """Where one view lies in a folder of several OME-Zarr images (``bdv.multimg.zarr``).
+
+    Attributes:
+        path: Group of the image below the folder.
+        indices: Position along the axes above z, channel first, then time; empty where there is only one.
+    """
+
+    path: str
+    indices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImageLoader:
-    """What BigDataViewer would read the pixels with: the format's name, the file or folder, the group in it."""
+    """What BigDataViewer would read the pixels with.
+
+    Attributes:
+        format: Its name.
+        file: The file or folder, None where it names none, as for pixels on a server.
+        dataset: The group in it.
+        partitions: The files of a dataset in several HDF5 files.
+        groups: (time point, setup) -> group, for a folder of several OME-Zarr images.
+    """
 
     format: str
     file: FileRef | None
     dataset: str = "/"
     partitions: tuple[Partition, ...] = ()
+    groups: Mapping[tuple[int, int], ZarrGroup] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +184,8 @@ class SpimData:
         posix = file.written.replace("\\", "/")
         beside = self.path.parent if self.path is not None else self.base_path
         places = []
-        for text in (file.written, posix):
+        # Newer versions write <n5> and <zarr> as a URI, in which a space is %20.
+        for text in dict.fromkeys((file.written, posix, unquote(file.written))):
             # A drive letter means nothing here; joined to a folder it would name a file that nobody meant.
             if os.name == "nt" or not re.match(r"[A-Za-z]:[\\/]", text):
                 places.append(Path(os.path.normpath(self.base_path / text)))
@@ -321,12 +345,30 @@ def _loader(element: Any) -> ImageLoader:
             break
     partitions = tuple(_partition(item) for item in element.iterfind("partition"))
     dataset = (element.findtext("Dataset") or "/").strip()
-    return ImageLoader(element.get("format", ""), file, dataset, partitions)
+    if element.find("s3bucket") is not None:
+        file = None  # what <zarr> names is then not on this disk
+    groups = dict(_group(item) for item in element.iterfind("zgroups/zgroup"))
+    return ImageLoader(element.get("format", ""), file, dataset, partitions, groups)
+
+
+def _group(element: Any) -> tuple[tuple[int, int], ZarrGroup]:
+    """Read where a view is; version 1 says ``timepoint`` and ``<path>``, later ones ``tp`` and ``path``."""
+    timepoint = _int(element, "tp" if element.get("tp") is not None else "timepoint")
+    indices = (element.get("indicies") or "").strip(" []")
+    if not re.fullmatch(r"(\d{1,9}([ ,]+\d{1,9})*)?", indices, re.ASCII):
+        raise _Damage(f"line {element.sourceline}: indicies of <zgroup> is '{indices[:40]}', expected whole numbers.")
+    path = _text(element, "path").strip()
+    if "\0" in path or ".." in path.replace("\\", "/").split("/"):
+        raise _Damage(
+            f"line {element.sourceline}: path of <zgroup> is '{path[:60]}', expected a group below the folder."
+        )
+    return (timepoint, _int(element, "setup")), ZarrGroup(path, tuple(map(int, indices.replace(",", " ").split())))
 
 
 def _file(element: Any) -> FileRef:
     text = (element.text or "").strip()
-    if element.tag == "Url":
+    is_uri = element.tag == "Url" or text.startswith("file:/")
+    if is_uri:
         text = unquote(re.sub(r"^file:(//)?(?=/)", "", text))
     if not text or "\0" in text:
         raise _Damage(f"line {element.sourceline}: <{element.tag}> names no file.")

@@ -13,9 +13,10 @@ import pytest
 import tifffile
 
 from bdv_io._axes import affine_from_xyz, reverse_axes
-from bdv_io.bdv.hdf5 import BdvHdf5, open_bdv
+from bdv_io.bdv import BdvMovie, open_bdv
 from bdv_io.bdv.xml import read_bdv_xml
-from bdv_io.errors import MissingDataError, UnsupportedError
+from bdv_io.errors import MissingDataError
+from bdv_io.formats import open_image
 
 pytestmark = pytest.mark.real
 
@@ -36,7 +37,7 @@ def golden(real_data: Path, name: str) -> dict:
         return json.load(file)
 
 
-def opened(real_data: Path, truth: dict) -> BdvHdf5:
+def opened(real_data: Path, truth: dict) -> BdvMovie:
     return open_bdv(real_data / truth["base_path"] / Path(truth["file"]).name)
 
 
@@ -140,10 +141,30 @@ def read_n5(folder: Path) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("kind", ["n5", "omezarr"])
-def test_n5_and_zarr_are_refused_with_a_way_out(real_data, kind):
-    with pytest.raises(UnsupportedError, match=r"image loader is 'bdv.n5.universe' on 'mitosis_small.*not HDF5"):
-        open_bdv(real_data / "mitosis-bdv-formats" / f"mitosis_small_{kind}.xml")
+@pytest.mark.parametrize(("one", "other"), [("hdf5.xml", "n5.xml"), ("n5.xml", "n5.n5"), ("omezarr.xml", ".ome.zarr")])
+def test_mitosis_is_the_same_through_each_door(real_data, one, other):
+    folder = real_data / "mitosis-bdv-formats"
+    names = [f"mitosis_small{'' if name.startswith('.') else '_'}{name}" for name in (one, other)]
+    first, second = (open_image(folder / name) for name in names)
+    assert len(first.setups) == len(second.setups) == 2
+    assert len(first.setups[0].levels) == len(second.setups[0].levels)
+    for frame in range(2):
+        for setup in range(2):
+            for level in range(len(first.setups[setup].levels)):
+                np.testing.assert_array_equal(first.read(frame, setup, level), second.read(frame, setup, level))
+
+
+def test_mitosis_zarr_equals_the_tiff_at_the_xml_calibration(real_data):
+    folder = real_data / "mitosis-bdv-formats"
+    tiff = tifffile.imread(folder / "mitosis-small.tif")  # (T, Z, C, Y, X)
+    movie = open_bdv(folder / "mitosis_small_omezarr.xml")
+    assert movie.format == "BigDataViewer XML/OME-Zarr"
+    assert movie.setups[0].unit == "µm"
+    assert len(movie.setups[0].levels) == 5
+    assert movie.affine(0)[1, 1] == pytest.approx(0.0885, abs=1e-6)
+    for frame in range(2):
+        for setup in range(2):
+            np.testing.assert_array_equal(movie.read(frame, setup), tiff[frame, :, setup])
 
 
 def test_missing_hdf5_names_what_is_written_and_where_it_was_sought(real_data):

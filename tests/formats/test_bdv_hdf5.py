@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bdv_io import as_dask
-from bdv_io.bdv.hdf5 import BdvHdf5, open_bdv
+from bdv_io.bdv import BdvMovie, open_bdv
 from bdv_io.bdv.hdf5_store import OPEN_DATASETS, meant_dtype
 from bdv_io.bdv.hdf5_write import write_bdv
 from bdv_io.bdv.xml import FileRef, ImageLoader, Partition, SpimData, ViewSetup, ViewTransform
@@ -60,7 +60,7 @@ def store(file: h5py.File, pixels: np.ndarray, *, time: int = 0, setup: int = 0,
     file.create_dataset(f"t{time:05d}/s{setup:02d}/0/cells", data=pixels, **options)
 
 
-def single(tmp_path: Path, pixels: np.ndarray, **options) -> BdvHdf5:
+def single(tmp_path: Path, pixels: np.ndarray, **options) -> BdvMovie:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         store(file, pixels, **options)
     return open_bdv(describe(tmp_path))
@@ -343,11 +343,22 @@ def test_hdf5_alone_of_another_program(tmp_path):
         open_bdv(tmp_path / "x.h5")
 
 
-@pytest.mark.parametrize("format_", ["bdv.n5", "bdv.multimg.zarr", "spimreconstruction.stack.ij"])
+@pytest.mark.parametrize("format_", ["spimreconstruction.stack.ij", "bdv.imaris"])
 def test_other_loaders(tmp_path, format_):
     path = describe(tmp_path)
     path.write_text(path.read_text().replace("bdv.hdf5", format_))
-    with pytest.raises(UnsupportedError, match=f"image loader is '{format_}'.*Only HDF5 is read here"):
+    with pytest.raises(
+        UnsupportedError, match=f"image loader is '{format_}'.*not known. Read are HDF5, N5 and OME-Zarr"
+    ):
+        open_bdv(path)
+
+
+@pytest.mark.parametrize("format_", ["bdv.n5", "bdv.multimg.zarr", "bdv.ome.zarr"])
+def test_a_loader_of_another_file_than_the_one_that_is_there(tmp_path, format_):
+    path = describe(tmp_path)
+    path.write_text(path.read_text().replace("bdv.hdf5", format_))
+    (tmp_path / "a.h5").write_bytes(b"no folder")
+    with pytest.raises(BdvIoError, match=r"a\.h5 failed"):
         open_bdv(path)
 
 

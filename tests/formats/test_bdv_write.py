@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bdv_io.bdv.hdf5 import open_bdv
+from bdv_io.bdv import open_bdv
 from bdv_io.bdv.hdf5_views import TYPES
 from bdv_io.bdv.hdf5_write import write_bdv
 from bdv_io.errors import BusyError, FormatError, UnsupportedError, WriteError

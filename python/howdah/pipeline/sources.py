@@ -136,7 +136,7 @@ def check_target(
 
 
 def _input_files(source: Source) -> list[Path]:
-    pixels = getattr(source.image, "hdf5_path", None)
+    pixels = getattr(source.image, "pixel_path", None)
     return [*source.files, *([pixels] if isinstance(pixels, Path) else [])]
 
 

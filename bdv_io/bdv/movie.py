@@ -1,91 +1,108 @@
-"""BigDataViewer XML/HDF5 movies: all setups, time points, mipmap levels, registrations, missing views and partitions.
+"""BigDataViewer movies: all setups, time points, mipmap levels, registrations and missing views, wherever the pixels lie.
 
-    movie = open_bdv("dataset.xml")
-    frame = movie.read(0)                      # (Z, Y, X), level 0 of the first setup
-    movie.read(3, setup=1, level=2, region=(slice(0, 8), slice(0, 64), slice(0, 64)))
-
-Pixels come out as BigDataViewer shows them (:func:`bdv_io.bdv.hdf5_store.meant_dtype` has the rules), and only the
-chunks that a region touches are read. :func:`bdv_io.bdv.hdf5_write.write_bdv` writes such movies.
+Everything that the XML says is the same for HDF5, N5 and OME-Zarr and lives in :class:`BdvMovie`; the pixels come from a
+:class:`PixelStore` behind it. Open a movie with :func:`bdv_io.bdv.open_bdv`.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
-import h5py
 import numpy as np
 
-from bdv_io.bdv.hdf5_store import Hdf5Store, meant_dtype, open_hdf5
-from bdv_io.bdv.hdf5_write import write_bdv
-from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform, is_spimdata, read_bdv_xml
-from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
+from bdv_io._region import bounded, check_memory
+from bdv_io.bdv.xml import SpimData
+from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.image import F64, Array, Region, Setup, Shape, Vector
 
-__all__ = ["BdvHdf5", "is_bdv", "open_bdv", "write_bdv"]
+__all__ = ["BdvMovie", "PixelStore", "PixelView"]
 
 FLATTEST, LARGEST = 1e-9, 1e12  # of a registration: volume of a unit cube of its edges, edge of a voxel
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 
-def is_bdv(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a BigDataViewer dataset: XML with SpimData at its root, or any HDF5 file (a damaged one too)."""
-    source = Path(path)
-    return source.is_file() and (source.suffix.lower() in HDF5_SUFFIXES or is_spimdata(source))
+class PixelView(Protocol):
+    """The pixels of one view at one level."""
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels (Z, Y, X)."""
+
+    @property
+    def meant(self) -> np.dtype[Any]:
+        """Type of the voxels as they come out, in native byte order."""
+
+    def read(self, where: Region | tuple[()]) -> Array:
+        """Return a part of the view, () for all of it. Slices go forwards and end within the view."""
 
 
-def open_bdv(path: str | os.PathLike[str]) -> BdvHdf5:
-    """Open a BigDataViewer movie.
+class PixelStore(Protocol):
+    """Where the pixels of a BigDataViewer dataset are. Views are named by the XML's numbers of time point and setup.
 
-    Args:
-        path: The dataset's XML, or its HDF5 file. For an HDF5 file the XML beside it that names it is used; where
-            there is none, the HDF5 file is opened alone, with a voxel size of 1 pixel and no registration.
-
-    Raises:
-        MissingDataError: The XML, or the HDF5 file that it names, is not there.
-        FormatError: One of them is damaged.
-        UnsupportedError: The XML keeps its pixels in N5, OME-Zarr or elsewhere, not in HDF5.
-        BusyError: Another program holds the HDF5 file open for writing.
+    A store opens on first use, again after :meth:`close`, a fork and pickling, and may be read from several threads.
     """
-    source = Path(path)
-    if not source.is_file():
-        what = "it is a folder, not a file" if source.is_dir() else "there is no such file"
-        raise MissingDataError(f"Opening the BigDataViewer dataset {source} failed: {what}. Name its .xml file.")
-    alone = source.suffix.lower() in HDF5_SUFFIXES
-    movie = BdvHdf5((_xml_beside(source) or _spim_from_hdf5(source)) if alone else read_bdv_xml(source), source)
-    movie.check()
-    return movie
+
+    format: str
+
+    @property
+    def master(self) -> Path:
+        """The file or folder that the XML names."""
+
+    @property
+    def interval(self) -> tuple[float, str] | None:
+        """Time between frames and its unit, where the pixels' file knows it."""
+
+    def open(self) -> object:
+        """Open it, so that an error comes now."""
+
+    def close(self) -> None:
+        """Let go of open files."""
+
+    def levels(self, setup: int) -> tuple[Vector, ...]:
+        """Downsampling factors (z, y, x) of each level of a setup."""
+
+    def missing_dtype(self, setup: int) -> np.dtype[Any]:
+        """Type of the voxels of a setup none of whose views is there, as far as the file says it."""
+
+    def has(self, timepoint: int, setup: int) -> bool:
+        """Whether a view is there."""
+
+    def view(self, timepoint: int, setup: int, level: int) -> PixelView:
+        """Open the pixels of a view at a level."""
 
 
-class BdvHdf5:
-    """A BigDataViewer movie in HDF5; implements :class:`bdv_io.image.ImageSeries`. Open one with :func:`open_bdv`.
+class BdvMovie:
+    """A BigDataViewer movie; implements :class:`bdv_io.image.ImageSeries`. Open one with :func:`bdv_io.bdv.open_bdv`.
 
     It may be read from several threads (the HDF5 library lets one in at a time), pickled, and used after a fork.
 
     Args:
         spim: The dataset as its XML describes it.
         path: The file that was asked for.
+        store: The pixels.
     """
 
-    format = "BigDataViewer XML/HDF5"
-
-    def __init__(self, spim: SpimData, path: Path) -> None:
+    def __init__(self, spim: SpimData, path: Path, store: PixelStore) -> None:
         self.path: Path | None = path
         self.spim = spim
-        self._store = Hdf5Store(_hdf5_of(spim), spim)
+        self._store = store
         self._levels: dict[int, tuple[Vector, ...]] = {}
 
     @property
-    def hdf5_path(self) -> Path:
-        """The HDF5 file that the XML names."""
+    def format(self) -> str:
+        """Name of the format, with the kind of file that holds the pixels."""
+        return self._store.format
+
+    @property
+    def pixel_path(self) -> Path:
+        """The file or folder that the XML names."""
         return self._store.master
 
     @property
     def interval(self) -> tuple[float, str] | None:
-        """Time between frames and its unit, where Howdah wrote the XML: BigDataViewer's own has no place for it."""
-        return self.spim.interval
+        """Time between frames and its unit: from the XML where Howdah wrote it (BigDataViewer's own has no place), or from the pixels."""
+        return self.spim.interval or self._store.interval
 
     @property
     def timepoints(self) -> tuple[int, ...]:
@@ -107,11 +124,11 @@ class BdvHdf5:
         return tuple(self._setup(index) for index in range(len(self.spim.setups)))
 
     def check(self) -> None:
-        """Open the HDF5 file. Raises what :func:`open_bdv` lists."""
+        """Open the file of the pixels. Raises what :func:`bdv_io.bdv.open_bdv` lists."""
         self._store.open()
 
     def is_missing(self, frame: int, setup: int = 0) -> bool:
-        """Whether a view is declared missing in the XML, or simply not in the HDF5 file."""
+        """Whether a view is declared missing in the XML, or simply not in the file of the pixels."""
         timepoint, number = self._view(frame, setup)
         return (timepoint, number) in self.spim.missing or not self._store.has(timepoint, number)
 
@@ -167,7 +184,10 @@ class BdvHdf5:
                 "view missing. Ask is_missing() first, and leave it out."
             )
         view = self._store.view(timepoint, number, level)
-        return view.read(() if region is None else _bounded(region, view.shape))
+        part = None if region is None else bounded(region, view.shape)
+        span = view.shape if part is None else [p.stop - p.start for p in part]
+        check_memory(span, view.meant, f"frame {frame}, setup {setup} of {self.path}")
+        return view.read(() if part is None else part)
 
     def close(self) -> None:
         """Let go of open files. Reading afterwards opens them again."""
@@ -182,7 +202,7 @@ class BdvHdf5:
             shape, dtype = view.shape, view.meant
         else:
             shape = declared.size or (0, 0, 0)
-            dtype = meant_dtype(np.dtype(np.int16), self._store.declared_type(declared.id))
+            dtype = self._store.missing_dtype(declared.id)
         voxel_size = declared.voxel_size or self._registered_voxel_size(declared.id)
         return Setup(declared.id, declared.name, shape, voxel_size, declared.unit, dtype, levels, declared.attributes)
 
@@ -217,76 +237,3 @@ class BdvHdf5:
                 f"Level {level} of setup {setup} of {self.path} was asked for; it has {len(levels)} levels, counted from 0."
             )
         return levels[level]
-
-
-def _bounded(region: Region, shape: Shape) -> Region:
-    """Cut a region to the array as numpy would, since HDF5 is stricter."""
-    bounds = [part.indices(size) for part, size in zip(region, shape, strict=True)]
-    if any(step < 1 for _, _, step in bounds):
-        raise FormatError(
-            f"The region {region} was asked for; its slices must go forwards. Read it forwards and flip the array."
-        )
-    z, y, x = (slice(start, max(start, stop), step) for start, stop, step in bounds)
-    return (z, y, x)
-
-
-def _hdf5_of(spim: SpimData) -> Path:
-    """Return the HDF5 file of a dataset, or say why there is none."""
-    loader = spim.loader
-    advice = (
-        "Only HDF5 is read here; in Fiji, Plugins > BigDataViewer > Export Current Image as XML/HDF5 makes such a file."
-    )
-    if loader.file is None or "://" in loader.file.written:
-        where = "names no file" if loader.file is None else f"points to '{loader.file.written}'"
-        raise UnsupportedError(f"Opening {spim.path} failed: its image loader '{loader.format}' {where}. {advice}")
-    if loader.format == "bdv.hdf5":
-        return spim.find(loader.file)
-    if loader.format == "bdv.n5.universe":
-        found = spim.find(loader.file)
-        if found.suffix.lower() in HDF5_SUFFIXES or (found.is_file() and h5py.is_hdf5(found)):
-            return found
-    raise UnsupportedError(
-        f"Opening {spim.path} failed: its image loader is '{loader.format}' on '{loader.file.written}', which is not HDF5. {advice}"
-    )
-
-
-def _xml_beside(hdf5: Path) -> SpimData | None:
-    """Return the dataset of the XML in the same folder that names this HDF5 file, the one of the same name first."""
-    twin = hdf5.with_suffix(".xml")
-    others = sorted(path for path in hdf5.parent.glob("*.xml") if path != twin)
-    for path in [twin, *others]:
-        if not path.is_file() or not is_spimdata(path):
-            continue
-        try:
-            spim = read_bdv_xml(path)
-        except FormatError:
-            if path == twin:
-                raise  # going on without it would lose the calibration without a word
-            continue
-        places = spim.places(spim.loader.file) if spim.loader.file is not None else []
-        named = next((place for place in places if os.path.exists(place)), None)
-        if named is not None and os.path.samefile(named, hdf5):
-            return spim
-    return None
-
-
-def _spim_from_hdf5(hdf5: Path) -> SpimData:
-    """Describe an HDF5 file that has no XML: voxels of one pixel, no registration."""
-    with open_hdf5(hdf5) as file:
-        names = list(file)
-        setups = sorted(int(name[1:]) for name in names if re.fullmatch(r"s\d{2,5}", name))
-        timepoints = sorted(int(name[1:]) for name in names if re.fullmatch(r"t\d{5,8}", name))
-    if not setups or not timepoints:
-        raise FormatError(
-            f"Opening {hdf5} as a BigDataViewer dataset failed: it has the groups {names[:8]}, expected s00 ... and t00000 .... "
-            "It is HDF5 of another program."
-        )
-    identity = (ViewTransform(np.eye(4)),)
-    return SpimData(
-        path=hdf5,
-        base_path=hdf5.absolute().parent,
-        loader=ImageLoader("bdv.hdf5", FileRef(hdf5.name)),
-        setups=tuple(ViewSetup(number, voxel_size=(1.0, 1.0, 1.0)) for number in setups),
-        timepoints=tuple(timepoints),
-        registrations={(timepoint, number): identity for timepoint in timepoints for number in setups},
-    )
