@@ -72,7 +72,7 @@ class Outlines:
             )
         start = np.concatenate([[0], np.cumsum(counts)])
         made = cls(rows, np.array(planes), start, points)
-        return made if (rows[1:] >= rows[:-1]).all() else made._reordered(np.argsort(rows, kind="stable"))
+        return made if (rows[1:] >= rows[:-1]).all() else made.reordered(np.argsort(rows, kind="stable"))
 
     @classmethod
     def of_polygons(cls, spot: Sequence[int], polygons: Iterable[npt.ArrayLike], z: npt.ArrayLike) -> Self:
@@ -127,7 +127,7 @@ class Outlines:
         target = new_row[self.spot]
         kept = np.flatnonzero(target >= 0)
         kept = kept[np.argsort(target[kept], kind="stable")]
-        return replace(self._reordered(kept), spot=target[kept])
+        return replace(self.reordered(kept), spot=target[kept])
 
     def followed_by(self, other: Outlines, n_spots: int) -> Self:
         """Return these rings, then those of another annotation whose rows begin at ``n_spots``."""
@@ -142,13 +142,17 @@ class Outlines:
     def moved(self, shift: F64) -> Self:
         """Return the rings shifted with their spots: (N, 3) shifts (z, y, x) a spot, world."""
         by = shift[self.spot]
-        return replace(self, z=self.z + by[:, 0], vertices=self.vertices + np.repeat(by[:, 1:], self.n_vertices, axis=0))
+        return replace(
+            self, z=self.z + by[:, 0], vertices=self.vertices + np.repeat(by[:, 1:], self.n_vertices, axis=0)
+        )
 
     def problems(self, n_spots: int) -> list[str]:
         """Return what is wrong, one sentence a kind of problem."""
         found = []
         if len(self) and (self.spot.min() < 0 or self.spot.max() >= n_spots):
-            found.append(f"Outlines belong to spots {self.spot.min()} to {self.spot.max()}, but there are {n_spots} spots.")
+            found.append(
+                f"Outlines belong to spots {self.spot.min()} to {self.spot.max()}, but there are {n_spots} spots."
+            )
         if len(self) and (self.spot[1:] < self.spot[:-1]).any():
             found.append("Outlines are not in the order of their spots; build them with Outlines.build.")
         good = len(self.start) == len(self) + 1 and self.start[0] == 0 and self.start[-1] == len(self.vertices)
@@ -159,7 +163,8 @@ class Outlines:
             found.append(f"{bad} vertices or planes of outlines are not finite numbers.")
         return found
 
-    def _reordered(self, rings: I64) -> Self:
+    def reordered(self, rings: I64) -> Self:
+        """Return a selection of rings, in the order given; their spots must not descend."""
         counts = self.n_vertices[rings]
         start = np.concatenate([[0], np.cumsum(counts)])
         source = np.repeat(self.start[rings] - start[:-1], counts) + np.arange(start[-1])
