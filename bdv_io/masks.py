@@ -29,7 +29,7 @@ I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 Frame = tuple[int, Array, F64]
 
-__all__ = ["Grid", "Painter", "Spots", "grid_of", "outlines_of_rings", "rings_of_outlines", "spots_of_frames", "whole"]
+__all__ = ["ENTRY", "Grid", "Painter", "Spots", "grid_of", "outlines_of_rings", "rings_of_outlines", "spots_of_frames", "whole"]
 
 ENTRY = "grid"
 

@@ -82,21 +82,21 @@ def measure(labels: npt.NDArray[Any], affine: npt.ArrayLike | None = None) -> Me
 
 
 def measure_polygons(
-    owner: I64, z: F64, *, start: I64, vertices: F64, n_objects: int, depth: float = 1.0
+    owner: I64, z: F64, *, start: I64, vertices: F64, n_objects: int, affine: npt.ArrayLike | None = None
 ) -> tuple[F64, F64, F64]:
     """Measure objects from their outlines, exactly: areas and moments of the polygons, holes taken off.
 
     Args:
         owner: (R,) object of each ring, from 0, never descending.
-        z: (R,) plane of each ring.
+        z: (R,) plane of each ring, index coordinates.
         start: (R + 1,) where the vertices of each ring begin, as in :class:`bdv_io.outlines.Outlines`.
-        vertices: (V, 2) (y, x).
+        vertices: (V, 2) (y, x), index coordinates.
         n_objects: Number of objects; those without a ring have NaN.
-        depth: Distance of two planes, for objects in more than one.
+        affine: 4x4 matrix from indices (z, y, x, 1) to the world; None for index coordinates.
 
     Returns:
-        Centres (N, 3), covariances (N, 3, 3) and areas (N,) summed over planes. An outline without an area is measured
-        as a dot of the size of the least half-axis (half a unit).
+        Centres (N, 3) and covariances (N, 3, 3), world, and areas (N,) in pixels, summed over planes. An outline without
+        an area is measured as a dot of the size of the least half-axis (half a voxel).
     """
     ring = np.repeat(np.arange(len(owner)), np.diff(start))
     following = np.arange(1, len(vertices) + 1)
@@ -119,13 +119,14 @@ def measure_polygons(
             second[:, i, j] = total(mixed * cross) / 24
     sign = np.where(area < 0, -1.0, 1.0) * _parity(owner, z, start=start, vertices=vertices)
     area, first, second = area * sign, first * sign[:, None], second * sign[:, None, None]
-    return _joined(owner, z, (area, first, second, origin), (n_objects, depth))
+    return _joined(owner, z, (area, first, second, origin), n_objects, affine)
 
 
-def _joined(owner: I64, z: F64, moments: tuple[F64, F64, F64, F64], sizes: tuple[int, float]) -> tuple[F64, F64, F64]:
+def _joined(
+    owner: I64, z: F64, moments: tuple[F64, F64, F64, F64], n: int, affine: npt.ArrayLike | None
+) -> tuple[F64, F64, F64]:
     """Centres, covariances and areas of objects from the signed moments of their rings."""
     area, first, second, origin = moments
-    n, depth = sizes
 
     def total(values: F64) -> F64:
         return np.bincount(owner, weights=values, minlength=n).astype(np.float64)
@@ -151,11 +152,12 @@ def _joined(owner: I64, z: F64, moments: tuple[F64, F64, F64, F64], sizes: tuple
     np.minimum.at(lowest, owner, z)
     np.maximum.at(highest, owner, z)
     disc = ~(highest > lowest)
-    variance[~disc, 0, 0] += depth**2 / 12
+    variance[~disc, 0, 0] += 1 / 12
     variance[n_rings == 0] = 0
-    covariance = _ellipsoids(variance, np.eye(3), disc=disc)
+    matrix = np.eye(4) if affine is None else np.asarray(affine, dtype=np.float64)
+    covariance = _ellipsoids(variance, matrix[:3, :3], disc=disc)
     covariance[n_rings == 0] = np.nan
-    return centre, covariance, size
+    return centre @ matrix[:3, :3].T + matrix[:3, 3], covariance, size
 
 
 def _parity(owner: I64, z: F64, *, start: I64, vertices: F64) -> F64:

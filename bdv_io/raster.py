@@ -191,7 +191,7 @@ def _sorted(rings: Rings) -> Rings:
 def fill(rings: Rings, shape: Shape, *, dtype: npt.DTypeLike = np.int32) -> Filled:
     """Rasterise rings at pixel centres: a pixel belongs to an object if it lies in an odd number of its rings.
 
-    A centre exactly on a border counts as inside on the left and upper side. Where objects overlap, the one whose rings
+    A centre exactly on a border counts as inside on the right and upper side, as in ImageJ. Where objects overlap, the one whose rings
     come later has the pixel.
 
     Args:
@@ -252,7 +252,7 @@ def runs_of_rings(rings: Rings, owner: I64, shape: Shape) -> Iterator[Runs]:
         count = np.minimum(end[inside], high) - top
         line, edge = expand(top, count), np.repeat(inside, count)
         crossing = x_1[edge] + (line - plane[edge] * n_y - y_1[edge]) * slope[edge]
-        column = np.clip(np.ceil(crossing), 0, n_x).astype(np.int64)
+        column = np.clip(np.floor(crossing) + 1, 0, n_x).astype(np.int64)
         # Sorted by owner, line and column, crossings pair up to runs: where one enters and where it leaves.
         key = np.sort(((owner_of[edge] * (high - low)) + line - low) * (n_x + 1) + column)
         enter, leave = key[::2], key[1::2]

@@ -90,7 +90,7 @@ class TestFilling:
     def test_centre_on_a_border_is_in_one_of_two_neighbours(self):
         left, right = [[0, 0], [0, 2], [3, 2], [3, 0]], [[0, 2], [0, 4], [3, 4], [3, 2]]
         found = fill(polygons(left, right), (1, 4, 5))
-        assert found.labels[0].tolist() == [[1, 1, 2, 2, 0]] * 3 + [[0] * 5]
+        assert found.labels[0].tolist() == [[0, 1, 1, 2, 2]] * 3 + [[0] * 5]
         assert found.n_overlapping == 0
 
     def test_later_over_earlier_and_the_overlap_counted(self):
@@ -107,7 +107,7 @@ class TestFilling:
 
     def test_even_odd_of_one_object(self):
         outer, inner = [[0, 0], [0, 4], [4, 4], [4, 0]], [[1, 1], [1, 3], [3, 3], [3, 1]]
-        found = fill(polygons(outer, inner, label=[1, 1]), (1, 4, 4))
+        found = fill(polygons(outer, inner, label=[1, 1]), (1, 5, 5))
         assert found.labels.sum() == 12
         assert found.n_overlapping == 0
 
