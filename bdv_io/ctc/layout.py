@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 __all__ = ["GROUND_TRUTH", "RESULT", "Folder", "Naming", "find", "read_mask"]
 
-MAX_VOXELS = 2**33
+MOST_DENSE = 5000  # bytes of pixels a byte of the file; more than any compression of a real mask reaches
 SEGMENTED = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.tiff?", re.IGNORECASE)
 
 
@@ -130,8 +130,11 @@ def read_mask(path: Path) -> Array:
                     f"Reading the mask {path} failed: it has {len(file.series)} images, the first of shape {shape}; a mask is "
                     "one image (Y, X) or stack (Z, Y, X)."
                 )
-            if n_voxels > MAX_VOXELS:
-                raise FormatError(f"Reading the mask {path} was refused: it claims to have {n_voxels:.0f} voxels.")
+            if n_voxels * file.series[0].dtype.itemsize > MOST_DENSE * path.stat().st_size:
+                raise FormatError(
+                    f"Reading the mask {path} was refused: it claims to have {n_voxels:.0f} voxels in a file of "
+                    f"{path.stat().st_size} bytes."
+                )
             mask = file.asarray()
     except FileNotFoundError:
         raise MissingDataError(f"Reading the mask {path} failed: there is no such file.") from None

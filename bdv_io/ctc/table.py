@@ -115,7 +115,7 @@ def chains_of(tracks: Tracks) -> Chains:
     follows = (tracks.t[target] - tracks.t[source] == 1) & (n_children[source] == 1)
     named = tracks.carried.links.get(PARENT)
     if named is not None and tracks.carried.format == "ctc":
-        follows &= ~named[kept].astype(bool)
+        follows &= named[kept] != 1  # -1 stands for links that were made since
     inner = links[follows]
     ones = np.ones(len(inner), dtype=np.int8)
     graph = coo_array((ones, (inner[:, 0], inner[:, 1])), shape=(n, n)).tocsr()

@@ -175,7 +175,9 @@ def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
             yield from _of_zip(archive, path)
     except FileNotFoundError:
         raise MissingDataError(f"Reading {path} failed: there is no such file.") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except FormatError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise FormatError(
             f"Reading {path} failed: it is no ImageJ ROI and no zip file of ROIs, or damaged ({error})."
         ) from error

@@ -47,11 +47,14 @@ def rings_of(roi: ImagejRoi, data: bytes, name: str) -> list[F64] | None:
     if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
         return None
     if roi.multi_coordinates is not None:
-        rings = _path(roi.multi_coordinates.astype(np.float64), name)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is found below
+            numbers = roi.multi_coordinates.astype(np.float64)
+        rings = _path(numbers, name)
     elif roi.roitype == ROI_TYPE.FREEHAND and roi.subtype == ROI_SUBTYPE.ELLIPSE and len(data) >= RATIO_AT + 4:
         rings = [_ellipse(roi, struct.unpack_from(">f", data, RATIO_AT)[0])]
     elif roi.roitype in POLYGONS:
-        rings = [np.asarray(roi.coordinates(), dtype=np.float64)]
+        with np.errstate(invalid="ignore"):
+            rings = [np.asarray(roi.coordinates(), dtype=np.float64)]
     elif roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         rings = [_box(roi)]
     else:
@@ -71,6 +74,8 @@ def _box(roi: ImagejRoi) -> F64:
     x, y, width, height = map(float, (roi.left, roi.top, roi.right - roi.left, roi.bottom - roi.top))
     if roi.subpixelrect:
         x, y, width, height = roi.xd, roi.yd, roi.widthd, roi.heightd
+    if not np.isfinite([x, y, width, height]).all():
+        return np.array([[x, y], [width, height]])
     if roi.roitype == ROI_TYPE.OVAL:
         angle = _angles(max(width, height) / 2)
         return np.stack([x + width / 2 * (1 + np.cos(angle)), y + height / 2 * (1 + np.sin(angle))], axis=1)
@@ -89,6 +94,8 @@ def _ellipse(roi: ImagejRoi, ratio: float) -> F64:
     """Polygon of an ellipse that is given by the ends of its long axis and the ratio of its axes."""
     ends = np.array([[roi.x1, roi.y1], [roi.x2, roi.y2]])
     half = (ends[1] - ends[0]) / 2
+    if not np.isfinite(half).all():
+        return ends
     angle = _angles(float(np.hypot(*half)))
     across = np.array([-half[1], half[0]]) * ratio
     ring: F64 = ends.mean(axis=0) + np.cos(angle)[:, None] * half + np.sin(angle)[:, None] * across
