@@ -218,7 +218,7 @@ def write_labels(path: str | os.PathLike[str], tracks: Tracks, *, image: ImageSe
     two labels is a third cell.
 
     Args:
-        path: The image; what was there before is kept as ``name~``.
+        path: The image; what was there before is kept beside it.
         tracks: The annotation.
         image: The movie, which says how large the image is; without it, it is as large as the one that was read.
 

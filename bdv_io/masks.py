@@ -8,7 +8,7 @@ spot outside of the image; then nothing is painted, and the error names the spot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from bdv_io.errors import FormatError, MissingDataError, UnsupportedError, Valid
 from bdv_io.image import ImageSeries
 from bdv_io.moments import measure
 from bdv_io.outlines import Outlines
-from bdv_io.raster import Rings, ellipsoids_in_voxels, fill_ellipsoids, runs_of_rings, trace
+from bdv_io.raster import Rings, ellipsoids_in_voxels, runs_of_rings, trace
 from bdv_io.runs import Runs, Shape, paint, runs_of_ellipsoids
 from bdv_io.tracks import Carried, Tracks
 
@@ -29,7 +29,17 @@ I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 Frame = tuple[int, Array, F64]
 
-__all__ = ["ENTRY", "Grid", "Painter", "Spots", "grid_of", "outlines_of_rings", "rings_of_outlines", "spots_of_frames", "whole"]
+__all__ = [
+    "ENTRY",
+    "Grid",
+    "Painter",
+    "Spots",
+    "grid_of",
+    "outlines_of_rings",
+    "rings_of_outlines",
+    "spots_of_frames",
+    "whole",
+]
 
 ENTRY = "grid"
 
@@ -227,31 +237,26 @@ class Painter:
         matrix = self.grid.affine if affine is None else affine
         canvas = np.zeros(self.grid.shape, dtype=np.int32)
         n = rows.stop - rows.start
-        claimed = self._paint(canvas, rows, matrix)
+        claimed = 0
+        for runs in self._runs(rows, matrix):
+            paint(canvas, runs)
+            claimed += runs.n_voxels
         size = np.bincount(canvas.reshape(-1), minlength=n + 1)
-        for hidden in np.flatnonzero(size[1 : n + 1] == 0).tolist():
-            self._rescue(canvas, size, (rows.start, hidden), matrix)
+        self._rescue(canvas, size, rows, matrix)
         self.overlapping += max(claimed - int(np.count_nonzero(canvas)), 0)
         return np.concatenate([np.zeros(1, self._values.dtype), self._values[rows]])[canvas]
 
-    def _paint(self, canvas: I32, rows: slice, affine: F64) -> int:
-        """Paint row + 1 of the frame's spots; return the voxels that they claim."""
-        spots = np.arange(rows.start, rows.stop)
-        claimed = 0
+    def _runs(self, rows: slice, affine: F64) -> Iterator[Runs]:
+        """The voxels of spots, their owners counted from the first."""
         if self._has_outline[rows].any():
-            for runs in self._outlined(rows, affine):
-                paint(canvas, runs)
-                claimed += runs.n_voxels
-        plain = spots[~self._has_outline[rows]]
+            yield from self._outlined(rows, affine)
+        plain = np.arange(rows.start, rows.stop)[~self._has_outline[rows]]
         if len(plain):
             middle, factor = ellipsoids_in_voxels(self._tracks.centre[plain], self._tracks.covariance[plain], affine)
             runs = runs_of_ellipsoids(middle, factor, np.ones(len(plain)), self.grid.shape)
-            runs = replace(runs, owner=plain[runs.owner] - rows.start)
-            paint(canvas, runs)
-            claimed += runs.n_voxels
-        return claimed
+            yield replace(runs, owner=plain[runs.owner] - rows.start)
 
-    def _outlined(self, rows: slice, affine: F64) -> Iterable[Runs]:
+    def _outlined(self, rows: slice, affine: F64) -> Iterator[Runs]:
         """Runs of the frame's outlines, their owners counted from the frame's first spot."""
         outlines = self._tracks.outlines
         first, last = np.searchsorted(outlines.spot, [rows.start, rows.stop])
@@ -271,24 +276,30 @@ class Painter:
         for runs in runs_of_rings(rings_of_outlines(part, affine), np.cumsum(new) - 1, self.grid.shape):
             yield replace(runs, owner=spot_of[runs.owner])
 
-    def _rescue(self, canvas: I32, size: I64, spot: tuple[int, int], affine: F64) -> None:
-        """Give a spot without a voxel the one nearest to its centre of those it may have: its own, else its centre's."""
-        first, hidden = spot
-        row = first + hidden
-        own = np.zeros_like(canvas)
-        self._paint(own, slice(row, row + 1), affine)
-        centre, covariance = self._tracks.centre[row], self._tracks.covariance[row]
-        if not own.any():
-            own = fill_ellipsoids([centre], [covariance], self.grid.shape, affine=affine).labels
-        voxels = np.argwhere(own)
-        voxels = voxels[size[canvas[tuple(voxels.T)]] > (canvas[tuple(voxels.T)] > 0)]
-        if not len(voxels):
-            raise ValidationError(self._hidden(row, outside=not own.any()))
-        middle = (np.linalg.inv(affine) @ [*centre, 1.0])[:3]
-        chosen = tuple(voxels[np.argmin(((voxels - middle) ** 2).sum(axis=1))])
-        size[canvas[chosen]] -= 1
-        canvas[chosen] = hidden + 1
-        size[hidden + 1] = 1
+    def _rescue(self, canvas: I32, size: I64, rows: slice, affine: F64) -> None:
+        """Give each spot without a voxel one: of its own the nearest to its centre, or the one at its centre."""
+        hidden = np.flatnonzero(size[1 : rows.stop - rows.start + 1] == 0)
+        to_index = np.linalg.inv(affine)
+        middle = self._tracks.centre[rows][hidden] @ to_index[:3, :3].T + to_index[:3, 3]
+        nearest = np.floor(middle + 0.5)
+        inside = ((nearest >= 0) & (nearest < self.grid.shape)).all(axis=1)
+        flat_canvas = canvas.reshape(-1)
+        n_z, n_y, n_x = self.grid.shape
+        for spot, centre, near, has_centre in zip(hidden.tolist(), middle, nearest, inside.tolist(), strict=True):
+            row = rows.start + spot
+            own = np.concatenate([np.empty(0, np.int64), *(r.flat() for r in self._runs(slice(row, row + 1), affine))])
+            if not len(own) and has_centre:
+                z, y, x = near.astype(np.int64).tolist()
+                own = np.array([(z * n_y + y) * n_x + x])
+            taken = flat_canvas[own]
+            may_have = own[(taken == 0) | (size[taken] > 1)]
+            if not len(may_have):
+                raise ValidationError(self._hidden(row, outside=not len(own)))
+            away = ((np.stack(np.unravel_index(may_have, (n_z, n_y, n_x)), axis=1) - centre) ** 2).sum(axis=1)
+            chosen = may_have[np.argmin(away)]
+            size[flat_canvas[chosen]] -= 1
+            flat_canvas[chosen] = spot + 1
+            size[spot + 1] = 1
 
     def _hidden(self, row: int, *, outside: bool) -> str:
         tracks = self._tracks

@@ -70,7 +70,7 @@ def write_ctc(path: str | os.PathLike[str], tracks: Tracks, *, image: ImageSerie
     programs do not read.
 
     Args:
-        path: The folder; what was there before is kept as ``name~``.
+        path: The folder; what was there before is kept beside it.
         tracks: The annotation.
         image: The movie, which says how large the masks are; without it, they are as large as those that were read.
 

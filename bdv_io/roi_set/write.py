@@ -57,7 +57,7 @@ def write_rois(path: str | os.PathLike[str], tracks: Tracks, *, image: ImageSeri
     ``howdah_spot`` with the id, by which the planes of a spot find together when read back.
 
     Args:
-        path: ``.zip``, or ``.roi`` where there is exactly one ROI; what was there before is kept as ``name~``.
+        path: ``.zip``, or ``.roi`` where there is exactly one ROI; what was there before is kept beside it.
         tracks: The annotation.
         image: The movie, which says how large a voxel is; without it, the masks that were read, or one pixel.
 

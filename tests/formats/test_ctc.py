@@ -17,6 +17,7 @@ from bdv_io.errors import FormatError, MissingDataError, ValidationError
 from bdv_io.formats import identify, read_tracks, write_tracks
 from bdv_io.image import ArrayImage, Hints
 from bdv_io.outlines import Outlines
+from bdv_io.safe_write import previous_version
 from bdv_io.tags import Feature, Tag
 from bdv_io.tracks import Tracks
 
@@ -326,7 +327,7 @@ class TestWriting:
     def test_the_version_before_is_kept(self, tmp_path):
         write_ctc(tmp_path / "01_RES", discs([0], [5]), image=movie(1))
         write_ctc(tmp_path / "01_RES", Tracks.empty(), image=movie(1))
-        assert table_of(tmp_path / "01_RES~/res_track.txt") == [[1, 0, 0, 0]]
+        assert table_of(previous_version(tmp_path / "01_RES") / "res_track.txt") == [[1, 0, 0, 0]]
 
     def test_what_else_is_lost(self):
         tracks = discs([0], [5], quality=[1.0], space_unit="µm").with_feature(Feature("Size", "", np.ones(1)))
@@ -337,6 +338,13 @@ class TestWriting:
             "Features: Size.",
             "Voxel size, unit and frame interval: masks are plain TIFFs.",
         ]
+
+    def test_spots_between_the_planes_are_not_lost(self, tmp_path):
+        image = ArrayImage(np.zeros((1, 4, 60, 60), np.uint8), voxel_size=(5, 1, 1))
+        y, x = np.divmod(np.arange(900), 30)
+        tracks = Tracks.build(np.zeros(900), np.stack([np.full(900, 7.4), y * 2, x * 2], axis=1), radius=2)
+        write_ctc(tmp_path / "01_RES", tracks, image=image)
+        assert (np.unique(masks_of(tmp_path / "01_RES")[0]) == np.arange(901)).all()
 
 
 @st.composite
