@@ -72,7 +72,7 @@ class Outlines:
             )
         start = np.concatenate([[0], np.cumsum(counts)])
         made = cls(rows, np.array(planes), start, points)
-        return made if (rows[1:] >= rows[:-1]).all() else made._reordered(np.argsort(rows, kind="stable"))
+        return made if (rows[1:] >= rows[:-1]).all() else made.reordered(np.argsort(rows, kind="stable"))
 
     @classmethod
     def of_polygons(cls, spot: Sequence[int], polygons: Iterable[npt.ArrayLike], z: npt.ArrayLike) -> Self:
@@ -131,7 +131,7 @@ class Outlines:
         target = new_row[self.spot]
         kept = np.flatnonzero(target >= 0)
         kept = kept[np.argsort(target[kept], kind="stable")]
-        return replace(self._reordered(kept), spot=target[kept])
+        return replace(self.reordered(kept), spot=target[kept])
 
     def followed_by(self, other: Outlines, n_spots: int) -> Self:
         """Return these rings, then those of another annotation whose rows begin at ``n_spots``."""
@@ -167,7 +167,8 @@ class Outlines:
             found.append(f"{bad} vertices or planes of outlines are not finite numbers.")
         return found
 
-    def _reordered(self, rings: I64) -> Self:
+    def reordered(self, rings: I64) -> Self:
+        """Return a selection of rings, in the order given; their spots must not descend."""
         counts = self.n_vertices[rings]
         start = np.concatenate([[0], np.cumsum(counts)])
         source = np.repeat(self.start[rings] - start[:-1], counts) + np.arange(start[-1])

@@ -1,18 +1,16 @@
 """Ellipsoids to voxels: the runs along x that they fill, and label volumes.
 
-With the Cholesky factor L of a covariance, an inner point is d = L u with |u| < 1, and L is lower triangular: u_z depends
-on z alone, u_y on z and y. So the planes that an ellipsoid meets, the rows of each plane and the run of each row follow
-in closed form, for all ellipsoids at once, and nothing outside is ever looked at. The cost is that of the voxels inside.
+The closed form is that of :mod:`bdv_io.runs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+import bdv_io.runs
 from howdah.ellipsoids.shape import squared_distance
 from howdah.errors import DataError
 
@@ -30,34 +28,8 @@ SMALL_AT_ONCE = 2048
 TIE = 1 + 1e-9
 
 
-@dataclass(frozen=True, eq=False)
-class Runs:
-    """Voxels as runs along x.
-
-    Attributes:
-        shape: Voxels (Z, Y, X) of the image.
-        start: (R,) int64, index of the first voxel of each run in the flattened (Z, Y, X) image.
-        length: (R,) int64, voxels of each run, at least 1; a run stays in its row.
-        owner: (R,) int64, row of the ellipsoid that the run belongs to; ascending.
-    """
-
-    shape: Shape
-    start: I64
-    length: I64
-    owner: I64
-
-    @property
-    def n_voxels(self) -> int:
-        """Voxels in all runs; a voxel in two ellipsoids counts twice."""
-        return int(self.length.sum())
-
-    def voxels(self) -> tuple[I64, I64]:
-        """Return flat indices (K,) and owners (K,) of all voxels; a voxel in two ellipsoids comes twice."""
-        return _expand(self.start, self.length), np.repeat(self.owner, self.length)
-
-    def flat(self) -> I64:
-        """Return flat indices (K,) of all voxels, for painting one value."""
-        return _expand(self.start, self.length)
+class Runs(bdv_io.runs.Runs):
+    """Voxels of ellipsoids as runs along x, which can be grown by a voxel."""
 
     def dilated(self) -> Runs:
         """Return the runs grown by one voxel into all 26 neighbours, cut at the border of the image.
@@ -198,45 +170,8 @@ def _batches(factor: F64) -> Iterator[I64]:
 
 
 def _runs(middle: F64, factor: F64, reach: F64, shape: Shape) -> Runs:
-    """Runs of the ellipsoids with half-axes ``reach`` times those of ``factor``."""
-    n_z, n_y, n_x = shape
-    scaled = factor * reach[:, None, None]
-    # planes of each ellipsoid
-    owner, z = _between(middle[:, 0], scaled[:, 0, 0], n_z)
-    u_z = (z - middle[owner, 0]) / scaled[owner, 0, 0]
-    # rows of each plane
-    y_middle = middle[owner, 1] + scaled[owner, 1, 0] * u_z
-    plane, y = _between(y_middle, scaled[owner, 1, 1] * np.sqrt(np.maximum(1 - u_z**2, 0)), n_y)
-    owner, z, u_z, y_middle = owner[plane], z[plane], u_z[plane], y_middle[plane]
-    u_y = (y - y_middle) / scaled[owner, 1, 1]
-    # the run of each row
-    x_middle = middle[owner, 2] + scaled[owner, 2, 0] * u_z + scaled[owner, 2, 1] * u_y
-    half = scaled[owner, 2, 2] * np.sqrt(np.maximum(1 - u_z**2 - u_y**2, 0))
-    first, count = _span(x_middle, half, n_x)
-    kept = np.flatnonzero(count > 0)
-    start = (z * n_y + y) * n_x + first
-    return Runs(shape, start[kept], count[kept], owner[kept])
-
-
-def _span(middle: F64, half: F64, limit: int) -> tuple[I64, I64]:
-    """First whole number and how many lie strictly between ``middle ± half`` and in 0..limit-1."""
-    first = np.clip(np.floor(middle - half) + 1, 0, limit).astype(np.int64)
-    end = np.clip(np.ceil(middle + half), 0, limit).astype(np.int64)
-    return first, np.maximum(end - first, 0)
-
-
-def _between(middle: F64, half: F64, limit: int) -> tuple[I64, I64]:
-    """The same as :func:`_span`, one row a number: (parent row, number)."""
-    first, count = _span(middle, half, limit)
-    return np.repeat(np.arange(len(middle), dtype=np.int64), count), _expand(first, count)
-
-
-def _expand(start: I64, length: I64) -> I64:
-    """Whole numbers start, start + 1 ... of all runs, one after the other."""
-    before = np.cumsum(length) - length
-    numbers = np.repeat(start - before, length)
-    numbers += np.arange(len(numbers), dtype=np.int64)
-    return numbers
+    found = bdv_io.runs.runs_of_ellipsoids(middle, factor, reach, shape)
+    return Runs(shape, found.start, found.length, found.owner)
 
 
 def _needed(middle: F64, factor: F64, shape: Shape, min_voxels: int) -> F64:
