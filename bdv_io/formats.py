@@ -128,6 +128,18 @@ FORMATS = (
         write="writing_bdv",
         suffixes=(".xml", ".h5"),
     ),
+    Format(
+        key="tiff",
+        name="TIFF",
+        kind="image",
+        module="bdv_io.tiff",
+        recognise="is_tiff",
+        read="open_tiff",
+        write="writing_tiff",
+        lost="lost_in_tiff",
+        suffixes=(".tif", ".tiff"),
+        hints=("axes", "voxel_size", "unit", "interval"),
+    ),
 )
 
 
