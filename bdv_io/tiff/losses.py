@@ -60,7 +60,8 @@ def lost_in_tiff(image: ImageSeries) -> tuple[str, ...]:
 
     Smaller levels are not named, for they are made anew from the pixels.
     """
-    found = [*_lost_places(image), *_lost_views(image)]
+    unread: tuple[str, ...] = getattr(image, "unread", ())
+    found = [*unread, *_lost_places(image), *_lost_views(image)]
     if len({(s.shape, s.dtype.str, s.unit) for s in image.setups}) > 1:
         found.append(
             "Setups differ in shape, type or unit; a TIFF holds channels of one kind, so it will not be written."

@@ -28,6 +28,8 @@ Axes = tuple[tuple[str, int], ...]
 
 DOTS = (72, 96, 100, 120, 150, 180, 200, 240, 300, 360, 400, 600, 720, 1200, 2400)  # an inch, as printers have them
 COARSEST_CALIBRATION = 5000.0  # dots an inch: below, only printers and scanners are meant
+NOT_READ = {"Overlays": "overlay", "ROI": "selection (ROI)", "LUTs": "set of colour tables", "Info": "text of notes (Info)",
+            "Properties": "list of properties"}  # fmt: skip
 MAX_PLANES = 1 << 24
 
 
@@ -43,6 +45,8 @@ class Said:
         interval: Time between frames and its unit.
         channels: Names of the channels; empty if they have none.
         block: Whether all planes are one block of bytes that the first page alone describes.
+        signed: Whether 16-bit values are meant minus 32768, ImageJ's way of signed numbers.
+        unread: What else the file holds that a movie has no place for, as sentences.
     """
 
     source: str
@@ -52,6 +56,8 @@ class Said:
     interval: tuple[float, str] | None = None
     channels: tuple[str, ...] = ()
     block: bool = False
+    signed: bool = False
+    unread: tuple[str, ...] = ()
 
 
 def imagej_said(
@@ -100,7 +106,21 @@ def imagej_said(
         interval=(interval, time_unit(str(header.get("tunit", "sec")))) if interval else None,
         channels=_imagej_channels(header, axes),
         block=block,
+        signed=page.dtype == "uint16" and [header.get(key) for key in ("cf", "c0", "c1")] == [0, -32768, 1],
+        unread=_imagej_unread(header),
     )
+
+
+def _imagej_unread(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences about what ImageJ keeps in a file besides pixels."""
+    found = [f"Its {what} is not read." for key, what in NOT_READ.items() if header.get(key) is not None]
+    function = header.get("cf"), header.get("c0"), header.get("c1")
+    if function[0] is not None and function != (0, -32768, 1):
+        unit = header.get("vunit", "Gray Value")
+        found.append(f"Its calibration of pixel values (to '{unit}') is not applied; values are as stored.")
+    if any(header.get(f"{axis}origin") for axis in "xyz"):
+        found.append("Its origin of coordinates is not used; the first voxel is at 0.")
+    return tuple(found)
 
 
 def _whole(path: Path, header: Mapping[str, Any], key: str) -> int:
@@ -137,6 +157,7 @@ def _imagej_calibration(
 def _imagej_channels(header: Mapping[str, Any], axes: Axes) -> tuple[str, ...]:
     """Names of the channels, where the labels of the planes are the same throughout each channel."""
     labels, sizes = header.get("Labels"), dict(axes)
+    labels = [labels] if isinstance(labels, str) else labels
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels) or "?" in sizes:
         return ()
     n_channels = sizes.get("C", 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -47,7 +48,7 @@ class OmePlanes:
 def is_ome(description: str) -> bool:
     """Whether the description of the first page is OME-XML."""
     head = description[:4096]
-    return description.rstrip()[-6:] == "</OME>" or "<OME " in head or ":OME " in head
+    return description.rstrip()[-6:] == "</OME>" or re.search(r"<(\w+:)?OME[ >]", head) is not None
 
 
 def ome_said(path: Path, skeleton: Skeleton, description: str, samples: int) -> tuple[Said, OmePlanes]:

@@ -51,6 +51,8 @@ class Content:
         shapes: Voxels (Z, Y, X) of each level.
         calibration: Voxel size, unit, interval.
         names: Names of the channels.
+        signed: Whether the 16-bit values on the disk are meant minus 32768.
+        unread: What else the file holds that a movie has no place for, as sentences.
     """
 
     format: str
@@ -64,6 +66,8 @@ class Content:
     shapes: tuple[Shape, ...]
     calibration: Calibration
     names: tuple[str, ...]
+    signed: bool = False
+    unread: tuple[str, ...] = ()
 
 
 class TiffImage:
@@ -81,6 +85,7 @@ class TiffImage:
         self.format = content.format
         self.interval = content.calibration.interval
         self.content = content
+        self.unread = content.unread
         self.n_frames = content.page.shape[0]
         self.timepoints = tuple(range(self.n_frames))
         self._missing = np.any(content.page < 0, axis=2)
@@ -94,7 +99,7 @@ class TiffImage:
                 content.shapes[0],
                 content.calibration.voxel_size,
                 content.calibration.unit,
-                content.dtype,
+                np.dtype(np.int16) if content.signed else content.dtype,
                 self._factors,
                 {"channel": (index, name)} if several else {},
             )
@@ -143,6 +148,9 @@ class TiffImage:
         out = allocated(size, self.content.dtype, self.path)
         for index in np.unique(files).tolist() if out.size else ():
             self._read_planes(self._pixels[index], numbers, np.flatnonzero(files == index), level, part, out)
+        if self.content.signed:
+            out ^= 0x8000
+            out = out.view(np.int16)
         return out if (y.step, x.step) == (1, 1) else out[:, :: y.step, :: x.step]
 
     def _read_planes(self, pixels: TiffPixels, numbers: I64, rows: I64, level: int, part: Part, out: Array) -> None:
@@ -215,9 +223,13 @@ def open_file(path: Path, *, hints: Hints, unmarked: str = "") -> TiffImage:
             shapes=((n_planes, *size), *_smaller(skeleton, n_planes)),
             calibration=calibration(path, said, hints, n_planes=n_planes),
             names=_names(said, page.shape[1], kind.samples),
+            signed=said.signed,
+            unread=said.unread,
         )
     finally:
         pixels.close()
+    for sentence in said.unread:
+        log.info("%s: %s", path.name, sentence)
     _tell_missing(path, page)
     return TiffImage(path, content)
 

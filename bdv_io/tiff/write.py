@@ -151,7 +151,7 @@ class _Frames:
 def _writing_imagej(path: Path, frames: _Frames) -> Iterator[int]:
     what = frames.plan
     z, y, x = what.shape
-    shape = (what.n_frames, z, what.n_channels, y, x)
+    shape = (what.n_frames, z, what.n_channels, y, x, 1)  # the 1 is said so that a width of 1 is not taken for it
     size = int(np.prod(shape, dtype=np.int64)) * frames.dtype.itemsize
     header, per_unit = _imagej_header(frames)
     with tifffile.TiffWriter(path, imagej=True, bigtiff=False, byteorder="<") as file:
@@ -184,7 +184,7 @@ def _imagej_header(frames: _Frames) -> tuple[dict[str, Any], tuple[float, float]
     size_z, size_y, size_x = what.voxel_size
     unit = length_unit(what.unit)
     header: dict[str, Any] = {
-        "axes": "TZCYX",
+        "axes": "TZCYXS",
         "ImageJ": "1.54p",
         "hyperstack": True,
         "mode": "composite" if 1 < what.n_channels <= 7 else "grayscale",
@@ -221,16 +221,14 @@ def _writing_ome(path: Path, frames: _Frames, options: WriteOptions) -> Iterator
     xml = _ome_xml(frames)
     with tifffile.TiffWriter(path, bigtiff=size > CLASSIC_LIMIT, byteorder="<") as file:
         for frame in range(what.n_frames):
-            planes = frames.frame(frame).reshape(-1, *what.shape[1:])
-            for index, plane in enumerate(planes):
-                file.write(
-                    plane,
-                    photometric="minisblack",
-                    description=xml if frame == index == 0 else None,
-                    metadata=None,
-                    software="Howdah" if frame == index == 0 else False,
-                    **packed,
-                )
+            file.write(
+                frames.frame(frame).reshape(-1, *what.shape[1:]),
+                photometric="minisblack",
+                description=xml if frame == 0 else None,
+                metadata=None,
+                software="Howdah" if frame == 0 else False,
+                **packed,
+            )
             yield frame + 1
 
 
