@@ -267,6 +267,11 @@ def _no_axis_twice(path: Path, file: Path, letters: str, image: TiffImage) -> No
     twice = [letter for letter in letters if inside[letter] > 1]
     if twice or image.n_frames > 1:
         axis = (twice or ["T"])[0]
+        if image.format == "OME-TIFF":
+            raise FormatError(
+                f"Opening the folder {path} failed: its file {file.name} is an OME-TIFF that says itself how the files belong "
+                f"together ({inside[axis]} along {axis}). Open {file} alone."
+            )
         raise FormatError(
             f"Opening the folder {path} failed: its file {file.name} says that it holds {inside[axis]} along {axis} itself, where one "
             f"was expected. If these are something else, say so: --axes TZYX means one time point a file, with planes in it."

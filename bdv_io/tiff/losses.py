@@ -66,6 +66,9 @@ def lost_in_tiff(image: ImageSeries) -> tuple[str, ...]:
         found.append(
             "Setups differ in shape, type or unit; a TIFF holds channels of one kind, so it will not be written."
         )
+    names = [s.name for s in image.setups]
+    if len(set(names)) < len(names) and any(names):
+        found.append("Several channels have the same name; a TIFF for ImageJ names none of them then (OME-TIFF does).")
     others = sorted({name for s in image.setups for name, (_, text) in s.attributes.items() if name != "channel"})
     for name in others:
         values = [s.attributes.get(name, (0, ""))[1] for s in image.setups]

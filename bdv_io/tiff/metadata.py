@@ -80,9 +80,7 @@ def imagej_said(
     samples = page.shaped[0] * page.shaped[4]
     if sizes["C"] == samples > 1 and sizes["Z"] * sizes["T"] in (images, n_pages):
         sizes["C"] = 1  # colours of a pixel, counted as channels
-    order = str(header.get("order", "czt")).upper()
-    order = order if sorted(order) == ["C", "T", "Z"] else "CZT"
-    axes: Axes = tuple((axis, sizes[axis]) for axis in reversed(order))
+    axes: Axes = tuple((axis, sizes[axis]) for axis in reversed(_plane_order(header)))
     planes = math.prod(sizes.values())
     if planes == 1 and max(images, n_pages) > 1:
         axes, planes = (("?", max(images, n_pages)),), max(images, n_pages)
@@ -98,6 +96,8 @@ def imagej_said(
         axes = (("?", n_pages),)
     size, unit = _imagej_calibration(page, header)
     interval = _number(header.get("finterval"))
+    if interval is None and sizes["T"] > 1 and _number(header.get("fps")):
+        log.info("%s: its %s frames a second are a speed to play at, no interval.", path.name, header["fps"])
     return Said(
         source="ImageJ's header",
         axes=axes,
@@ -121,6 +121,16 @@ def _imagej_unread(header: Mapping[str, Any]) -> tuple[str, ...]:
     if any(header.get(f"{axis}origin") for axis in "xyz"):
         found.append("Its origin of coordinates is not used; the first voxel is at 0.")
     return tuple(found)
+
+
+def _plane_order(header: Mapping[str, Any]) -> str:
+    """Letters of the axes of planes, the fastest first: ImageJ's own, or what ImageJ2 (SCIFIO) says in ``axes``."""
+    order = str(header.get("order", "czt")).upper()
+    if "SCIFIO" in header and "axes" in header:
+        names = {"CHANNEL": "C", "Z": "Z", "TIME": "T", "X": "", "Y": ""}
+        order = "".join(names.get(name.strip(), "?") for name in str(header["axes"]).upper().split(","))
+        order += "".join(letter for letter in "CZT" if letter not in order)
+    return order if sorted(order) == ["C", "T", "Z"] else "CZT"
 
 
 def _whole(path: Path, header: Mapping[str, Any], key: str) -> int:
@@ -167,7 +177,7 @@ def _imagej_channels(header: Mapping[str, Any], axes: Axes) -> tuple[str, ...]:
     if any(len(texts) != 1 for texts in names) or len(set().union(*names)) < n_channels:
         return ()
     found = tuple(texts.pop() for texts in names)
-    counted = found == tuple(str(channel + 1) for channel in range(n_channels))
+    counted = n_channels > 1 and found == tuple(str(channel + 1) for channel in range(n_channels))
     return () if counted else found
 
 

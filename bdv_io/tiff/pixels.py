@@ -65,6 +65,13 @@ class _Handle:
         if hasattr(self, "number"):
             os.close(self.number)
 
+    def read(self, count: int, at: int) -> bytes:
+        """Return at most ``count`` bytes; fewer where the file ends."""
+        if hasattr(os, "pread") and count < 1 << 30:
+            return os.pread(self.number, count, at)
+        data = bytearray(count)
+        return bytes(data[: self.read_into(memoryview(data), at)])
+
     def read_into(self, target: memoryview, at: int) -> int:
         """Fill ``target`` from the file; return how many bytes there were."""
         done = 0
@@ -277,11 +284,11 @@ class TiffPixels:
     def _decode(self, kind: PageKind, part: Part, page: Page, out: Array, segment: int) -> None:
         offsets, counts = self._segments(page, kind)
         count = int(counts[segment])
-        data = bytearray(count)
-        if count and self._open().read_into(memoryview(data), int(offsets[segment])) < count:
+        data = self._open().read(count, int(offsets[segment])) if count else b""
+        if len(data) < count:
             raise damaged(self.path, f"the pixels at byte {int(offsets[segment])} are cut off")
         try:
-            pixels, place, shape = kind.decode(bytes(data) if count else None, segment, **kind.extra)
+            pixels, place, shape = kind.decode(data or None, segment, **kind.extra)
         except LIBRARY_ERRORS as error:
             raise damaged(
                 self.path,
@@ -332,10 +339,7 @@ class TiffPixels:
     def _numbers(self, values: Values | None) -> npt.NDArray[np.int64] | None:
         if values is None:
             return None
-        data = bytearray(values.n_bytes)
-        if self._open().read_into(memoryview(data), values.at) < len(data):
-            return None
-        return numbers(self.skeleton.order, values, bytes(data))
+        return numbers(self.skeleton.order, values, self._open().read(values.n_bytes, values.at))
 
     def _open(self) -> _Handle:
         handle = self._handle

@@ -122,6 +122,21 @@ def test_signed_numbers_in_imagejs_way(tmp_path: Path) -> None:
     np.testing.assert_array_equal(movie.read(0, region=(slice(None), slice(1, 2), slice(0, 3, 2)))[0], meant[1:2, ::2])
 
 
+def test_imagej2_says_the_order_of_planes(tmp_path: Path) -> None:
+    array = pixels(2, 3, 5, 6)
+    text = "SCIFIO=0.46.0\naxes=X,Y,Z,Channel\nlengths=6,5,3,2\nimages=6\nchannels=2\nslices=3\nhyperstack=true\nunit=micron\n"
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", description=text, metadata=None)
+    movie = open_tiff(tmp_path / "a.tif")
+    assert movie.setups[0].unit == "µm"
+    np.testing.assert_array_equal(stacked(movie)[0], array)
+
+
+def test_speed_of_playing_is_no_interval(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert open_tiff(imagej(tmp_path / "a.tif", pixels(3, 5, 6), "TYX", fps=7.0)).interval is None
+    assert "7.0 frames a second are a speed to play at" in caplog.text
+
+
 def test_hints_win_over_the_header_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = imagej(
         tmp_path / "a.tif", pixels(3, 4, 5, 6), "TZYX", unit="um", spacing=2.0, finterval=3.0, resolution=(2, 2)

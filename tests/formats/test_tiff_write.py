@@ -201,6 +201,7 @@ class Odd(ArrayImage):
 
 def test_losses_are_said(tmp_path: Path) -> None:
     assert format_named("tiff").losses(ArrayImage(MOVIE)) == ()
+    assert "same name" in lost_in_tiff(ArrayImage(MOVIE, channels=["a", "a"]))[0]
     said = " ".join(lost_in_tiff(Odd()))
     for part in (
         "rotation or shear of 2 of 6",
