@@ -14,7 +14,7 @@ import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -154,7 +154,9 @@ def _writing_imagej(path: Path, frames: _Frames) -> Iterator[int]:
     shape = (what.n_frames, z, what.n_channels, y, x, 1)  # the 1 is said so that a width of 1 is not taken for it
     size = int(np.prod(shape, dtype=np.int64)) * frames.dtype.itemsize
     header, per_unit = _imagej_header(frames)
-    with tifffile.TiffWriter(path, imagej=True, bigtiff=False, byteorder="<") as file:
+    # ImageJ 1.54p reads labels in a little-endian file byte by byte: the second half of such a letter is lost.
+    order: Literal["<", ">"] = ">" if any(ord(letter) > 255 for name in what.names for letter in name) else "<"
+    with tifffile.TiffWriter(path, imagej=True, bigtiff=False, byteorder=order) as file:
         place = file.write(
             shape=shape,
             dtype=frames.dtype,
@@ -174,7 +176,7 @@ def _writing_imagej(path: Path, frames: _Frames) -> Iterator[int]:
     with path.open("rb+") as file:
         file.seek(offset)
         for frame in range(what.n_frames):
-            file.write(frames.frame(frame).data)
+            file.write(frames.frame(frame).astype(frames.dtype.newbyteorder(order), copy=False).data)
             yield frame + 1
 
 

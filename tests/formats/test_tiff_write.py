@@ -70,6 +70,16 @@ def test_header_is_what_imagej_expects(tmp_path: Path) -> None:
     assert header["Ranges"] == tuple(float(f(MOVIE[:, c])) for c in (0, 1) for f in (np.min, np.max))
 
 
+@pytest.mark.parametrize(("name", "order"), [("GFP µ", "<"), ("核", ">"), ("Ω", ">")])
+def test_letters_that_imagej_reads_in_big_endian_only(tmp_path: Path, name: str, order: str) -> None:
+    write_image(tmp_path / "a.tif", ArrayImage(MOVIE[:, 0], channels=[name]))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.byteorder == order
+    movie = open_tiff(tmp_path / "a.tif")
+    assert movie.setups[0].name == name
+    np.testing.assert_array_equal(stacked(movie)[:, 0], MOVIE[:, 0])
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "bool", "int8", "float16"])
 def test_types_that_imagej_has_or_can_widen(tmp_path: Path, dtype: str) -> None:
     array = (RANDOM.random((2, 3, 5, 6)) * 100 - 50).astype(dtype)
