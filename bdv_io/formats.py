@@ -183,6 +183,18 @@ FORMATS = (
         suffixes=(".ome.zarr", ".zarr"),
         hints=("voxel_size", "unit", "interval"),
     ),
+    Format(
+        key="tiff",
+        name="TIFF",
+        kind="image",
+        module="bdv_io.tiff",
+        recognise="is_tiff",
+        read="open_tiff",
+        write="writing_tiff",
+        lost="lost_in_tiff",
+        suffixes=(".tif", ".tiff"),
+        hints=("axes", "voxel_size", "unit", "interval"),
+    ),
 )
 
 
