@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.errors import FormatError, MissingDataError
-from bdv_io.safe_write import replacing
+from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 from bdv_io.tracks import LABEL_DTYPE, Tracks
 
@@ -84,8 +84,9 @@ def write_csv(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, Path]
     """
     tracks.validate()
     spots, links = _paths(Path(path))
-    _write(spots, tracks.n_spots, _spot_columns(tracks))
-    _write(links, tracks.n_links, _link_columns(tracks))
+    with replacing_together([spots, links]) as (spot_file, link_file):
+        _write(spot_file, tracks.n_spots, _spot_columns(tracks))
+        _write(link_file, tracks.n_links, _link_columns(tracks))
     return spots, links
 
 
@@ -148,7 +149,7 @@ def _paths(path: Path) -> tuple[Path, Path]:
 
 def _write(path: Path, n_rows: int, columns: Columns) -> None:
     names, cells = zip(*columns, strict=True)
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for start in range(0, n_rows, BLOCK):

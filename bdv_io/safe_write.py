@@ -18,7 +18,6 @@ import secrets
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from bdv_io.errors import BdvIoError, BusyError, MissingDataError, WriteError
 
 __all__ = ["Stamp", "previous_version", "replacing", "replacing_together", "restore", "stamp_of"]
 
-UNSIGNED_S = 10.0
 KEEP = "HOWDAH_KEEP"
 BLOCK = 1 << 20
 
@@ -240,42 +238,65 @@ def _check_target(target: Path, *, folder: bool, keep: int) -> None:
 
 @contextlib.contextmanager
 def _lock(target: Path) -> Iterator[None]:
+    """Hold the lock file of a target; the system lets go of it when the process dies, however it dies."""
     lock = target.with_name(f".{target.name}.lock")
     with _as_sentences(target):
-        try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if _is_stale(lock):
-                lock.unlink(missing_ok=True)
-                handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            else:
-                raise BusyError(
-                    f"Writing {target} was not started: another Howdah is writing it (lock file {lock.name}). "
-                    "Wait for it to end; if none runs, delete the lock file."
-                ) from None
+        handle = _locked(lock)
+    if handle is None:
+        raise BusyError(
+            f"Writing {target} was not started: another Howdah is writing it (it holds {lock.name}). Wait for it to end."
+        )
     try:
-        with _as_sentences(target):
-            try:
-                os.write(handle, str(os.getpid()).encode())
-            finally:
-                os.close(handle)
+        for stale in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
+            _remove(stale)  # of a writer that was killed
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        if os.name == "posix":
+            lock.unlink(missing_ok=True)
+        os.close(handle)
+        if os.name != "posix":
+            with contextlib.suppress(OSError):  # another may have opened it in the meantime
+                lock.unlink()
 
 
-def _is_stale(lock: Path) -> bool:
-    """Whether the process that made the lock is gone (only sure on the same machine, for a process number)."""
-    try:
-        text = lock.read_text()
-        if not text:  # its writer was stopped between making the lock and signing it
-            return time.time() - lock.stat().st_mtime > UNSIGNED_S
-        os.kill(int(text), 0)
-    except ProcessLookupError:
+def _locked(lock: Path) -> int | None:
+    """Open and lock a file; None if another holds it. A file that was removed while we waited is tried anew."""
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
+        try:
+            if not _take(handle):
+                os.close(handle)
+                return None
+            same = os.fstat(handle).st_ino == lock.stat().st_ino
+        except FileNotFoundError:
+            same = False
+        except BaseException:
+            os.close(handle)
+            raise
+        if same:
+            return handle
+        os.close(handle)
+
+
+def _take(handle: int) -> bool:
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
         return True
-    except (OSError, ValueError, OverflowError):
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise  # else a disk without locks: go on without
+    return True
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ from bdv_io.errors import FormatError, UnsupportedError
 from bdv_io.image import Array, Factors, Shape, Vector, WriteOptions
 from bdv_io.pyramid import downsample, propose_levels
 
-__all__ = ["TYPES", "SetupPlan", "ViewWriter", "check_options", "plan_setup"]
+__all__ = ["TYPES", "SetupPlan", "ViewWriter", "check_options", "new_hdf5", "plan_setup"]
 
 TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 
@@ -56,6 +59,19 @@ def plan_setup(
         flat = max(voxel_size) / min(voxel_size) > np.sqrt(8)  # where 64 x 64 x 8 is nearer to a cube
         chunks = (8, 64, 64) if flat or shape[0] < 16 else (32, 32, 32)
     return SetupPlan(shape, dtype, tuple(options.levels or propose_levels(shape, voxel_size)), chunks)
+
+
+@contextlib.contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a new HDF5 file; what the library says of a full disk becomes an OSError with its number."""
+    try:
+        with h5py.File(path, "w", locking="best-effort") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 class ViewWriter:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import h5py
 import numpy as np
 
-from bdv_io.bdv.hdf5_views import SetupPlan, ViewWriter, check_options, plan_setup
+from bdv_io.bdv.hdf5_views import SetupPlan, ViewWriter, check_options, new_hdf5, plan_setup
 from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform
 from bdv_io.bdv.xml_write import bdv_xml_bytes
 from bdv_io.errors import FormatError
@@ -71,7 +71,7 @@ def write_bdv(
     check_options(target, voxel_size, options)
     movie = _Movie(target, voxel_size, options)
     with replacing_together([hdf5, target], verify=lambda there: movie.verify(there[0])) as (pixels, xml):
-        with h5py.File(pixels, "w", locking="best-effort") as file:
+        with new_hdf5(pixels) as file:
             for number, frame in enumerate(frames):
                 movie.write(file, number, frame)
             movie.finish()

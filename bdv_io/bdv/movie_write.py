@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from bdv_io.bdv.hdf5_views import SetupPlan, ViewWriter, check_options, plan_setup, slab_depth
+from bdv_io.bdv.hdf5_views import SetupPlan, ViewWriter, check_options, new_hdf5, plan_setup, slab_depth
 from bdv_io.bdv.xml import FileRef, ImageLoader, SpimData, ViewSetup, ViewTransform
 from bdv_io.bdv.xml_write import bdv_xml_bytes
 from bdv_io.errors import FormatError
@@ -57,7 +56,7 @@ def writing_bdv(
     spim = _spim(target, hdf5, image, plans, missing)
     views: list[ViewWriter] = []
     with replacing_together([hdf5, target], verify=lambda there: views[0].verify(there[0])) as (pixels, xml):
-        with h5py.File(pixels, "w", locking="best-effort") as file:
+        with new_hdf5(pixels) as file:
             views.append(ViewWriter(file, chosen.compression))
             for setup, plan in zip(image.setups, plans, strict=True):
                 views[0].start(setup.id, plan)

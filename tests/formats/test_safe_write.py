@@ -114,17 +114,24 @@ def test_a_folder_in_the_place_of_the_previous_version_is_not_deleted(tmp_path: 
     assert target.read_text() == "good"
 
 
-def test_an_unsigned_lock_blocks_for_a_moment_only(tmp_path: Path) -> None:
-    lock = tmp_path / ".a.txt.lock"
-    lock.touch()
-    with pytest.raises(BusyError, match="another Howdah"), replacing(tmp_path / "a.txt"):
-        pass
-    os.utime(lock, (0, 0))
-    with replacing(tmp_path / "a.txt") as temporary:
-        temporary.write_text("new")
-    lock.write_text("9" * 50)
-    with pytest.raises(BusyError, match="another Howdah"), replacing(tmp_path / "a.txt"):
-        pass
+def test_a_lock_file_that_nobody_holds_does_not_block(tmp_path: Path) -> None:
+    for left in ("", "9" * 50):
+        (tmp_path / ".a.txt.lock").write_text(left)
+        (tmp_path / ".a.txt.01234567.part").write_text("of a writer that was killed")
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("new")
+        assert leftovers(tmp_path) == []
+
+
+def test_two_writers_of_one_process_exclude_each_other(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.txt") as first:
+        first.write_text("first")
+        with (
+            pytest.raises(BusyError, match=r"another Howdah is writing it \(it holds \.a\.txt\.lock\)"),
+            replacing(tmp_path / "a.txt"),
+        ):
+            pass
+    assert (tmp_path / "a.txt").read_text() == "first"
 
 
 def test_as_many_former_versions_are_kept_as_asked_for(tmp_path: Path, monkeypatch) -> None:

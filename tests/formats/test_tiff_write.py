@@ -142,7 +142,7 @@ def test_frames_come_one_by_one_and_nothing_is_there_before_the_end(tmp_path: Pa
         assert target.read_bytes() == b"old"
         assert list(writing_image(target, ArrayImage(MOVIE))) == [1, 2, 3]
         assert previous_version(target).read_bytes() == b"old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ome.tif", "a.ome.tif~", "a.tif", "a.tif~"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ome.tif", "a.ome.tif~1~", "a.tif", "a.tif~1~"]
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
