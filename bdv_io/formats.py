@@ -105,7 +105,20 @@ FORMATS = (
         recognise="is_trackmate",
         read="read_trackmate",
         write="write_trackmate",
+        lost="lost_in_trackmate",
         suffixes=(".xml",),
+        names_image=True,
+    ),
+    Format(
+        key="mamut",
+        name="MaMuT XML",
+        kind="annotation",
+        module="bdv_io.trackmate",
+        recognise="",  # read as TrackMate XML, which it is
+        read="read_trackmate",
+        write="write_mamut",
+        lost="lost_in_mamut",
+        suffixes=("-mamut.xml", "_mamut.xml"),
         names_image=True,
     ),
     Format(
