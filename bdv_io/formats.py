@@ -122,6 +122,15 @@ FORMATS = (
         names_image=True,
     ),
     Format(
+        key="exported-csv",
+        name="table exported by TrackMate or Mastodon",
+        kind="annotation",
+        module="bdv_io.exported_csv",
+        recognise="is_exported_csv",
+        read="read_exported_csv",
+        hints=("unit", "interval"),
+    ),
+    Format(
         key="csv",
         name="CSV tables",
         kind="annotation",
