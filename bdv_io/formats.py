@@ -122,6 +122,18 @@ FORMATS = (
         names_image=True,
     ),
     Format(
+        key="geff",
+        name="GEFF",
+        kind="annotation",
+        module="bdv_io.geff_graph",
+        recognise="is_geff",
+        read="read_geff",
+        write="write_geff",
+        lost="lost_in_geff",
+        suffixes=(".geff", ".geff.zarr", "_geff.zarr"),
+        hints=("unit", "interval"),
+    ),
+    Format(
         key="exported-csv",
         name="table exported by TrackMate or Mastodon",
         kind="annotation",
