@@ -153,6 +153,17 @@ FORMATS = (
         suffixes=(".csv",),
     ),
     Format(
+        key="parquet",
+        name="Parquet tables",
+        kind="annotation",
+        module="bdv_io.parquet_table",
+        recognise="is_parquet",
+        read="read_parquet",
+        write="write_parquet",
+        lost="lost_in_parquet",
+        suffixes=(".parquet",),
+    ),
+    Format(
         key="bdv",
         name="BigDataViewer XML",
         kind="image",
