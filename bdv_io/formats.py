@@ -150,6 +150,7 @@ FORMATS = (
         recognise="is_csv",
         read="read_csv",
         write="write_csv",
+        lost="lost_in_csv",
         suffixes=(".csv",),
     ),
     Format(

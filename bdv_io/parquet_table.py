@@ -412,15 +412,28 @@ def _tag_sets(spots: _Table, links: _Table | None, n_links: int) -> tuple[TagSet
             if table is None or name not in table.names:
                 columns.append(np.full(n, UNTAGGED, dtype=np.int32))
                 continue
-            codes = np.empty(n, dtype=np.int32)
-            for row, text in enumerate(table.column(name).to_pylist()):
-                if isinstance(text, str) and text not in places:
-                    places[text] = len(known)
-                    known.append(Tag(text))
-                codes[row] = UNTAGGED if text is None else places[text] if isinstance(text, str) else int(text)
+            codes = _codes(table, name, known, places)
             columns.append(codes)
         sets.append(TagSet(said["name"], tuple(known), columns[0], columns[1]))
     return tuple(sets)
+
+
+def _codes(table: _Table, name: str, known: list[Tag], places: dict[str, int]) -> npt.NDArray[np.int32]:
+    """Places of tags; ``known`` and ``places`` grow by texts that the metadata does not name."""
+    column = table.column(name)
+    if str(column.type) in ("string", "large_string"):
+        column = column.dictionary_encode()
+    if not hasattr(column, "dictionary"):
+        numbers, defined = table.masked(name)
+        return np.where(True if defined is None else defined, numbers, UNTAGGED).astype(np.int32)
+    texts = [str(text) for text in column.dictionary.to_pylist()]
+    for text in texts:
+        if text not in places:
+            places[text] = len(known)
+            known.append(Tag(text))
+    place_of = np.array([*(places[text] for text in texts), UNTAGGED], dtype=np.int32)
+    codes: npt.NDArray[np.int32] = place_of[column.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)]
+    return codes
 
 
 def _read_features(table: _Table, target: Any) -> Iterator[Feature]:
