@@ -123,7 +123,7 @@ def _files_of_project(path: Path) -> list[Path]:
 
 def _own(file: Path, folder: Path) -> bool:
     """Whether a file directly in the folder belongs to the project (an image may lie beside the entries)."""
-    return file.parent == folder and (file.suffix in (".raw", ".backup") or file.name == "gui.xml")
+    return file.parent == folder and (file.suffix in (".raw", ".backup") or file.name in ("gui.xml", "howdah.bin"))
 
 
 def _take_along(old: Path, new: Path) -> None:
