@@ -375,8 +375,9 @@ def _column(values: npt.ArrayLike, dtype: type[np.generic], shape: tuple[int, ..
             f"Building an annotation failed: column '{name}' needs whole numbers; found fractions or NaN."
         )
     if np.issubdtype(dtype, np.integer) and array.dtype != dtype and array.size:
-        least, most = int(array.min()), int(array.max())
-        if least < np.iinfo(dtype).min or most > np.iinfo(dtype).max:
+        least, most = array.min().item(), array.max().item()
+        bounds: Any = np.iinfo(np.dtype(dtype).name)
+        if least < bounds.min or most > bounds.max:
             raise ValidationError(
                 f"Building an annotation failed: column '{name}' runs from {least} to {most}, beyond {np.dtype(dtype).name}."
             )
