@@ -274,7 +274,7 @@ def _carried(table: _Table, layout: _Layout, n_links: int) -> Carried:
     values = _numbers(table.texts[key]) if key else None
     if values is None:
         return Carried()
-    track = np.where(np.isfinite(values), values, -1).astype(np.int64)
+    track = np.where(np.abs(values) < 2.0**53, values, -1).astype(np.int64)
     shown = np.ones(len(track), dtype=np.int8)
     return Carried("trackmate", {}, {"track_id": track, "track_shown": shown}, {}, len(track), n_links)
 

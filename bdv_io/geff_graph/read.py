@@ -16,6 +16,7 @@ import zarr
 from geff.core_io._base_read import GeffReader
 
 from bdv_io.errors import BdvIoError, FormatError, MissingDataError
+from bdv_io.geff_graph.chunks import check_chunks
 from bdv_io.geff_graph.names import AXES, EXTRA, GROUP, geff_unit
 from bdv_io.geff_graph.shapes import covariances, polygons
 from bdv_io.geff_graph.sidecar import Sidecar, carried_of, mark, outlines_of, read_sidecar
@@ -37,7 +38,17 @@ BIG = 256 << 20  # bytes; arrays that claim more are looked at
 MOST_SQUEEZED = 1000  # bytes in memory for one on the disk
 ANY_TIME = (None, "", "frame", "frames")
 # What the library, zarr and pydantic raise on damaged content; the latter two are ValueErrors where not named.
-DAMAGE = (ValueError, TypeError, KeyError, RuntimeError, OSError, AttributeError, IndexError, OverflowError)
+DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    OSError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    SystemError,
+)
 
 
 def is_geff(path: str | os.PathLike[str]) -> bool:
@@ -106,6 +117,7 @@ class _Axes:
 class _Reader:
     def __init__(self, folder: Path, hints: Hints) -> None:
         self.folder, self.hints = folder, hints
+        check_chunks(folder)
         self.library = GeffReader(str(folder), validate=True)
         self.metadata = self.library.metadata
         said = self.metadata.extra.get(EXTRA)

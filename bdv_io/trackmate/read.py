@@ -223,7 +223,7 @@ def _with_tracks(tracks: Tracks, document: Document) -> Tracks:
         return tracks
     ids, marks = track_marks(tracks, tracks.carried.spots)
     known = {
-        track["TRACK_ID"]: {key: text for key, text in track.items() if key not in ("name", "TRACK_ID", "TRACK_INDEX")}
+        track["TRACK_ID"]: {key: text for key, text in track.items() if key not in ("name", "TRACK_ID")}
         for track in document.tracks
         if "TRACK_ID" in track
     }

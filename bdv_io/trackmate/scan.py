@@ -178,6 +178,8 @@ def _unlike(text: str, tag: str, n: int) -> tuple[list[Batch], int]:
         raise Irregular
     for row, element in enumerate(elements):
         pieces = element.split('"')
+        if not len(pieces) % 2:
+            raise Irregular
         rows, found = groups.setdefault(tuple(pieces[:-1:2]), ([], []))
         rows.append(row)
         found.append(pieces)

@@ -287,8 +287,10 @@ class _Writer:
             for i, mark in zip(ids.tolist(), marks.tolist(), strict=True):
                 note = self.track_notes.get(str(i))
                 if note is not None and note[0] == mark:
-                    said[i] = note[1]
-            if len(said) < len(self.track_notes):
+                    said[i] = dict(note[1])
+            if not len(said) == len(self.track_notes) == len(ids):
+                for attributes in said.values():
+                    attributes.pop("TRACK_INDEX", None)  # there are others now
                 changed = len(self.track_notes) - len(said)
                 log.info("%s: %d tracks have changed; TrackMate computes their features anew.", self.target, changed)
         keys = list(columns)

@@ -303,7 +303,7 @@ class TestDamage:
         target = tmp_path / "a.geff" / file
         assert target.exists()
         target.unlink() if content is None else target.write_bytes(content)
-        with pytest.raises(FormatError, match=r"Reading the GEFF .* failed"):
+        with pytest.raises(FormatError, match=r"Reading the GEFF .*failed"):
             read_geff(tmp_path / "a.geff")
 
     def test_absurd_sizes_are_refused(self, whole, tmp_path):
@@ -319,6 +319,16 @@ class TestDamage:
         for mask in (tmp_path / "a.geff/nodes/props").glob("*/missing"):
             shutil.rmtree(mask)
         with pytest.raises(FormatError, match="was refused.*claims the shape"):  # noqa: RUF043
+            read_geff(tmp_path / "a.geff")
+
+    @pytest.mark.parametrize("place", [4, 8, 12])
+    def test_sizes_in_a_chunk_that_would_end_the_program_are_refused(self, whole, tmp_path, place):
+        shutil.copytree(whole, tmp_path / "a.geff")
+        chunk = tmp_path / "a.geff" / "nodes" / "props" / "x" / "values" / "0"
+        content = bytearray(chunk.read_bytes())
+        content[place + 3] = 0x7F
+        chunk.write_bytes(content)
+        with pytest.raises(FormatError, match="header does not fit"):
             read_geff(tmp_path / "a.geff")
 
     @pytest.mark.parametrize(

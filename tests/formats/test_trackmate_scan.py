@@ -100,6 +100,7 @@ def test_odd_spots_are_read_alike_both_ways(tmp_path, monkeypatch, spots):
         SPOT.format(1, "a", 0, "") + "</SpotsInFrame>",
         SPOT.format(1, "a", 0, "") + "<SpotsInFrame>",
         SPOT.format(1, "a", 0, "A=1 "),
+        SPOT.format(1, "a", 0, "") + SPOT.format(2, "b", 1, '" '),
     ],
 )
 def test_what_is_no_xml_is_refused(tmp_path, spots):
