@@ -112,6 +112,7 @@ FORMATS = (
         lost="lost_in_trackmate",
         suffixes=(".xml",),
         names_image=True,
+        lenient=True,
     ),
     Format(
         key="mamut",
@@ -124,6 +125,7 @@ FORMATS = (
         lost="lost_in_mamut",
         suffixes=("-mamut.xml", "_mamut.xml"),
         names_image=True,
+        lenient=True,
     ),
     Format(
         key="geff",
@@ -136,6 +138,7 @@ FORMATS = (
         lost="lost_in_geff",
         suffixes=(".geff", ".geff.zarr", "_geff.zarr"),
         hints=("unit", "interval"),
+        lenient=True,
     ),
     Format(
         key="exported-csv",
@@ -156,6 +159,7 @@ FORMATS = (
         write="write_csv",
         lost="lost_in_csv",
         suffixes=(".csv",),
+        lenient=True,
     ),
     Format(
         key="ctc",
@@ -206,6 +210,7 @@ FORMATS = (
         write="write_parquet",
         lost="lost_in_parquet",
         suffixes=(".parquet",),
+        lenient=True,
     ),
     Format(
         key="bdv",
