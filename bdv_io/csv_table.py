@@ -40,6 +40,7 @@ from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 from bdv_io.tracks import LABEL_DTYPE, Tracks
+from bdv_io.untrusted import bounded_lines, refuse_special
 
 F64 = npt.NDArray[np.float64]
 Column = tuple[str, list[Any]]
@@ -50,6 +51,7 @@ __all__ = ["is_csv", "read_csv", "write_csv"]
 log = logging.getLogger(__name__)
 
 BLOCK = 50_000
+LONGEST_HEADER = 1 << 20
 UPPER = {"zz": (0, 0), "zy": (0, 1), "zx": (0, 2), "yy": (1, 1), "yx": (1, 2), "xx": (2, 2)}
 TAG, FEATURE = "tag: ", "feature: "
 WHOLE = frozenset({"id", "source", "target"})  # beyond the whole numbers that float64 has
@@ -61,7 +63,7 @@ def is_csv(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a table of spots: its header line names ``frame``, and centres ``z_``, ``y_``, ``x_``."""
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+            header = next(csv.reader([file.readline(LONGEST_HEADER)]), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     return "frame" in header and all(any(name.startswith(f"{axis}_") for name in header) for axis in "zyx")
@@ -237,8 +239,9 @@ class _Table:
         self.path = path
         self.n_rows = 0
         try:
+            refuse_special(path)
             with path.open(newline="", encoding="utf-8-sig") as file:
-                self._read(csv.reader(file, strict=True))
+                self._read(csv.reader(bounded_lines(file, path), strict=True))
         except FileNotFoundError:
             raise MissingDataError(f"Reading the table {path} failed: there is no such file.") from None
         except (csv.Error, UnicodeDecodeError) as error:
