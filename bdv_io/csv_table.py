@@ -15,16 +15,18 @@ Spots (``<name>-spots.csv``), one row a spot; ``um`` stands for the unit of leng
     parents, children           number of incoming and outgoing links
     tag: <set>                  name of the tag of each tag set; empty if untagged
     feature: <name> | <projection> [<unit>]   declared features; empty if undefined
+    outline                     JSON, only if there are outlines: [[z, [[y, x], ...]], ...], one entry a ring; empty for none
 
 Links (``<name>-links.csv``), one row a link: ``source`` and ``target`` (ids of spots), ``source_frame``,
 ``target_frame``, ``displacement_um``, then tags and features as above. Numbers have all their digits, so reading back
-gives the same; NaN is an empty cell, infinity is ``inf``. An empty label is read as no label, and colours of tags are
-not in the table.
+gives the same; NaN is an empty cell, infinity is ``inf``. What the tables cannot hold :func:`lost_in_csv` says; for types,
+colours of tags and all else there is :mod:`bdv_io.parquet_table`.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import os
 import re
@@ -37,36 +39,74 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.errors import FormatError, MissingDataError
+from bdv_io.outlines import Outlines
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 from bdv_io.tracks import LABEL_DTYPE, Tracks
-from bdv_io.untrusted import bounded_lines, refuse_special
+from bdv_io.untrusted import bounded_lines, first_line, refuse_special
 
 F64 = npt.NDArray[np.float64]
 Column = tuple[str, list[Any]]
 Columns = Iterator[tuple[str, Callable[[slice], list[Any]]]]
 
-__all__ = ["is_csv", "read_csv", "write_csv"]
+__all__ = ["is_csv", "lost_in_csv", "read_csv", "write_csv"]
 
 log = logging.getLogger(__name__)
 
 BLOCK = 50_000
-LONGEST_HEADER = 1 << 20
+MOST_TEXT = 1 << 28  # characters in a cell
 UPPER = {"zz": (0, 0), "zy": (0, 1), "zx": (0, 2), "yy": (1, 1), "yx": (1, 2), "xx": (2, 2)}
-TAG, FEATURE = "tag: ", "feature: "
+TAG, FEATURE, OUTLINE = "tag: ", "feature: ", "outline"
+DEFAULT_COLOUR = Tag("").colour
 WHOLE = frozenset({"id", "source", "target"})  # beyond the whole numbers that float64 has
-TEXTS = re.compile(rf"label$|{TAG}")
+TEXTS = re.compile(rf"label$|{OUTLINE}$|{TAG}")
 NAMED = re.compile(r"feature: (?P<name>.*?)(?: \| (?P<projection>.*?))?(?: \[(?P<units>.*)\])?", re.DOTALL)
 
 
 def is_csv(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a table of spots: its header line names ``frame``, and centres ``z_``, ``y_``, ``x_``."""
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader([file.readline(LONGEST_HEADER)]), [])
+        header = next(csv.reader([first_line(Path(path))]), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     return "frame" in header and all(any(name.startswith(f"{axis}_") for name in header) for axis in "zyx")
+
+
+def lost_in_csv(tracks: Tracks) -> list[str]:
+    """Return sentences about what of an annotation CSV tables cannot hold; empty if they hold all."""
+    lost, carried = [], tracks.carried
+    features, tags = tracks.features, [tag for tags in tracks.tag_sets for tag in tags.tags]
+    nan = [f for f in features if f.values.dtype.kind == "f" and _has_known_nan(f)]
+    unused = [
+        t.name
+        for s in tracks.tag_sets
+        for i, t in enumerate(s.tags)
+        if not ((s.spots == i).any() or (s.links == i).any())
+    ]
+    later = tracks.interval is not None and not (tracks.t > 0).any()
+    for what, found in (
+        ("Colours of tags are left out", [tag.name for tag in tags if tag.colour != DEFAULT_COLOUR]),
+        ("Tags that nothing carries are left out", unused),
+        ("Kinds of quantity of features are left out", [f.name for f in features if f.dimension != "NONE"]),
+        ("Whole numbers of features become decimal ones", [f.name for f in features if f.values.dtype.kind in "iu"]),
+        ("NaN of features is read as undefined", [f.name for f in nan]),
+        ("Features of branches become those of spots", [f.name for f in features if f.target == "branch"]),
+        (
+            "Labels that are empty texts are read as none",
+            [str(tracks.id[row]) for row, text in enumerate(tracks.label.tolist()) if text == ""],
+        ),
+        ("The interval is lost, for no spot is later than frame 0", [str(tracks.interval)] if later else []),
+        ("Facts about the source are left out", list(tracks.attributes)),
+        (f"What only a {carried.format} file holds is left out", [*carried.entries, *carried.spots, *carried.links]),
+    ):
+        if found:
+            lost.append(f"{what} ({', '.join(found[:3])}{' ...' if len(found) > 3 else ''}).")
+    return lost
+
+
+def _has_known_nan(feature: Feature) -> bool:
+    known = feature.values if feature.defined is None else feature.values[feature.defined]
+    return bool(np.isnan(known).any())
 
 
 def write_csv(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, Path]:
@@ -131,6 +171,7 @@ def read_csv(path: str | os.PathLike[str]) -> Tracks:
         id=ids,
         tag_sets=_tag_sets(spots, table, len(links)),
         features=tuple(features),
+        outlines=_read_outlines(spots),
         space_unit=unit,
         time_unit=time_unit,
         interval=interval,
@@ -181,6 +222,8 @@ def _spot_columns(tracks: Tracks) -> Columns:
     yield "children", _plain(tracks.n_children())
     yield from _tag_columns(tracks, links=False)
     yield from _feature_columns([f for f in tracks.features if f.target != "link"])
+    if len(tracks.outlines):
+        yield OUTLINE, lambda rows: [_outline(tracks.outlines, row) for row in range(tracks.n_spots)[rows]]
 
 
 def _link_columns(tracks: Tracks) -> Columns:
@@ -207,6 +250,11 @@ def _feature_columns(features: Sequence[Feature]) -> Columns:
         projection = f" | {feature.projection}" if feature.projection else ""
         units = f" [{feature.units}]" if feature.units else ""
         yield f"{FEATURE}{feature.name}{projection}{units}", _floats(feature.values, feature.defined)
+
+
+def _outline(outlines: Outlines, row: int) -> str | None:
+    rings = outlines.of_spot(row)
+    return json.dumps([[float(outlines.z[i]), outlines.ring(i).tolist()] for i in rings]) if rings else None
 
 
 def _plain(values: npt.NDArray[Any]) -> Callable[[slice], list[Any]]:
@@ -238,6 +286,7 @@ class _Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.n_rows = 0
+        limit = csv.field_size_limit(MOST_TEXT)  # an outline may be long
         try:
             refuse_special(path)
             with path.open(newline="", encoding="utf-8-sig") as file:
@@ -246,6 +295,8 @@ class _Table:
             raise MissingDataError(f"Reading the table {path} failed: there is no such file.") from None
         except (csv.Error, UnicodeDecodeError) as error:
             raise FormatError(f"Reading the table {path} failed: it is no CSV in UTF-8 ({error}).") from error
+        finally:
+            csv.field_size_limit(limit)
 
     def _read(self, reader: Iterator[list[str]]) -> None:
         self.names = next(reader, [])
@@ -295,6 +346,23 @@ class _Table:
                 f"such as '{axis}_um'; found: {', '.join(found or self.names)}."
             )
         return found[0].removeprefix(f"{axis}_")
+
+
+def _read_outlines(spots: _Table) -> Outlines:
+    if OUTLINE not in spots.columns:
+        return Outlines.empty()
+    owners, planes, polygons = [], [], []
+    for row, text in enumerate(spots.columns[OUTLINE].tolist()):
+        try:
+            for z, ring in json.loads(text) if text else ():
+                planes.append(float(z))
+                polygons.append(np.array(ring, dtype=np.float64).reshape(-1, 2))
+                owners.append(row)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FormatError(
+                f"Reading the table {spots.path} failed: the outline in row {row + 2} is not [[z, [[y, x], ...]], ...] ({error})."
+            ) from None
+    return Outlines.of_polygons(owners, polygons, planes)
 
 
 def _whole(values: F64, name: str, path: Path) -> None:

@@ -377,12 +377,12 @@ def _column(values: npt.ArrayLike, dtype: type[np.generic], shape: tuple[int, ..
         raise ValidationError(
             f"Building an annotation failed: column '{name}' needs whole numbers; found fractions or NaN."
         )
-    if np.issubdtype(dtype, np.integer) and not np.can_cast(array.dtype, dtype) and array.size:
-        limits, low, high = np.iinfo(dtype), int(array.min()), int(array.max())
-        if low < limits.min or high > limits.max:
+    if np.issubdtype(dtype, np.integer) and array.dtype != dtype and array.size:
+        least, most = array.min().item(), array.max().item()
+        bounds: Any = np.iinfo(np.dtype(dtype).name)
+        if least < bounds.min or most > bounds.max:
             raise ValidationError(
-                f"Building an annotation failed: column '{name}' runs from {low} to {high}; expected numbers from {limits.min} "
-                f"to {limits.max}."
+                f"Building an annotation failed: column '{name}' runs from {least} to {most}, beyond {np.dtype(dtype).name}."
             )
     return array.astype(dtype, copy=False)
 

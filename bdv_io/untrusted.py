@@ -9,10 +9,11 @@ from typing import TextIO
 
 from bdv_io.errors import FormatError
 
-__all__ = ["MOST_TEXT", "bounded_lines", "refuse_special"]
+__all__ = ["MOST_TEXT", "bounded_lines", "first_line", "refuse_special"]
 
 MOST_TEXT = 64 << 20  # bytes of metadata, far more than any program writes
-LONGEST_LINE = 16 << 20
+LONGEST_HEADER = 1 << 20
+LONGEST_LINE = 64 << 20
 
 
 def refuse_special(path: Path, most: int | None = None) -> None:
@@ -39,6 +40,17 @@ def refuse_special(path: Path, most: int | None = None) -> None:
             f"Reading {path} was refused: it has {state.st_size:,} bytes, and such a file never has more than {most:,}. It is damaged; "
             "copy it again from where it came."
         )
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a text file, or as much of it as a header may have.
+
+    Raises:
+        OSError: It cannot be opened.
+        UnicodeDecodeError: It is no text.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return file.readline(LONGEST_HEADER)
 
 
 def bounded_lines(file: TextIO, path: Path) -> Iterator[str]:

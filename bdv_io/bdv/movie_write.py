@@ -115,7 +115,6 @@ def _spim(
         return replace(
             known, path=target, base_path=base, loader=loader, setups=setups, missing=gone, interval=image.interval
         )
-    several = len(image.setups) > 1
     places = {
         (image.timepoints[t], setup.id): (ViewTransform(image.affine(t, s), "calibration"),)
         for t in range(image.n_frames)
@@ -128,7 +127,7 @@ def _spim(
         setups=tuple(
             ViewSetup(
                 setup.id,
-                setup.name or (f"channel {number + 1}" if several else target.stem),
+                setup.name,
                 plan.shape,
                 setup.voxel_size,
                 setup.unit,

@@ -37,7 +37,7 @@ def writing_ome_zarr(
 ) -> Iterator[int]:
     """Write a movie as an OME-Zarr folder, and yield the number of frames that are done.
 
-    Nothing stands at ``path`` until the iterator is exhausted; what stood there before is kept as ``name~``. Memory
+    Nothing stands at ``path`` until the iterator is exhausted; what stood there before is kept as ``name~1~``. Memory
     stays below two frames of one setup. Missing views get no chunks; that they are missing, and all else that OME-Zarr
     cannot hold, is kept in an attribute of our own (:mod:`bdv_io.ome_zarr.metadata`).
 

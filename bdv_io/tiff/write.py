@@ -43,7 +43,7 @@ def writing_tiff(path: Path, image: ImageSeries, *, options: WriteOptions) -> It
 
     Args:
         path: The target; ``.ome.tif`` and ``.ome.tiff`` become OME-TIFF, all else a TIFF for ImageJ. What stood there
-            before is kept as ``name~``. Nothing is there until the iterator is exhausted.
+            before is kept as ``name~1~``. Nothing is there until the iterator is exhausted.
         image: The movie; its channels must be alike. Missing views are written as zeros (:func:`lost_in_tiff` says so).
         options: ``compression`` and ``workers`` count for OME-TIFF only; ``levels`` and ``chunks`` for neither.
 

@@ -17,6 +17,7 @@ from bdv_io.tags import Feature, Tag, TagSet
 
 __all__ = [
     "COVARIANCE",
+    "INTERVAL",
     "OWN_SPOT_ATTRIBUTES",
     "TAGS",
     "Declaration",
@@ -28,6 +29,7 @@ __all__ = [
 
 COVARIANCE = tuple(f"HOWDAH_COV_{axes}" for axes in ("XX", "XY", "XZ", "YY", "YZ", "ZZ"))
 TAGS = "HOWDAH_TAGS_"
+INTERVAL = "howdah_interval"  # on the root element, for files without an image
 
 # Attributes of a spot that are columns of Tracks, not features.
 OWN_SPOT_ATTRIBUTES = frozenset(

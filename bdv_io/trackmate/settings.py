@@ -9,13 +9,14 @@ from lxml import etree
 
 from bdv_io.image import ImageSeries
 
-__all__ = ["settings_of"]
+__all__ = ["gui_state_of", "settings_of"]
 
 
-def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path) -> bytes | None:
+def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path, *, mamut: bool = False) -> bytes | None:
     """Return the settings for a file at ``target``: the carried ones, with the image in the place of theirs.
 
-    None if there are neither. A settings element must have its three filter elements, else TrackMate cannot read it.
+    None if there are neither. A settings element must have its three filter elements, else TrackMate cannot read it;
+    MaMuT wants the list of analyzers too, and has no region of interest.
     """
     if image is None:
         return carried
@@ -26,25 +27,53 @@ def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path) 
             root.remove(old)
     else:
         root = etree.Element("Settings")
-    root.insert(0, _image_data(image, target))
-    if root.find("BasicSettings") is None:
+    root.insert(0, _image_data(image, target, beside_as="." if mamut else ""))
+    if root.find("BasicSettings") is None and not mamut:
         root.insert(1, _whole_image(image))
     if root.find("InitialSpotFilter") is None:
         etree.SubElement(root, "InitialSpotFilter", feature="QUALITY", value="0.0", isabove="true")
     for tag in ("SpotFilterCollection", "TrackFilterCollection"):
         if root.find(tag) is None:
             etree.SubElement(root, tag)
+    if mamut and root.find("AnalyzerCollection") is None:
+        analyzers = etree.SubElement(root, "AnalyzerCollection")
+        for tag in ("SpotAnalyzers", "EdgeAnalyzers", "TrackAnalyzers"):
+            etree.SubElement(analyzers, tag)
     text: bytes = etree.tostring(root, encoding="utf-8", pretty_print=True)
     return text
 
 
-def _image_data(image: ImageSeries, target: Path) -> etree._Element:
+def gui_state_of(carried: bytes | None, image: ImageSeries | None) -> bytes | None:
+    """Return MaMuT's display state: the carried one if it is MaMuT's, else the full range of brightness of every setup."""
+    if carried and b"<SetupAssignments" in carried:
+        return carried
+    if image is None:
+        return None
+    root = etree.Element("GUIState")
+    assignments = etree.SubElement(root, "SetupAssignments")
+    setups, groups = etree.SubElement(assignments, "ConverterSetups"), etree.SubElement(assignments, "MinMaxGroups")
+    for place, setup in enumerate(image.setups):
+        top = 255.0 if setup.dtype.itemsize == 1 else 65535.0
+        shown: dict[str, float | int] = {"id": setup.id, "min": 0.0, "max": top, "color": -1, "groupId": place}
+        limits: dict[str, float | int] = {"id": place}
+        for name in ("fullRange", "range", "current"):
+            limits |= {f"{name}Min": 0.0, f"{name}Max": top}
+        for parent, tag, values in ((setups, "ConverterSetup", shown), (groups, "MinMaxGroup", limits)):
+            element = etree.SubElement(parent, tag)
+            for key, value in values.items():
+                etree.SubElement(element, key).text = str(value)
+    etree.SubElement(root, "Bookmarks")
+    text: bytes = etree.tostring(root, encoding="utf-8", pretty_print=True)
+    return text
+
+
+def _image_data(image: ImageSeries, target: Path, *, beside_as: str) -> etree._Element:
     setup = image.setups[0]
     depth, height, width = setup.shape
     sizes = np.abs(setup.voxel_size).tolist()
     path = image.path
     beside = path is None or path.resolve().parent == target.resolve().parent
-    folder = "" if beside or path is None else f"{path.resolve().parent.as_posix()}/"
+    folder = beside_as if beside or path is None else f"{path.resolve().parent.as_posix()}/"
     interval = image.interval[0] if image.interval else 1.0
     return etree.Element(
         "ImageData",

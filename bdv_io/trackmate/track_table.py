@@ -12,7 +12,7 @@ from bdv_io.tracks import Tracks
 
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["TrackTable", "track_table"]
+__all__ = ["TrackTable", "track_marks", "track_table"]
 
 
 class TrackTable(NamedTuple):
@@ -40,12 +40,7 @@ def track_table(tracks: Tracks, carried: Mapping[str, npt.NDArray[Any]], names: 
         names: Names of that file's tracks, by the text of their number.
     """
     source, target = tracks.links.T
-    _, component = tracks.tracks()
-    used, track_of_link = np.unique(component[source], return_inverse=True)
-    k, n = len(used), tracks.n_spots
-    place = np.full(int(component.max()) + 1 if n else 0, -1, dtype=np.int64)
-    place[used] = np.arange(k)
-    track = place[component]
+    track, track_of_link, k = _numbered(tracks)
     inside = track >= 0
     span = (tracks.t[target] - tracks.t[source]).astype(np.int64)
     first, last, longest = np.full(k, np.iinfo(np.int64).max), np.zeros(k, np.int64), np.zeros(k, np.int64)
@@ -80,6 +75,40 @@ def track_table(tracks: Tracks, carried: Mapping[str, npt.NDArray[Any]], names: 
         hidden = carried["track_shown"] == 0
         shown = count(hidden) < columns["NUMBER_SPOTS"]
     return TrackTable([names.get(str(i), f"Track_{i}") for i in ids.tolist()], columns, links, shown)
+
+
+def track_marks(tracks: Tracks, carried: Mapping[str, npt.NDArray[Any]]) -> tuple[I64, I64]:
+    """Return the number of each track, and a mark that changes when one of its spots or links does.
+
+    The mark is a sum of hashes of number, frame, place and shape of spots, and of ends of links, so their order is free.
+    """
+    track, track_of_link, k = _numbered(tracks)
+    inside = np.flatnonzero(track >= 0)
+    shape = np.einsum("nij,ij->n", tracks.covariance, np.arange(1.0, 10).reshape(3, 3))
+    spots = _hashed([tracks.id, tracks.t.astype(np.int64), *(tracks.centre + 0.0).T, shape])
+    links = _hashed([*tracks.id[tracks.links].T])
+    marks = np.zeros(k, dtype=np.uint64)
+    np.add.at(marks, track[inside], spots[inside])
+    np.add.at(marks, track_of_link, links)
+    return _track_ids(track, track >= 0, k, carried.get("track_id")), marks.view(np.int64)
+
+
+def _numbered(tracks: Tracks) -> tuple[I64, I64, int]:
+    """The track of each spot, -1 for single ones, the track of each link, and how many tracks there are."""
+    _, component = tracks.tracks()
+    used, track_of_link = np.unique(component[tracks.links[:, 0]], return_inverse=True)
+    place = np.full(int(component.max()) + 1 if tracks.n_spots else 0, -1, dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return place[component], track_of_link, len(used)
+
+
+def _hashed(columns: list[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
+    mixed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        mixed ^= np.ascontiguousarray(column).view(np.uint64)
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
 
 
 def _track_ids(track: I64, inside: npt.NDArray[np.bool_], k: int, known: npt.NDArray[Any] | None) -> I64:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bdv_io.csv_table import read_csv, write_csv
+from bdv_io.csv_table import lost_in_csv, read_csv, write_csv
 from bdv_io.errors import FormatError, MissingDataError, ValidationError, WriteError
+from bdv_io.outlines import Outlines
 from bdv_io.tags import Feature, Tag
-from bdv_io.tracks import Tracks
+from bdv_io.tracks import Carried, Tracks
 
 
 def example() -> Tracks:
@@ -156,3 +158,51 @@ class TestReading:
     def test_no_table(self, tmp_path):
         with pytest.raises(MissingDataError, match="there is no such file"):
             read_csv(tmp_path / "a")
+
+
+def test_outlines_come_back(tmp_path):
+    circle = np.random.default_rng(0).random((9000, 2)).tolist()  # more characters than a cell has by default
+    rings = [circle, [[1, 1], [1, 2], [2, 2]], [[9, 9], [9, 8], [8, 8.1], [7, 7]]]
+    outlines = Outlines.of_polygons([1, 1, 2], rings, [0, 0.5, 2])
+    tracks = replace(Tracks.build([0, 1, 1], np.zeros((3, 3)), radius=1), outlines=outlines)
+    assert not lost_in_csv(tracks)
+    write_csv(tmp_path / "a", tracks)
+    again = read_csv(tmp_path / "a").outlines
+    for name in ("spot", "z", "start", "vertices"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(outlines, name))
+    path = tmp_path / "a-spots.csv"
+    path.write_text(
+        path.read_text().replace("[[0.5,", "[[0.5, 1,").replace("[0.5, [[", "[0.5, [[[").replace("]]]]", "]]]")
+    )
+    with pytest.raises(FormatError, match="outline in row 3 is not"):
+        read_csv(path)
+
+
+def test_what_the_tables_cannot_hold_is_said():
+    tracks = Tracks.build(
+        [0],
+        [[0, 0, 0]],
+        radius=1,
+        label=[""],
+        interval=2.0,
+        attributes={"image": "a"},
+        features=(
+            Feature("n", "", np.array([1]), "branch", dimension="NONE"),
+            Feature("x", "", np.array([np.nan]), dimension="LENGTH"),
+        ),
+        carried=Carried("mastodon", {"gui.xml": b""}),
+    ).with_tag_set("s", [Tag("t", 1)])
+    said = " ".join(lost_in_csv(tracks))
+    for word in (
+        "Colours",
+        "nothing carries",
+        "quantity",
+        "decimal",
+        "NaN",
+        "branches",
+        "empty texts",
+        "interval",
+        "source",
+        "mastodon",
+    ):
+        assert word in said

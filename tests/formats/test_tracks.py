@@ -144,3 +144,10 @@ def test_selecting_everything_in_another_order_changes_nothing_but_the_order(n: 
     assert np.array_equal(back.centre, tracks.centre)
     assert set(map(tuple, back.links.tolist())) == set(map(tuple, tracks.links.tolist()))
     assert shuffled.tracks()[0] == tracks.tracks()[0]
+
+
+def test_frames_beyond_their_type_are_refused():
+    with pytest.raises(ValidationError, match="column 't' runs from 0 to 1099511627776, beyond int32"):
+        Tracks.build([0, 2**40], np.zeros((2, 3)), radius=1)
+    with pytest.raises(ValidationError, match="to inf, beyond int32"):
+        Tracks.build([0, np.inf], np.zeros((2, 3)), radius=1)

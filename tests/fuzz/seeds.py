@@ -196,6 +196,8 @@ def _sample_seeds(real: Path, folder: Path, most: int) -> Iterator[Seed]:
         if path.suffix == ".xml":
             beside += [p for p in (path.with_suffix(".h5"), path.with_suffix(".n5")) if p.exists()]
             beside += [p for p in (path.parent / "mitosis_small.ome.zarr",) if known.key == "bdv" and p.exists()]
+        if known.key == "exported-csv":
+            beside += [p for p in (path.with_name(path.name.replace("Spot", "Link")),) if p.exists() and p != path]
         files = [f for p in beside for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file()]
         if sum(f.stat().st_size for f in files) > MOST_BYTES or len(files) > MOST_FILES or taken.get(known.key, 0) >= most:
             continue

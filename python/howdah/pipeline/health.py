@@ -22,17 +22,20 @@ PARTS = {
     "fiji": ("imagej", "scyjava", "jpype", "imglyb", "appose"),
     "serve": ("fastapi", "uvicorn"),
     "scale": ("dask", "distributed"),
-    "n5": ("tensorstore",),
+    "tables": ("pyarrow",),
     "eval": ("ctc_metrics", "traccuracy"),
 }
 DISTRIBUTIONS = {"imagej": "pyimagej", "jpype": "jpype1", "ctc_metrics": "py-ctcmetrics"}
-BASE = ("numpy", "scipy", "scikit-image", "h5py", "zarr", "lxml", "pydantic", "typer", "matplotlib")
+BASE = (
+    *("numpy", "scipy", "scikit-image", "h5py", "zarr", "tifffile", "imagecodecs", "roifile", "geff"),
+    *("lxml", "pydantic", "typer", "matplotlib"),
+)
 WHAT_FOR = {
     "learn": "training and finding nuclei",
     "fiji": "driving Fiji from Python",
     "serve": "the service that Fiji calls",
     "scale": "dask arrays and clusters",
-    "n5": "N5 images",
+    "tables": "Parquet tables",
     "eval": "the Cell Tracking Challenge measures",
 }
 
