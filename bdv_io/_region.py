@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bdv_io import threads
 from bdv_io.errors import FormatError, UnsupportedError
 from bdv_io.image import Region, Shape
 
@@ -43,13 +43,10 @@ def check_memory(shape: Sequence[int], dtype: np.dtype[Any], what: str) -> None:
     size = dtype.itemsize
     for n in shape:
         size *= int(n)  # Python integers do not overflow
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        memory = 1 << 40
-    if size > memory:
+    there = threads.memory()
+    if size > there:
         raise UnsupportedError(
             f"Reading {what} was not tried: {'x'.join(map(str, shape))} voxels of {dtype} need {size / 2**30:,.1f} GiB, and this "
-            f"machine has {memory / 2**30:,.1f} GiB of memory. Read it by regions or at a coarser level; if the file should not "
+            f"machine has {there / 2**30:,.1f} GiB of memory. Read it by regions or at a coarser level; if the file should not "
             "be that large, it is damaged."
         )

@@ -43,6 +43,7 @@ from bdv_io.outlines import Outlines
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 from bdv_io.tracks import LABEL_DTYPE, Tracks
+from bdv_io.untrusted import bounded_lines, first_line, refuse_special
 
 F64 = npt.NDArray[np.float64]
 Column = tuple[str, list[Any]]
@@ -65,8 +66,7 @@ NAMED = re.compile(r"feature: (?P<name>.*?)(?: \| (?P<projection>.*?))?(?: \[(?P
 def is_csv(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a table of spots: its header line names ``frame``, and centres ``z_``, ``y_``, ``x_``."""
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+        header = next(csv.reader([first_line(Path(path))]), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     return "frame" in header and all(any(name.startswith(f"{axis}_") for name in header) for axis in "zyx")
@@ -291,8 +291,9 @@ class _Table:
         self.n_rows = 0
         limit = csv.field_size_limit(MOST_TEXT)  # an outline may be long
         try:
+            refuse_special(path)
             with path.open(newline="", encoding="utf-8-sig") as file:
-                self._read(csv.reader(file, strict=True))
+                self._read(csv.reader(bounded_lines(file, path), strict=True))
         except FileNotFoundError:
             raise MissingDataError(f"Reading the table {path} failed: there is no such file.") from None
         except (csv.Error, UnicodeDecodeError) as error:

@@ -24,6 +24,7 @@ from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.image import Hints
 from bdv_io.tags import Feature
 from bdv_io.tracks import LABEL_DTYPE, Carried, Tracks
+from bdv_io.untrusted import bounded_lines, first_line, refuse_special
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -84,8 +85,7 @@ OF_MASTODON = _Layout(
 def is_exported_csv(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a table of spots as TrackMate or Mastodon export it, from its first line."""
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+        header = next(csv.reader([first_line(Path(path))]), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     return _layout(header) is not None
@@ -152,8 +152,9 @@ class _Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            refuse_special(path)
             with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = [row for row in csv.reader(file) if row]
+                rows = [row for row in csv.reader(bounded_lines(file, path)) if row]
         except FileNotFoundError:
             raise MissingDataError(f"Reading the table {path} failed: there is no such file.") from None
         except (csv.Error, UnicodeDecodeError) as error:

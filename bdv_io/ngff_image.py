@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +26,13 @@ from bdv_io._region import bounded, check_memory
 from bdv_io.errors import BdvIoError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape
 from bdv_io.ngff import MAX_CHANNELS, NgffMetadata, parse_image
+from bdv_io.untrusted import MOST_TEXT, refuse_special
 from bdv_io.zarr_chunks import ChunkReader, chunk_reader
 
 __all__ = ["NgffImage", "ZarrFile", "is_zip"]
 
 MAX_CHUNK_BYTES = 2 << 30  # what compressors and other programs can take
+METADATA_FILES = (".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json")
 MAX_FRAMES = 10_000_000
 _KINDS = "iufb"
 # All that zarr, its codecs and the file system raise on damaged files, as found by damaging files at random.
@@ -100,7 +103,8 @@ class ZarrFile:
         """Return the names of the groups and arrays below, sorted."""
         with self._sentences("listing it"):
             node = self._node("")
-            return sorted(node.keys()) if isinstance(node, zarr.Group) else []
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of files that are not zarr's
+                return sorted(node.keys()) if isinstance(node, zarr.Group) else []
 
     def array(self, path: str) -> zarr.Array[Any]:
         """Return an open array of numbers below the group.
@@ -180,6 +184,8 @@ class ZarrFile:
                     if self._store is None:
                         self._store = self._open_store()
                     place = "/".join(part for part in (self.inside, path) if part)
+                    for name in METADATA_FILES:
+                        refuse_special(self.path / place / name, MOST_TEXT)
                     node = zarr.open(self._store, mode="r", path=place)
                     if isinstance(node, zarr.Array):
                         fetch = partial(self._fetch, f"{place}/" if place else "")
@@ -190,6 +196,7 @@ class ZarrFile:
     def _fetch(self, place: str, key: str) -> bytes | None:
         """Return the content of a file below an array, None if there is no such file."""
         if self._zip is None:
+            refuse_special(self.path / place / key, 2 * MAX_CHUNK_BYTES)
             try:
                 return (self.path / place / key).read_bytes()
             except FileNotFoundError:

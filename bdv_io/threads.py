@@ -9,7 +9,7 @@ from math import prod
 
 from bdv_io.errors import FormatError
 
-__all__ = ["check_size", "n_cores", "shared_pool"]
+__all__ = ["check_size", "memory", "n_cores", "shared_pool"]
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -40,15 +40,16 @@ def check_size(shape: Iterable[int], itemsize: int, what: str) -> None:
         FormatError: It is larger than the memory of the machine.
     """
     sizes = [int(n) for n in shape]
-    wanted, memory = prod(sizes) * itemsize, _memory()
-    if min(sizes, default=0) < 0 or wanted > memory:
+    wanted, there = prod(sizes) * itemsize, memory()
+    if min(sizes, default=0) < 0 or wanted > there:
         raise FormatError(
             f"{what} was refused: it is {' x '.join(map(str, sizes))} elements, {wanted / 1e9:.3g} GB, and this machine has "
-            f"{memory / 1e9:.3g} GB of memory. Read a part of it, or a coarser level; if the movie is not that large, the file is damaged."
+            f"{there / 1e9:.3g} GB of memory. Read a part of it, or a coarser level; if the movie is not that large, the file is damaged."
         )
 
 
-def _memory() -> int:
+def memory() -> int:
+    """Return the bytes of memory that this machine has."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows

@@ -24,6 +24,7 @@ from bdv_io.bdv.xml import SpimData
 from bdv_io.errors import BdvIoError, BusyError, FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape, Vector
 from bdv_io.threads import check_size
+from bdv_io.untrusted import refuse_special
 
 __all__ = ["Hdf5Store", "OpenView", "meant_dtype", "open_hdf5"]
 
@@ -40,6 +41,7 @@ def open_hdf5(path: Path) -> h5py.File:
         BusyError: Another program holds it open for writing.
         FormatError: It is not HDF5, or it is cut off.
     """
+    refuse_special(path)
     try:
         return h5py.File(path, "r", locking="best-effort")
     except OSError as error:

@@ -21,6 +21,7 @@ from bdv_io._blocks import BlockCache, gather
 from bdv_io.bdv.n5_block import COMPRESSIONS, decode_block
 from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.image import Array, Region, Shape, Vector
+from bdv_io.untrusted import refuse_special
 
 __all__ = ["N5Array", "N5Store", "is_n5", "views_in_n5"]
 
@@ -66,6 +67,7 @@ def _numbered(path: Path, word: str) -> list[tuple[int, Path]]:
 def _attributes(folder: Path) -> dict[str, Any]:
     """Return the attributes of a group, empty where it has none."""
     file = folder / "attributes.json"
+    refuse_special(file)
     try:
         if file.stat().st_size > MAX_ATTRIBUTES_BYTES:
             raise FormatError(f"Reading N5 {file} failed: it is larger than attributes ever are. It is damaged.")
@@ -228,6 +230,7 @@ class N5Array:
 
     def _load(self, place: tuple[int, ...]) -> Array | None:
         file = self.folder / str(place[2]) / str(place[1]) / str(place[0])
+        refuse_special(file, 2 * MAX_BLOCK_BYTES)
         try:
             content = file.read_bytes()
         except FileNotFoundError:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.masks import whole
+from bdv_io.untrusted import refuse_special
 
 Array = npt.NDArray[Any]
 
@@ -121,6 +122,7 @@ def read_mask(path: Path) -> Array:
     """
     import tifffile  # a tenth of a second, which only those who read masks should wait
 
+    refuse_special(path)
     try:
         with tifffile.TiffFile(path) as file:
             shape = tuple(int(length) for length in file.series[0].shape) if file.series else ()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bdv_io.errors import FormatError
 from bdv_io.tracks import Tracks
+from bdv_io.untrusted import refuse_special
 
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -17,6 +18,7 @@ Bool = npt.NDArray[np.bool_]
 __all__ = ["PARENT", "TRACK", "Chains", "chains_of", "kept_links", "read_table", "table_text"]
 
 TRACK = "CTC track"  # the feature that keeps the number of a track
+MOST_BYTES = 1 << 30  # of a table; a line has about 20
 PARENT = "parent"  # the carried column of links that came from the table's last column
 
 
@@ -26,6 +28,7 @@ def read_table(path: Path) -> I64:
     Raises:
         FormatError: A line is not four whole numbers, or the rows contradict each other; the message names the line.
     """
+    refuse_special(path, MOST_BYTES)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

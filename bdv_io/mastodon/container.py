@@ -81,7 +81,7 @@ def read_entries(path: Path) -> dict[str, Data]:
 
 def _from_zip(path: Path) -> dict[str, Data]:
     with zipfile.ZipFile(path) as archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         total = sum(entry.file_size for entry in entries)
         packed = max(path.stat().st_size, 1)
         if len(entries) > MOST_ENTRIES or total > MOST_BYTES or total > MOST_RATIO * packed:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.errors import FormatError, MissingDataError
+from bdv_io.untrusted import refuse_special
 
 I64 = npt.NDArray[np.int64]
 Alike = dict[int, tuple[int, ...]]
@@ -129,6 +130,7 @@ def read_skeleton(path: Path) -> Skeleton:
         FormatError: It is no TIFF, its pages run in a circle, or it is cut off.
     """
     try:
+        refuse_special(path)
         state = os.stat(path)
         return _read_skeleton(path, state.st_size, state.st_mtime_ns)
     except (OSError, ValueError) as error:

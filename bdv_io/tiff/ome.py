@@ -19,6 +19,7 @@ from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
 from bdv_io.tiff.directories import I64, Skeleton, damaged, read_skeleton
 from bdv_io.tiff.metadata import MAX_PLANES, Said
 from bdv_io.tiff.units import METRES, length_unit, time_unit
+from bdv_io.untrusted import refuse_special
 
 __all__ = ["OmePlanes", "is_ome", "ome_said"]
 
@@ -69,8 +70,7 @@ def ome_said(path: Path, skeleton: Skeleton, description: str, samples: int) -> 
     companion = _child(root, "BinaryOnly")
     if companion is not None:
         beside = _beside(path, companion.get("MetadataFile", ""))
-        if beside.stat().st_size > MAX_COMPANION:
-            raise damaged(path, f"its metadata file {beside.name} is larger than any")
+        refuse_special(beside, MAX_COMPANION)
         root = _parse(beside, beside.read_bytes())
     image = _choose(path, root)
     pixels = _child(image, "Pixels")

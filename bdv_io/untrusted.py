@@ -1,0 +1,67 @@
+"""Bounds for files that nobody vouches for. A pipe would be waited for without end, a device read without end."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from bdv_io.errors import FormatError
+
+__all__ = ["MOST_TEXT", "bounded_lines", "first_line", "refuse_special"]
+
+MOST_TEXT = 64 << 20  # bytes of metadata, far more than any program writes
+LONGEST_HEADER = 1 << 20
+LONGEST_LINE = 64 << 20
+
+
+def refuse_special(path: Path, most: int | None = None) -> None:
+    """Refuse to open what is no ordinary file, or is larger than such a file ever is. What is not there is left to the opening.
+
+    Args:
+        path: Of what is about to be opened; links are followed.
+        most: Bytes that it may have.
+
+    Raises:
+        FormatError: It is a pipe, a device or the like, or too large.
+    """
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
+        raise FormatError(
+            f"Reading {path} was refused: it is neither a file nor a folder, but a device, a pipe or the like. Put the file itself "
+            "in its place."
+        )
+    if most is not None and state.st_size > most:
+        raise FormatError(
+            f"Reading {path} was refused: it has {state.st_size:,} bytes, and such a file never has more than {most:,}. It is damaged; "
+            "copy it again from where it came."
+        )
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a text file, or as much of it as a header may have.
+
+    Raises:
+        OSError: It cannot be opened.
+        UnicodeDecodeError: It is no text.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return file.readline(LONGEST_HEADER)
+
+
+def bounded_lines(file: TextIO, path: Path) -> Iterator[str]:
+    """Yield the lines of an open text file.
+
+    Raises:
+        FormatError: A line is longer than any that a program writes; without this it would be read to the end of the file.
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise FormatError(
+                f"Reading {path} was refused: a line has more than {LONGEST_LINE:,} letters, so it is no text, or damaged."
+            )
+        yield line
