@@ -31,6 +31,7 @@ from bdv_io.tracks import Tracks
 
 PathLike = str | os.PathLike[str]
 Kind = Literal["image", "annotation"]
+LOOKED_AT = 20  # of a folder that is no format itself
 
 __all__ = [
     "FORMATS",
@@ -296,8 +297,25 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
             f"Opening {target} failed: it is no Mastodon project (a zip file, or folder, with project.xml and model.raw). "
             "If the file is damaged, look for the version before it, which ends in '~1~'."
         )
-    names = ", ".join(known.name for known in FORMATS)
+    inside = _known_inside(target) if target.is_dir() else []
+    if inside:
+        raise FormatError(
+            f"Opening {target} failed: it is a folder of several things. Name one of them: {', '.join(inside)}."
+        )
+    names = ", ".join(dict.fromkeys(known.name for known in FORMATS))
     raise FormatError(f"Opening {target} failed: its content is none of the known formats ({names}).")
+
+
+def _known_inside(folder: Path) -> list[str]:
+    """Return what the first files and folders of a folder are, as ``01_GT (Cell Tracking Challenge folder)``."""
+    found = []
+    for path in sorted(folder.iterdir())[:LOOKED_AT]:
+        if path.name.startswith(".") or not (path.is_file() or path.is_dir()):
+            continue
+        known = next((f for f in FORMATS if f.recognise and f.function(f.recognise)(path)), None)
+        if known is not None:
+            found.append(f"{path.name} ({known.name})")
+    return found
 
 
 def open_image(path: PathLike, *, hints: Hints | None = None, key: str | None = None) -> ImageSeries:
