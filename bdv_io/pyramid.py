@@ -19,12 +19,13 @@ def propose_levels(shape: Shape, voxel_size: Vector) -> tuple[Factors, ...]:
     """Return whole downsampling factors (z, y, x) a level, as BigDataViewer proposes them.
 
     Each level halves the axes whose voxels are at most twice the finest, so that voxels become isotropic, until no
-    edge is longer than 256 voxels.
+    edge is longer than 256 voxels. An axis of one voxel is left alone.
     """
     scale, factors = np.asarray(voxel_size, dtype=np.float64), np.ones(3, dtype=np.int64)
     levels = [(1, 1, 1)]
     while max(n // f for n, f in zip(shape, factors.tolist(), strict=True)) > COARSEST:
-        step = np.where(scale / scale.min() <= 2.0, 2, 1)
+        wide = np.asarray(shape) // factors > 1  # an axis of one voxel has nothing to halve
+        step = np.where((scale / scale[wide].min() <= 2.0) & wide, 2, 1)
         factors, scale = factors * step, scale * step
         z, y, x = factors.tolist()
         levels.append((z, y, x))

@@ -69,7 +69,9 @@ def write_geff(path: str | os.PathLike[str], tracks: Tracks) -> None:
         if n != tracks.n_spots:
             raise WriteError(f"Writing {target} failed: it read back {n} nodes; expected {tracks.n_spots}.")
 
-    with replacing(target, verify=verify, folder=True) as temporary, warnings.catch_warnings():
+    # Zarr leaves out chunks that hold nothing but the fill value, and geff-java fails where a chunk is missing.
+    every_chunk = zarr.config.set({"array.write_empty_chunks": True})
+    with replacing(target, verify=verify, folder=True) as temporary, warnings.catch_warnings(), every_chunk:
         warnings.simplefilter("ignore")  # the library warns of units that are not in its list
         _Writer(tracks).write(str(temporary))
 

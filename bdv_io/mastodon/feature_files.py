@@ -180,8 +180,8 @@ class _Container:
         return found
 
     def write(self, stream: StreamWriter, features: Sequence[Feature]) -> None:
-        for dtype, kinds in ((DOUBLES, "f"), (INTEGERS, "iu")):
-            chosen = [feature for feature in features if feature.values.dtype.kind in kinds]
+        for dtype, whole in ((DOUBLES, False), (INTEGERS, True)):
+            chosen = [feature for feature in features if _fits_java_int(feature) is whole]
             stream.integer(len(chosen))
             for feature in chosen:
                 stream.text(feature.projection)
@@ -269,6 +269,14 @@ def contained_name(feature: Feature) -> str:
     if feature.name in CONTAINERS:
         return feature.projection
     return " ".join(filter(None, (feature.name, feature.projection)))
+
+
+def _fits_java_int(feature: Feature) -> bool:
+    """Whether all values are whole numbers of 32 bits; larger ones go into doubles."""
+    values = feature.values if feature.defined is None else feature.values[feature.defined]
+    if values.dtype.kind not in "iu":
+        return False
+    return not len(values) or bool(values.min() >= -(2**31) and values.max() < 2**31)
 
 
 def _defined_everywhere(features: Sequence[Feature]) -> Any:

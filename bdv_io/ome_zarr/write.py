@@ -209,6 +209,8 @@ class _Plan:
         windows = [(*limits[index], *self.seen_range(index)) for index in range(len(self.seen))]
         name = self.target.name.removesuffix(".zarr").removesuffix(".ome")
         entries = ngff_entries(self.extras, name=name, shape=self.shapes[0], levels=self.levels, windows=windows)
+        # Not NGFF, but what Mastodon's loader asks for; without it, all voxels are taken as unsigned 16-bit.
+        entries["dataType"] = self.dtype.name
         zarr.open_group(LocalStore(folder), mode="r+").attrs.update(entries)
 
     def seen_range(self, setup: int) -> tuple[float, float]:

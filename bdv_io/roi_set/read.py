@@ -36,6 +36,7 @@ MAX_ENTRY = 64 * 2**20
 MAX_TOTAL = 2 * 2**30
 MAGIC = b"Iout"
 COLOUR, GROUP, CHANNEL = "ROI colour", "ROI group", "ROI channel"
+PLAIN = re.compile(r"howdah_plain: ([TZ])")
 SPOT = "howdah_spot"  # the property by which the ROIs of one spot in several planes know each other
 NUMBER = re.compile(rf"^{SPOT}[:=]\s*(-?\d{{1,18}})\s*$", re.MULTILINE)
 NO_COLOUR = b"\0\0\0\0"
@@ -76,7 +77,7 @@ def read_rois(path: str | os.PathLike[str], *, hints: Hints | None = None) -> Tr
         columns.take(name, data)
     columns.report(file)
     affine = np.diag([*(known.voxel_size or (1.0, 1.0, 1.0)), 1.0])
-    t, z = _positions(columns.position, known.axes, file)
+    t, z = _positions(columns.position, known.axes or columns.axes, file)
     interval = known.interval or (None, "frame")
     units: dict[str, Any] = {"space_unit": known.unit or "pixel", "interval": interval[0], "time_unit": interval[1]}
     if not len(t):
@@ -122,6 +123,7 @@ class _Columns:
     group: list[int] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     splines: int = 0
+    axes: str | None = None  # what plain positions mean, where Howdah wrote the ROIs
 
     def take(self, name: str, data: bytes) -> None:
         """Add a ROI."""
@@ -134,7 +136,8 @@ class _Columns:
         if not rings:
             self.left_out[roi.roitype.name.lower() if rings is None else "area of size 0"] += 1
             return
-        own = NUMBER.search(roi.props)
+        own, counted = NUMBER.search(roi.props), PLAIN.search(roi.props)
+        self.axes = f"{counted[1]}YX" if counted else self.axes
         self.rings += rings
         self.n_rings.append(len(rings))
         # The order of the row: position in a plain stack, channel, slice, frame; negative numbers mean nothing.

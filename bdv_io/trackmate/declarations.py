@@ -24,6 +24,7 @@ __all__ = [
     "legend",
     "standard",
     "tags_of_legend",
+    "unit_of",
     "xml_key",
 ]
 
@@ -57,6 +58,27 @@ DIMENSIONS = frozenset(
 )
 
 _TAG = re.compile(r"(?:^|, )(\d+) (.*?) #([0-9A-F]{8})(?=, \d+ |$)", re.DOTALL)
+
+
+# Units by kind of quantity, as TrackMate shows them; {s} and {t} are the units of length and time.
+UNITS = {
+    "INTENSITY": "counts",
+    "INTENSITY_SQUARED": "counts^2",
+    "POSITION": "{s}",
+    "LENGTH": "{s}",
+    "AREA": "{s}^2",
+    "VOLUME": "{s}^3",
+    "VELOCITY": "{s}/{t}",
+    "TIME": "{t}",
+    "RATE": "/{t}",
+    "ANGLE": "radians",
+    "ANGLE_RATE": "rad/{t}",
+}
+
+
+def unit_of(dimension: str, space_unit: str, time_unit: str) -> str:
+    """Return the unit of a quantity of this kind; empty for pure numbers."""
+    return UNITS.get(dimension, "").format(s=space_unit, t=time_unit)
 
 
 class Declaration(NamedTuple):

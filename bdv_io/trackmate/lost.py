@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bdv_io.tags import Feature
-from bdv_io.trackmate.declarations import DIMENSIONS, xml_key
+from bdv_io.trackmate.declarations import DIMENSIONS, unit_of, xml_key
 from bdv_io.tracks import Tracks
 
 __all__ = ["lost_in_mamut", "lost_in_trackmate"]
@@ -40,7 +40,14 @@ def _lost_in_both(tracks: Tracks) -> list[str]:
     if tracks.n_spots and (tracks.id.min() < 0 or tracks.id.max() > BIGGEST_ID):
         lost.append("Ids are beyond the whole numbers of TrackMate; spots are numbered anew from 0.")
     for what, found in (
-        ("The units of", [f for f in tracks.features if f.units]),
+        (
+            "The units of",
+            [
+                f
+                for f in tracks.features
+                if f.units not in ("", unit_of(f.dimension, tracks.space_unit, tracks.time_unit))
+            ],
+        ),
         ("The kind of quantity of", [f for f in tracks.features if f.dimension not in DIMENSIONS]),
         ("The exact names of", [f for f in tracks.features if f.projection or xml_key(f, ()) != f.name]),
         ("The branches of", [f for f in tracks.features if f.target == "branch"]),

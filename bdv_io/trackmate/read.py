@@ -16,7 +16,15 @@ from bdv_io._axes import covariance_from_upper_xyz, reverse_axes
 from bdv_io.errors import FormatError
 from bdv_io.tags import Feature, TagSet
 from bdv_io.trackmate.columns import INNER, Columns
-from bdv_io.trackmate.declarations import COVARIANCE, INTERVAL, OWN_SPOT_ATTRIBUTES, TAGS, Declaration, tags_of_legend
+from bdv_io.trackmate.declarations import (
+    COVARIANCE,
+    INTERVAL,
+    OWN_SPOT_ATTRIBUTES,
+    TAGS,
+    Declaration,
+    tags_of_legend,
+    unit_of,
+)
 from bdv_io.trackmate.document import Document, read_document
 from bdv_io.trackmate.rois import read_outlines
 from bdv_io.trackmate.track_table import track_marks
@@ -76,8 +84,8 @@ def read_trackmate(path: str | os.PathLike[str], *, visible_only: bool = False, 
         features=(*_features(document, "spot", None), *_features(document, "link", kept)),
         tag_sets=_tag_sets(document, kept),
         outlines=read_outlines(texts, spots.optional("ROI_N_POINTS", 0), centre, file=Path(path)),
-        space_unit=document.model.get("spatialunits", "pixel"),
-        time_unit=document.model.get("timeunits", "frame"),
+        space_unit=_units(document)[0],
+        time_unit=_units(document)[1],
         interval=_interval(document),
         attributes=_attributes(document),
         carried=_carried(document, links, kept, texts),
@@ -153,8 +161,14 @@ def _features(document: Document, target: Any, kept: I64 | None) -> list[Feature
         if key in own or key.startswith(TAGS) or key in ("name", INNER) or columns.is_text(key):
             continue
         feature = columns.feature(document.declared[target].get(key, Declaration(key, key, key)), target)
-        found.append(feature if kept is None else feature.take(kept, kept))
+        unit = unit_of(feature.dimension, *_units(document))
+        found.append(replace(feature if kept is None else feature.take(kept, kept), units=unit))
     return found
+
+
+def _units(document: Document) -> tuple[str, str]:
+    model = document.model or {}
+    return model.get("spatialunits", "pixel"), model.get("timeunits", "frame")
 
 
 def _tag_sets(document: Document, kept: I64) -> tuple[TagSet, ...]:
@@ -203,6 +217,10 @@ def _carried(document: Document, links: I64, kept: I64, texts: Any) -> Carried:
         "feature_names": {
             target: {key: [said.name, said.shortname] for key, said in declared.items()}
             for target, declared in document.declared.items()
+        },
+        "only_declared": {
+            target: [list(said) for key, said in document.declared[target].items() if key not in columns_of.parts]
+            for target, columns_of in (("spot", document.spots), ("link", document.edges))
         },
         "track_features": [list(said) for said in document.declared["track"].values()],
         "track_names": {str(i): t["name"] for i, t in zip(numbers, document.tracks, strict=False) if t.get("name")},
@@ -253,7 +271,7 @@ def _attributes(document: Document) -> dict[str, str]:
         return {}
     folder = document.image.get("folder", "")
     beside = document.file.parent / name
-    named = Path(folder) / name if folder else beside
+    named = document.file.parent / folder / name  # a relative folder is relative to the file
     try:
         elsewhere = not named.is_file() and beside.is_file()
     except (OSError, ValueError):

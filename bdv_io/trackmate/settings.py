@@ -8,28 +8,42 @@ import numpy as np
 from lxml import etree
 
 from bdv_io.image import ImageSeries
+from bdv_io.tracks import Tracks
 
 __all__ = ["gui_state_of", "settings_of"]
 
 
-def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path, *, mamut: bool = False) -> bytes | None:
+def settings_of(carried: bytes | None, source: ImageSeries | Tracks, target: Path, *, mamut: bool = False) -> bytes:
     """Return the settings for a file at ``target``: the carried ones, with the image in the place of theirs.
 
-    None if there are neither. A settings element must have its three filter elements, else TrackMate cannot read it;
-    MaMuT wants the list of analyzers too, and has no region of interest.
+    Args:
+        carried: Settings of the file that was read, if any.
+        source: The movie; or the annotation, which may name one.
+        target: The file that is written.
+        mamut: Whether it is for MaMuT.
+
+    Without any settings Mastodon refuses the file, and TrackMate complains. A settings element must have its three filter
+    elements, else TrackMate cannot read it; MaMuT wants the list of analyzers too, and has no region of interest.
     """
-    if image is None:
-        return carried
+    beside = "." if mamut else ""
+    root = etree.Element("Settings")
     if carried:
         root = etree.fromstring(carried, etree.XMLParser(resolve_entities=False, no_network=True))
-        old = root.find("ImageData")
+    old = root.find("ImageData")
+    if isinstance(source, Tracks):
+        named = source.attributes.get("image", "")
+        if old is None:
+            root.insert(0, _named_image(named, target, beside_as=beside))
+        elif not named or not Path(named).exists() or _leads_to(old, target, Path(named)):
+            return carried or b""
+        else:
+            old.set("folder", _folder(Path(named), target, beside_as=beside))
+    else:
         if old is not None:
             root.remove(old)
-    else:
-        root = etree.Element("Settings")
-    root.insert(0, _image_data(image, target, beside_as="." if mamut else ""))
-    if root.find("BasicSettings") is None and not mamut:
-        root.insert(1, _whole_image(image))
+        root.insert(0, _image_data(source, target, beside_as=beside))
+        if root.find("BasicSettings") is None and not mamut:
+            root.insert(1, _whole_image(source))
     if root.find("InitialSpotFilter") is None:
         etree.SubElement(root, "InitialSpotFilter", feature="QUALITY", value="0.0", isabove="true")
     for tag in ("SpotFilterCollection", "TrackFilterCollection"):
@@ -40,7 +54,7 @@ def settings_of(carried: bytes | None, image: ImageSeries | None, target: Path, 
         for tag in ("SpotAnalyzers", "EdgeAnalyzers", "TrackAnalyzers"):
             etree.SubElement(analyzers, tag)
     text: bytes = etree.tostring(root, encoding="utf-8", pretty_print=True)
-    return text
+    return text.rstrip()
 
 
 def gui_state_of(carried: bytes | None, image: ImageSeries | None) -> bytes | None:
@@ -67,13 +81,32 @@ def gui_state_of(carried: bytes | None, image: ImageSeries | None) -> bytes | No
     return text
 
 
+def _folder(image: Path, target: Path, *, beside_as: str) -> str:
+    """Where an image lies, for a file at ``target``: absolute, if it is not beside it."""
+    parent = image.resolve().parent
+    return beside_as if parent == target.resolve().parent else f"{parent.as_posix()}/"
+
+
+def _named_image(named: str, target: Path, *, beside_as: str) -> etree._Element:
+    """What can be said of an image of which only the path is known, or nothing."""
+    folder = _folder(Path(named), target, beside_as=beside_as) if named else beside_as
+    sizes = dict.fromkeys(("width", "height", "nslices", "nframes"), "0")
+    return etree.Element("ImageData", filename=Path(named).name, folder=folder, **sizes)
+
+
+def _leads_to(data: etree._Element, target: Path, image: Path) -> bool:
+    """Whether TrackMate, reading the file at ``target``, would find this image: in the folder, else beside the file."""
+    name, folder = data.get("filename", ""), data.get("folder", "")
+    places = [target.parent / name, *([target.parent / folder / name] if folder else [])]
+    return image.resolve() in [place.resolve() for place in places]
+
+
 def _image_data(image: ImageSeries, target: Path, *, beside_as: str) -> etree._Element:
     setup = image.setups[0]
     depth, height, width = setup.shape
     sizes = np.abs(setup.voxel_size).tolist()
     path = image.path
-    beside = path is None or path.resolve().parent == target.resolve().parent
-    folder = beside_as if beside or path is None else f"{path.resolve().parent.as_posix()}/"
+    folder = beside_as if path is None else _folder(path, target, beside_as=beside_as)
     interval = image.interval[0] if image.interval else 1.0
     return etree.Element(
         "ImageData",

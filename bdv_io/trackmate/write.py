@@ -64,7 +64,7 @@ def write_trackmate(path: str | os.PathLike[str], tracks: Tracks, *, image: Imag
     Args:
         path: The file; what stood there before is kept as ``name~1~``.
         tracks: The annotation.
-        image: The movie, so that TrackMate finds it; None leaves what was carried, or writes no settings.
+        image: The movie, so that TrackMate finds it; by default the one that the annotation names.
 
     Raises:
         ValidationError: The annotation is not consistent.
@@ -143,13 +143,17 @@ class _Writer:
     def _root(self) -> dict[str, str]:
         known = re.match(r"[7-9]\.|\d\d", self.version)  # old numbers may call an old reader
         root = {"version": self.version if known and not self.mamut else VERSION, **self.notes.get("root", {})}
-        if self.tracks.interval is not None and self.image is None and "Settings" not in self.entries:
+        if (
+            self.tracks.interval is not None
+            and self.image is None
+            and b"timeinterval" not in self.entries.get("Settings", b"")
+        ):
             root[INTERVAL] = repr(float(self.tracks.interval))
         return root
 
     def _last(self) -> Iterator[bytes]:
-        settings = settings_of(self.entries.get("Settings"), self.image, self.target, mamut=self.mamut)
-        parts = {**self.entries, "Settings": settings}
+        settings = settings_of(self.entries.get("Settings"), self.image or self.tracks, self.target, mamut=self.mamut)
+        parts: dict[str, bytes | None] = {**self.entries, "Settings": settings}
         if self.mamut:
             parts["GUIState"] = gui_state_of(self.entries.get("GUIState"), self.image)
         others = [name for name in parts if name not in FIRST and not name.startswith("Model/")]
@@ -188,6 +192,8 @@ class _Writer:
         for key, feature in keys:
             known = names.get(key)
             yield Declaration.of_feature(key, feature, (known[0], known[1]) if known else None)
+        for said in self.notes.get("only_declared", {}).get(target, ()):  # of which no spot has a value
+            yield Declaration(*said)
 
     def _spots(self) -> Iterator[str]:
         tracks = self.tracks

@@ -104,6 +104,21 @@ class TestWrittenByImageJ:
 
 
 class TestPositions:
+    def test_of_a_plain_stack_the_place_of_a_roi_is_the_number_of_its_plane(self, tmp_path):
+        """ImageJ shows a ROI of a hyperstack position on every plane of what is no hyperstack."""
+        movie = Tracks.build([0, 4], [[0, 5, 5], [0, 9, 9]], radius=2)
+        volume = Tracks.build([0, 0], [[1, 5, 5], [6, 9, 9]], radius=2)
+        for tracks, places, frames in ((movie, [1, 5], 5), (volume, [2, 7], 1)):
+            image = ArrayImage([np.zeros((7 if frames == 1 else 1, 20, 20), np.uint8)] * frames)
+            for said in (image, None):
+                write_rois(tmp_path / "a.zip", tracks, image=said)
+                rois = roifile.roiread(tmp_path / "a.zip")
+                assert [roi.position for roi in rois] == places
+                assert {(roi.z_position, roi.t_position) for roi in rois} == {(0, 0)}
+                back = read_rois(tmp_path / "a.zip")
+                assert back.t.tolist() == tracks.t.tolist()
+                assert back.centre[:, 0].tolist() == tracks.centre[:, 0].tolist()
+
     def test_plain_stack_is_ambiguous(self, tmp_path):
         path = archive(tmp_path / "a.zip", square(position=1), square(position=7))
         with pytest.raises(FormatError, match="Give --axes TYX if the stack is a movie, --axes ZYX if it is a volume"):
@@ -214,7 +229,7 @@ class TestRoundTrip:
         image = ArrayImage(np.zeros((1, 3, 9, 9), np.uint8), voxel_size=(2, 0.5, 0.5), unit="µm")
         write_rois(tmp_path / "a.roi", tracks, image=image)
         roi = roifile.roiread(tmp_path / "a.roi")
-        assert (roi.z_position, roi.coordinates().tolist()) == (2, [[1, 1], [3, 1], [3, 3]])
+        assert (roi.position, roi.coordinates().tolist()) == (2, [[1, 1], [3, 1], [3, 3]])
 
     def test_one_file_holds_one_roi(self, tmp_path):
         tracks = Tracks.build([0, 0], np.zeros((2, 3)), radius=1, links=np.empty((0, 2)))

@@ -6,6 +6,8 @@ import gzip
 import json
 import logging
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +130,13 @@ class TestWhatTrackMateReads:
         same(tracks, again)
         assert {f.key: f.dimension for f in tracks.features} == {f.key: f.dimension for f in again.features}
         for key in ("Settings", "GUIState", "DisplaySettings"):
-            assert tracks.carried.entries.get(key) == again.carried.entries.get(key)
+            mine, theirs = (
+                re.sub(rb' folder="[^"]*"', b"", t.carried.entries.get(key) or b"") for t in (tracks, again)
+            )  # the file is in another folder now, so the image is
+            assert mine == theirs or not mine
+        image = tracks.attributes.get("image")
+        if image and Path(image).exists():
+            assert Path(again.attributes["image"]).samefile(image)
         a, b = (
             sorted(zip(t.id, t.carried.spots["track_id"], t.carried.spots["track_shown"], strict=True))
             for t in (tracks, again)
@@ -366,3 +374,37 @@ def test_any_annotation_comes_back(tmp_path, seed, text, tag):
     again = read_trackmate(tmp_path / "a.xml")
     clean = re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
     same(tracks.relabelled([clean] * n), again)
+
+
+class TestTheImage:
+    def test_settings_are_always_there_and_name_the_image(self, tmp_path):
+        """Mastodon refuses a file without settings, and TrackMate looks for the image in the folder, else beside the file."""
+        tracks = Tracks.build([0], [[0, 1, 2]], radius=1.0)
+        write_trackmate(tmp_path / "a.xml", tracks)
+        assert etree.parse(tmp_path / "a.xml").find("Settings/SpotFilterCollection") is not None
+        (tmp_path / "movie.tif").touch()
+        named = replace(tracks, attributes={"image": str(tmp_path / "movie.tif")})
+        (tmp_path / "sub").mkdir()
+        for target, folder in ((tmp_path / "a.xml", ""), (tmp_path / "sub" / "b.xml", f"{tmp_path.as_posix()}/")):
+            write_trackmate(target, named)
+            data = etree.parse(target).find("Settings/ImageData")
+            assert (data.get("filename"), data.get("folder")) == ("movie.tif", folder)
+            again = read_trackmate(target)
+            assert Path(again.attributes["image"]) == tmp_path / "movie.tif"
+        write_trackmate(tmp_path / "c.xml", again)
+        assert Path(read_trackmate(tmp_path / "c.xml").attributes["image"]) == tmp_path / "movie.tif"
+
+    def test_a_relative_folder_is_relative_to_the_file(self, tmp_path):
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "movie.tif").touch()
+        text = '<Settings><ImageData filename="movie.tif" folder="images/" /></Settings></TrackMate>'
+        path = written(tmp_path, MINIMAL.replace("</TrackMate>", text))
+        assert Path(read_trackmate(path).attributes["image"]) == tmp_path / "images" / "movie.tif"
+
+    def test_features_have_units_and_what_is_only_declared_stays(self, tmp_path):
+        only = '<Feature feature="SHAPE_INDEX" name="Shape index" shortname="SI" dimension="NONE" isint="false" /></SpotFeatures>'
+        path = written(tmp_path, MINIMAL.replace("</SpotFeatures>", only))
+        tracks = read_trackmate(path)
+        assert {f.name: f.units for f in tracks.features}["AREA"] == "um^2"
+        write_trackmate(tmp_path / "again.xml", tracks)
+        assert '"SHAPE_INDEX"' in (tmp_path / "again.xml").read_text()
