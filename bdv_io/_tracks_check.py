@@ -64,8 +64,10 @@ def _contradictions(tracks: Tracks) -> list[str]:
         found += _feature_problems(feature, tracks)
     found += tracks.outlines.problems(tracks.n_spots)
     found += _name_problems(tracks)
-    if tracks.interval is not None and not tracks.interval > 0:
-        found.append(f"The frame interval is {tracks.interval}; it must be positive, or None if it is not known.")
+    if tracks.interval is not None and not 0 < tracks.interval < np.inf:
+        found.append(
+            f"The frame interval is {tracks.interval}; it must be a positive number, or None if it is not known."
+        )
     return found
 
 

@@ -332,7 +332,7 @@ class _Table:
         """A column that must be there."""
         if name not in self.columns:
             raise FormatError(
-                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)}."
+                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)[:300]}."
             )
         column: F64 = self.columns[name]
         return column
@@ -343,7 +343,7 @@ class _Table:
         if len(found) != 1:
             raise FormatError(
                 f"Reading the table {self.path} failed: it needs one column '{axis}_' with the unit after the underscore, "
-                f"such as '{axis}_um'; found: {', '.join(found or self.names)}."
+                f"such as '{axis}_um'; found: {', '.join(found or self.names)[:300]}."
             )
         return found[0].removeprefix(f"{axis}_")
 

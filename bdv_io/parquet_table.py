@@ -297,7 +297,7 @@ class _Table:
         """One column as one Arrow array."""
         if name not in self.names:
             raise FormatError(
-                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)}."
+                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)[:300]}."
             )
         column = self.table.column(name)
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -366,7 +366,7 @@ def _unit(spots: _Table) -> str:
     if len(found) != 1:
         raise FormatError(
             f"Reading the table {spots.path} failed: it needs one column 'z_' with the unit after the underscore, such as "
-            f"'z_um'; found: {', '.join(found or spots.names)}."
+            f"'z_um'; found: {', '.join(found or spots.names)[:300]}."
         )
     return found[0].removeprefix("z_")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from bdv_io.errors import FormatError
 
-__all__ = ["MOST_TEXT", "bounded_lines", "first_line", "refuse_special"]
+__all__ = ["MOST_TEXT", "Head", "bounded_lines", "first_line", "refuse_special"]
 
 MOST_TEXT = 64 << 20  # bytes of metadata, far more than any program writes
 LONGEST_HEADER = 1 << 20
@@ -24,17 +24,15 @@ def refuse_special(path: Path, most: int | None = None) -> None:
         most: Bytes that it may have.
 
     Raises:
-        FormatError: It is a pipe, a device or the like, or too large.
+        FormatError: It is a folder, a pipe, a device or the like, or too large.
     """
     try:
         state = path.stat()
     except (OSError, ValueError):
         return
-    if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
-        raise FormatError(
-            f"Reading {path} was refused: it is neither a file nor a folder, but a device, a pipe or the like. Put the file itself "
-            "in its place."
-        )
+    if not stat.S_ISREG(state.st_mode):
+        what = "a folder" if stat.S_ISDIR(state.st_mode) else "a device, a pipe or the like"
+        raise FormatError(f"Reading {path} was refused: it is not a file but {what}. Put the file itself in its place.")
     if most is not None and state.st_size > most:
         raise FormatError(
             f"Reading {path} was refused: it has {state.st_size:,} bytes, and such a file never has more than {most:,}. It is damaged; "
@@ -51,6 +49,22 @@ def first_line(path: Path) -> str:
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         return file.readline(LONGEST_HEADER)
+
+
+class Head:
+    """The beginning of an open file as a file of its own, nameless: a parser that looks for a root element reads no more.
+
+    It has no name because lxml stumbles over those that the locale cannot spell.
+    """
+
+    def __init__(self, file: BinaryIO, most: int = LONGEST_HEADER) -> None:
+        self._file, self._left = file, most
+
+    def read(self, count: int = -1) -> bytes:
+        """Return the next bytes, none at the end of the beginning."""
+        data = self._file.read(min(count, self._left) if count >= 0 else self._left)
+        self._left -= len(data)
+        return data
 
 
 def bounded_lines(file: TextIO, path: Path) -> Iterator[str]:

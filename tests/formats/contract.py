@@ -65,7 +65,7 @@ def with_rings(tracks: Tracks) -> Tracks:
 
 def _tagged(tracks: Tracks, colour: int) -> Tracks:
     return (
-        tracks.with_tag_set("Fate", [Tag("skin", colour), Tag("gut", 0xFF00FF00)])
+        tracks.with_tag_set("Fate", [Tag("skin", colour), Tag("gut", colour)])
         .with_tag("Fate", Tag("skin", colour), spots=[0, 3])
         .with_tag("Fate", Tag("gut"), spots=[1])
     )

@@ -405,6 +405,7 @@ def replay(name: str, seeds: list[Seed], base: Path) -> int:
     bdv_io.threads.memory = lambda: MACHINE
     warnings.simplefilter("error")
     print(use(seed, path, int(number)) or "it was read")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "MB at most")
     return 0
 
 

@@ -93,7 +93,7 @@ def _annotation_seeds(known: Format, folder: Path) -> Iterator[tuple[str, Path]]
             except BdvIoError:
                 shutil.rmtree(base)
                 continue
-            made = target if target.exists() else next(iter(sorted(base.iterdir())))
+            made = target if target.exists() else next(p for p in sorted(base.iterdir()) if "spot" in p.name)
             yield base.name, made
 
 
