@@ -27,7 +27,8 @@ def problems(tracks: Tracks) -> list[str]:
 def oddities(tracks: Tracks) -> list[str]:
     """Return what no annotation should have, but files of other programs do: they can be kept and written back."""
     found = []
-    finite = np.isfinite(tracks.centre.sum(axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(tracks.centre.sum(axis=1))
     if not finite.all():
         found.append(f"{_rows(~finite, 'spot')} centres that are not finite numbers.")
     good = positive_definite(tracks.covariance)

@@ -42,7 +42,7 @@ from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.outlines import Outlines
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
-from bdv_io.tracks import LABEL_DTYPE, Tracks
+from bdv_io.tracks import LABEL_DTYPE, Tracks, spheres
 from bdv_io.untrusted import bounded_lines, first_line, refuse_special
 
 F64 = npt.NDArray[np.float64]
@@ -373,7 +373,7 @@ def _whole(values: F64, name: str, path: Path) -> None:
 def _covariance(spots: _Table, unit: str) -> F64:
     names = [f"cov_{axes}_{unit}2" for axes in UPPER]
     if not all(name in spots.columns for name in names):
-        return spots.numbers(f"radius_{unit}")[:, None, None] ** 2 * np.eye(3)
+        return spheres(spots.numbers(f"radius_{unit}"), spots.n_rows)
     covariance = np.empty((spots.n_rows, 3, 3))
     for name, (i, j) in zip(names, UPPER.values(), strict=True):
         covariance[:, i, j] = covariance[:, j, i] = spots.numbers(name)

@@ -30,6 +30,7 @@ __all__ = ["Hdf5Store", "OpenView", "meant_dtype", "open_hdf5"]
 
 OPEN_DATASETS = 8
 MAX_LEVELS = 1000
+DECLARED = frozenset(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)) - {"float8"}
 MAX_CACHE_BYTES = 32 << 20  # of each open dataset
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # all that h5py raises on damaged files
 
@@ -88,12 +89,9 @@ def meant_dtype(stored: np.dtype[Any], declared: str | None) -> np.dtype[Any]:
     native = stored.newbyteorder("=")
     if declared is None:
         return np.dtype(np.uint16) if native == np.int16 else native
-    try:
-        asked = np.dtype(declared)
-    except TypeError:
+    if declared not in DECLARED:
         return native
-    if asked.kind not in "iuf":
-        return native
+    asked = np.dtype(declared)
     if asked.kind in "iu" and native.kind in "iu" and asked.itemsize == native.itemsize:
         return asked
     return asked if np.can_cast(native, asked, "safe") else native

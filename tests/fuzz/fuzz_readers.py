@@ -116,7 +116,10 @@ def use(seed: Seed, path: Path, number: int) -> str:
 def use_image(image: ImageSeries) -> str:
     """Read parts of all setups and levels, and whole views where they are small or absurdly large."""
     refused = ""
-    check(image.interval is None or (np.isfinite(image.interval[0]) and image.interval[0] > 0), f"interval {image.interval}")
+    check(
+        image.interval is None or (np.isfinite(image.interval[0]) and image.interval[0] > 0),
+        f"interval {image.interval}",
+    )
     check(image.n_frames == len(image.timepoints), "the number of frames is not that of the time points")
     for place, setup in enumerate(image.setups[:4]):
         check(all(np.isfinite(n) and n > 0 for n in setup.voxel_size), f"voxel size {setup.voxel_size}")
@@ -141,7 +144,10 @@ def use_view(image: ImageSeries, frame: int, setup: int, level: int) -> None:
     for region in corners:
         part = image.read(frame, setup, level, region=region)
         check(part.dtype == dtype and part.dtype.isnative, f"type {part.dtype}, not {dtype}")
-        check(part.shape == tuple(len(range(*s.indices(n))) for s, n in zip(region, shape, strict=True)), f"shape {part.shape}")
+        check(
+            part.shape == tuple(len(range(*s.indices(n))) for s, n in zip(region, shape, strict=True)),
+            f"shape {part.shape}",
+        )
     size = z * y * x * dtype.itemsize
     if size < 16 << 20 or size > MACHINE:
         whole = image.read(frame, setup, level)
@@ -184,7 +190,11 @@ def work(seed: Seed, numbers: range, scratch: Path, pipe: Connection) -> None:
             verdict, text, place = type(error).__name__, traceback.format_exc(), _place(error)
         if hidden and not place:
             error = hidden[0].exc_value
-            verdict, text, place = f"hidden {type(error).__name__}", f"{error!r} in {hidden[0].object!r}", str(error)[:60]
+            verdict, text, place = (
+                f"hidden {type(error).__name__}",
+                f"{error!r} in {hidden[0].object!r}",
+                str(error)[:60],
+            )
         hidden.clear()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         if peak > MOST_RESIDENT and not place:
@@ -227,7 +237,9 @@ def run_batch(seed: Seed, numbers: range, scratch: Path) -> list[Outcome]:
         while True:
             if not _answers(ours, worker.pid):
                 worker.kill()
-                outcomes.append(Outcome(current or numbers[0], done, "time-out", f"no answer within {WALL} s", f"{seed.name}"))
+                outcomes.append(
+                    Outcome(current or numbers[0], done, "time-out", f"no answer within {WALL} s", f"{seed.name}")
+                )
                 current = None
                 break
             try:
@@ -293,7 +305,9 @@ class Record:
         self.findings = 0
 
     def take(self, seed: Seed, outcomes: list[Outcome], seconds: float, scratch: Path) -> None:
-        total = self.totals.setdefault(f"{seed.format} ({seed.kind})", {"cases": 0, "seconds": 0, "refused": 0, "failed": 0})
+        total = self.totals.setdefault(
+            f"{seed.format} ({seed.kind})", {"cases": 0, "seconds": 0, "refused": 0, "failed": 0}
+        )
         total["cases"] += len(outcomes)
         total["seconds"] += seconds
         for outcome in outcomes:
@@ -319,33 +333,57 @@ class Record:
                 shutil.copytree(folder, kept / "case", symlinks=True, ignore=_large)
             said = f"{seed.format}/{seed.kind}/{seed.name}/{outcome.number}\n{outcome.done}\n{outcome.verdict} at {outcome.place}\n\n{outcome.text}\n"
             (kept / "finding.txt").write_text(said, encoding="utf-8", errors="backslashreplace")
-            print(f"FOUND {outcome.verdict:20} {outcome.place}  {seed.format}/{seed.kind}/{seed.name}/{outcome.number}: {outcome.done[:100]}", flush=True)
+            print(
+                f"FOUND {outcome.verdict:20} {outcome.place}  {seed.format}/{seed.kind}/{seed.name}/{outcome.number}: {outcome.done[:100]}",
+                flush=True,
+            )
         remove(folder)
 
     def save(self) -> None:
         (self.out / "state.json").write_text(json.dumps({**self.totals, "next": self.next}, indent=1))
-        lines = [f"{name:28} {int(t['cases']):8} cases {t['seconds']:8.0f} s {int(t['refused']):8} refused {int(t['failed']):6} failed" for name, t in sorted(self.totals.items())]
+        lines = [
+            f"{name:28} {int(t['cases']):8} cases {t['seconds']:8.0f} s {int(t['refused']):8} refused {int(t['failed']):6} failed"
+            for name, t in sorted(self.totals.items())
+        ]
         cases, seconds = (sum(t[key] for t in self.totals.values()) for key in ("cases", "seconds"))
-        (self.out / "log.txt").write_text("\n".join([*lines, f"{'all':28} {int(cases):8} cases {seconds:8.0f} s"]) + "\n")
+        (self.out / "log.txt").write_text(
+            "\n".join([*lines, f"{'all':28} {int(cases):8} cases {seconds:8.0f} s"]) + "\n"
+        )
 
 
 def _large(folder: str, names: list[str]) -> list[str]:
     """Files with holes and pipes are not kept."""
     paths = [Path(folder, name) for name in names]
-    return [p.name for p in paths if not p.is_symlink() and not p.is_dir() and (not p.is_file() or p.stat().st_size > 4 << 20)]
+    return [
+        p.name
+        for p in paths
+        if not p.is_symlink() and not p.is_dir() and (not p.is_file() or p.stat().st_size > 4 << 20)
+    ]
 
 
 def main() -> int:
     """Run for some minutes, or replay one case."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--minutes", type=float, default=5.0)
-    options.add_argument("--out", type=Path, default=Path("fuzz-out"), help="where counts and findings are kept over runs")
+    options.add_argument(
+        "--out", type=Path, default=Path("fuzz-out"), help="where counts and findings are kept over runs"
+    )
     options.add_argument("--formats", nargs="*", help="keys of formats; all by default")
     options.add_argument("--replay", help="format/kind/seed/number of a finding: read it here, without limits")
     given = options.parse_args()
     for known in FORMATS:
         import_module(known.module)
-    for name in ("h5py", "zarr", "tifffile", "imagecodecs", "numcodecs", "roifile", "lxml.etree", "hashlib", "bdv_io.roi_set.shapes"):
+    for name in (
+        "h5py",
+        "zarr",
+        "tifffile",
+        "imagecodecs",
+        "numcodecs",
+        "roifile",
+        "lxml.etree",
+        "hashlib",
+        "bdv_io.roi_set.shapes",
+    ):
         import_module(name)
     real = Path(os.environ.get("HOWDAH_DATA", REPOSITORY.parent / "shared" / "data"))
     with tempfile.TemporaryDirectory(prefix="howdah-fuzz-", ignore_cleanup_errors=True) as base:

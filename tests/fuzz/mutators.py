@@ -18,25 +18,116 @@ import h5py
 import numpy as np
 from lxml import etree
 
-INTEGERS = (-1, 0, 1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**62, 2**63 - 1)
+INTEGERS = (
+    -1,
+    0,
+    1,
+    2,
+    3,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    32768,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**53,
+    2**62,
+    2**63 - 1,
+)
 TEXTS = (
     *(str(n) for n in (*INTEGERS, -(2**31), 2**63, 2**64, 10**30)),
-    *("nan", "NaN", "inf", "-inf", "1e308", "-1e308", "1e-320", "1e999", "0.5", "-0", "١٢", "1_000", "0x10", "true", "1,5", "+1"),
-    *("", " ", "a", "\0", "\ud800", "😀", "../../../etc/passwd", "/etc/passwd", "C:\\a", "file:///etc/passwd", "http://127.0.0.1:9/a"),
+    *(
+        "nan",
+        "NaN",
+        "inf",
+        "-inf",
+        "1e308",
+        "-1e308",
+        "1e-320",
+        "1e999",
+        "0.5",
+        "-0",
+        "١٢",
+        "1_000",
+        "0x10",
+        "true",
+        "1,5",
+        "+1",
+    ),
+    *(
+        "",
+        " ",
+        "a",
+        "\0",
+        "\ud800",
+        "😀",
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "C:\\a",
+        "file:///etc/passwd",
+        "http://127.0.0.1:9/a",
+    ),
     *(".", "..", "/", "a/b", "%s%n", "A" * 300, "1 " * 40, "9" * 400, "9" * 5000, "<", "&", '"', "'", ",", ";", "\n"),
 )
-DTYPES = ("|u1", "<u2", ">u2", "<i8", "<f2", "<f8", "|O", "|S5", "<U3", "|V8", "<M8[ns]", "<c16", "|b1", "u3", "|S2147483647", "")
+DTYPES = (
+    "|u1",
+    "<u2",
+    ">u2",
+    "<i8",
+    "<f2",
+    "<f8",
+    "|O",
+    "|S5",
+    "<U3",
+    "|V8",
+    "<M8[ns]",
+    "<c16",
+    "|b1",
+    "u3",
+    "|S2147483647",
+    "",
+)
 VALUES: tuple[Any, ...] = (
     *(*INTEGERS, -(2**31), 2**64, 10**30, 0.5, -0.0, 1e308, 1e-320, float("nan"), float("inf"), float("-inf")),
-    *(None, True, False, [], {}, [[]], [None], [0], [-1], [[1, 2], [3]], [1] * 40, {"a": 1}, {"": None}, [2**40] * 3, [2**40] * 5),
+    *(
+        None,
+        True,
+        False,
+        [],
+        {},
+        [[]],
+        [None],
+        [0],
+        [-1],
+        [[1, 2], [3]],
+        [1] * 40,
+        {"a": 1},
+        {"": None},
+        [2**40] * 3,
+        [2**40] * 5,
+    ),
     *(*TEXTS, *DTYPES),
-    *({"id": "zlib", "level": 99}, {"id": "blosc"}, {"id": "delta", "dtype": "|O"}, {"id": "pickle"}, [{"id": "json2"}], {"name": "gzip"}),
+    *(
+        {"id": "zlib", "level": 99},
+        {"id": "blosc"},
+        {"id": "delta", "dtype": "|O"},
+        {"id": "pickle"},
+        [{"id": "json2"}],
+        {"name": "gzip"},
+    ),
 )
 
 
 def damage(folder: Path, rng: Random) -> str:
     """Change one file of a folder, or the folder; returns what was done."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24)
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
+    )
     if not files:
         return "nothing is left"
     if len(files) > 1 and rng.random() < 0.15:
@@ -53,7 +144,12 @@ def damage(folder: Path, rng: Random) -> str:
 
 
 def _is_text(file: Path) -> bool:
-    return file.suffix in (".xml", ".json", ".csv", ".txt", ".tsv") or file.name in (".zattrs", ".zarray", ".zgroup", ".zmetadata")
+    return file.suffix in (".xml", ".json", ".csv", ".txt", ".tsv") or file.name in (
+        ".zattrs",
+        ".zarray",
+        ".zgroup",
+        ".zmetadata",
+    )
 
 
 def _content(name: str, data: bytes, rng: Random) -> tuple[str, bytes]:
@@ -70,7 +166,16 @@ def _content(name: str, data: bytes, rng: Random) -> tuple[str, bytes]:
         if fits and rng.random() < 0.72:
             try:
                 return change(data, rng)
-            except (ValueError, KeyError, OSError, TypeError, RuntimeError, etree.LxmlError, struct.error, zipfile.BadZipFile):
+            except (
+                ValueError,
+                KeyError,
+                OSError,
+                TypeError,
+                RuntimeError,
+                etree.LxmlError,
+                struct.error,
+                zipfile.BadZipFile,
+            ):
                 break  # too damaged already
     return _bytes(data, rng)
 
@@ -121,7 +226,9 @@ def _table(data: bytes, rng: Random) -> tuple[str, bytes]:
         other = rng.randrange(len(lines))
         lines[row], lines[other] = lines[other], lines[row]
     elif way == 6:
-        return "another encoding", data.decode("utf-8", "replace").encode(rng.choice(("utf-16", "utf-32", "cp037", "utf-8-sig")), "replace")
+        return "another encoding", data.decode("utf-8", "replace").encode(
+            rng.choice(("utf-16", "utf-32", "cp037", "utf-8-sig")), "replace"
+        )
     else:
         lines[row] = rng.choice((b'"' + lines[row], b"\0" + lines[row], lines[row] + b"," * 5000, b"x" * 200_000))
     return f"line {row}", b"\n".join(lines)
@@ -142,13 +249,19 @@ def _zip(data: bytes, rng: Random) -> tuple[str, bytes]:
     elif way == 9:
         entries.insert(at, (rng.choice(entries)[0], content))
     elif way == 10:
-        entries[at] = (rng.choice(("../../evil", "/tmp/evil", "a\\..\\b", "", name.upper(), name + "/", "features/\u00e9.raw")), content)
+        entries[at] = (
+            rng.choice(("../../evil", "/tmp/evil", "a\\..\\b", "", name.upper(), name + "/", "features/\u00e9.raw")),
+            content,
+        )
     else:
         entries.pop(at)
     out = io.BytesIO()
     import warnings
 
-    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    with (
+        warnings.catch_warnings(),
+        zipfile.ZipFile(out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive,
+    ):
         warnings.simplefilter("ignore")
         for entry, content in entries:
             archive.writestr(entry or "x", content)
@@ -167,7 +280,19 @@ def _json(data: bytes, rng: Random) -> tuple[str, bytes]:
 
     walk(tree)
     if not places or rng.random() < 0.04:
-        deep = rng.choice((b"[" * 100_000, b'{"a":' * 50_000, b"null", b"[]", b"3", b'"a"', b"", b"1" * 5000, b'{"zarr_format":2,"shape":' + b"1" * 5000))
+        deep = rng.choice(
+            (
+                b"[" * 100_000,
+                b'{"a":' * 50_000,
+                b"null",
+                b"[]",
+                b"3",
+                b'"a"',
+                b"",
+                b"1" * 5000,
+                b'{"zarr_format":2,"shape":' + b"1" * 5000,
+            )
+        )
         return "another document", deep
     node, key = rng.choice(places)
     way = rng.randrange(10)
@@ -240,7 +365,9 @@ def _hdf5(data: bytes, rng: Random) -> tuple[str, bytes]:
             item.attrs[key] = rng.choice((-1, 2**40, 1.5, "a", b"float128", np.zeros((2, 3)), np.bytes_(b"\xff")))
         elif way == 2:
             del file[name]
-            file[name] = rng.choice((h5py.SoftLink("/" + name), h5py.SoftLink("/nowhere"), h5py.ExternalLink("/etc/passwd", "/")))
+            file[name] = rng.choice(
+                (h5py.SoftLink("/" + name), h5py.SoftLink("/nowhere"), h5py.ExternalLink("/etc/passwd", "/"))
+            )
         elif way == 3:
             del file[name]
             file[name] = file[rng.choice(["/", name.split("/")[0]])] if "/" in name else file["/"]
@@ -258,7 +385,9 @@ def _other_dataset(file: h5py.File, name: str, rng: Random) -> None:
     way = rng.randrange(9)
     shape = np.shape(old)
     if way == 0:
-        file.create_dataset(name, shape=tuple(2**20 for _ in shape) or (2**40,), dtype="i2", chunks=tuple(64 for _ in shape) or (64,))
+        file.create_dataset(
+            name, shape=tuple(2**20 for _ in shape) or (2**40,), dtype="i2", chunks=tuple(64 for _ in shape) or (64,)
+        )
     elif way == 1:
         large = (*shape[:-1], 2**40) if shape else (2**40,)
         file.create_dataset(name, shape=large, dtype="i2", chunks=tuple(min(n, 64) or 1 for n in large))
@@ -267,7 +396,16 @@ def _other_dataset(file: h5py.File, name: str, rng: Random) -> None:
     elif way == 3:
         file.create_dataset(name, data=np.asarray(old).reshape(-1))
     elif way == 4:
-        kinds = ("S7", "f4", "u8", "c8", "bool", np.dtype([("a", "i4"), ("b", "f8")]), h5py.string_dtype(), h5py.ref_dtype)
+        kinds = (
+            "S7",
+            "f4",
+            "u8",
+            "c8",
+            "bool",
+            np.dtype([("a", "i4"), ("b", "f8")]),
+            h5py.string_dtype(),
+            h5py.ref_dtype,
+        )
         file.create_dataset(name, shape=shape, dtype=rng.choice(kinds))
     elif way == 5:
         values = np.asarray(old).astype(float).reshape(-1) if np.asarray(old).dtype.kind in "iuf" else np.zeros(3)
@@ -278,7 +416,9 @@ def _other_dataset(file: h5py.File, name: str, rng: Random) -> None:
     elif way == 7:
         file.create_dataset(name, data=h5py.Empty("i2"))
     else:
-        file.create_dataset(name, data=old, dtype=rng.choice((">i2", "<i8", "u1")) if np.asarray(old).dtype.kind in "iu" else None)
+        file.create_dataset(
+            name, data=old, dtype=rng.choice((">i2", "<i8", "u1")) if np.asarray(old).dtype.kind in "iu" else None
+        )
 
 
 def _tiff(data: bytes, rng: Random) -> tuple[str, bytes]:
@@ -300,9 +440,19 @@ def _tiff(data: bytes, rng: Random) -> tuple[str, bytes]:
     at = first + rng.randrange(count) * entry
     part = rng.randrange(6)
     if part == 0:  # the offset of the next table: to itself, to the first, beyond
-        struct.pack_into(order + where, out, first + count * entry, rng.choice((first - (8 if big else 2), len(data), 8, 2**31)) & 0xFFFFFFFF)
+        struct.pack_into(
+            order + where,
+            out,
+            first + count * entry,
+            rng.choice((first - (8 if big else 2), len(data), 8, 2**31)) & 0xFFFFFFFF,
+        )
     elif part == 1:
-        struct.pack_into(order + "H", out, at, rng.choice((256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 322, 324, 330, 339, 50838, 50839)))
+        struct.pack_into(
+            order + "H",
+            out,
+            at,
+            rng.choice((256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 322, 324, 330, 339, 50838, 50839)),
+        )
     elif part == 2:
         struct.pack_into(order + "H", out, at + 2, rng.choice((0, 1, 2, 3, 4, 5, 11, 12, 13, 16, 255)))
     elif part == 3:
@@ -314,7 +464,9 @@ def _tiff(data: bytes, rng: Random) -> tuple[str, bytes]:
         if texts:
             found = rng.choice(texts)
             size = len(found[0])
-            out[found.start() : found.end()] = rng.choice((b"9" * size, b"-1", b"0", b"nan", b"1e9", b"XYCZT")).ljust(size)[:size]
+            out[found.start() : found.end()] = rng.choice((b"9" * size, b"-1", b"0", b"nan", b"1e9", b"XYCZT")).ljust(
+                size
+            )[:size]
     return f"tiff part {part} of the entry at {at}", bytes(out)
 
 
@@ -339,7 +491,20 @@ def _folder(folder: Path, files: list[Path], rng: Random) -> str:
     elif way == 5:
         shutil.copyfile(rng.choice(files), file) if (other := rng.choice(files)) != file and other.exists() else None
     elif way == 6:
-        file.rename(file.with_name(rng.choice(("999999999999999999999.tif", "t2147483647.tif", "a\udcff", "-1", "A" * 200, file.name.upper() + "~"))))
+        file.rename(
+            file.with_name(
+                rng.choice(
+                    (
+                        "999999999999999999999.tif",
+                        "t2147483647.tif",
+                        "a\udcff",
+                        "-1",
+                        "A" * 200,
+                        file.name.upper() + "~",
+                    )
+                )
+            )
+        )
     elif way == 7 and file.parent != folder:
         shutil.rmtree(file.parent)
     else:

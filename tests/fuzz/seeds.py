@@ -73,7 +73,9 @@ def plain_tracks() -> Tracks:
     return Tracks.build(full.t, full.centre, covariance=full.covariance, links=full.links, interval=30.0)
 
 
-def movie(n_frames: int = 3, channels: int = 2, dtype: str = "uint16", shape: tuple[int, int, int] = SHAPE) -> ArrayImage:
+def movie(
+    n_frames: int = 3, channels: int = 2, dtype: str = "uint16", shape: tuple[int, int, int] = SHAPE
+) -> ArrayImage:
     """A tiny movie of noise."""
     pixels = np.random.default_rng(1).integers(0, 200, (n_frames, channels, *shape)).astype(dtype)
     return ArrayImage(list(pixels), voxel_size=(2.0, 0.5, 0.5), unit="µm", interval=(30.0, "s"))
@@ -167,7 +169,9 @@ def _zarr_three(path: Path) -> Path:
     datasets = []
     for level, factor in enumerate((1, 2)):
         data = np.arange(2 * 4 * 20 * 24, dtype=np.uint16).reshape(2, 4, 20, 24)[..., ::factor, ::factor]
-        group.create_array(str(level), data=np.ascontiguousarray(data), chunks=(1, 2, 8, 8), shards=(1, 4, 16, 16) if level else None)
+        group.create_array(
+            str(level), data=np.ascontiguousarray(data), chunks=(1, 2, 8, 8), shards=(1, 4, 16, 16) if level else None
+        )
         scale = {"type": "scale", "scale": [1.0, 2.0, 0.5 * factor, 0.5 * factor]}
         datasets.append({"path": str(level), "coordinateTransformations": [scale]})
     axes = [{"name": "t", "type": "time", "unit": "second"}]
@@ -199,7 +203,11 @@ def _sample_seeds(real: Path, folder: Path, most: int) -> Iterator[Seed]:
         if known.key == "exported-csv":
             beside += [p for p in (path.with_name(path.name.replace("Spot", "Link")),) if p.exists() and p != path]
         files = [f for p in beside for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file()]
-        if sum(f.stat().st_size for f in files) > MOST_BYTES or len(files) > MOST_FILES or taken.get(known.key, 0) >= most:
+        if (
+            sum(f.stat().st_size for f in files) > MOST_BYTES
+            or len(files) > MOST_FILES
+            or taken.get(known.key, 0) >= most
+        ):
             continue
         taken[known.key] = taken.get(known.key, 0) + 1
         base = folder / known.key / f"sample-{taken[known.key]}"
