@@ -80,8 +80,9 @@ def positive_definite(covariance: npt.NDArray[np.float64]) -> Bool:
         minor = a * d - b * b
         determinant = f * minor - e * (a * e - b * c) + c * (b * e - c * d)
         skew = np.abs(b - covariance[:, 1, 0]) + np.abs(c - covariance[:, 2, 0]) + np.abs(e - covariance[:, 2, 1])
-        symmetric = skew <= ROUNDING * (a + d + f)
-        good: Bool = (a > 0) & (minor > 0) & (determinant > 0) & symmetric
+        trace = a + d + f
+        symmetric = skew <= ROUNDING * trace
+        good: Bool = (a > 0) & (minor > 0) & (determinant > 0) & symmetric & (trace < np.inf)
     return good
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Literal, TextIO
 
 from bdv_io.errors import FormatError
 
-__all__ = ["MOST_TEXT", "Head", "bounded_lines", "first_line", "refuse_special"]
+__all__ = ["MOST_TEXT", "Head", "bounded_lines", "check_tiff_pages", "first_line", "refuse_special"]
 
 MOST_TEXT = 64 << 20  # bytes of metadata, far more than any program writes
 LONGEST_HEADER = 1 << 20
@@ -49,6 +49,41 @@ def first_line(path: Path) -> str:
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         return file.readline(LONGEST_HEADER)
+
+
+def check_tiff_pages(path: Path) -> None:
+    """See that the chain of a TIFF's pages stays in the file and comes to an end: libraries follow it without end.
+
+    Raises:
+        OSError: The file cannot be read.
+        FormatError: It is no TIFF, or the chain leaves the file or runs in a circle.
+    """
+    with path.open("rb") as file:
+        size, head = path.stat().st_size, file.read(16)
+        order: Literal["little", "big"] = "big" if head[:2] == b"MM" else "little"
+        big = int.from_bytes(head[2:4], order) == 43
+        if head[:2] not in (b"II", b"MM") or len(head) < 8 or (big and len(head) < 16):
+            raise FormatError(
+                f"Reading {path} failed: the file is damaged or no TIFF, its first bytes are {head[:4]!r}."
+            )
+        width, counted, entry = (8, 8, 20) if big else (4, 2, 12)
+        at, seen = int.from_bytes(head[8:16] if big else head[4:8], order), set[int]()
+        while at:
+            file.seek(min(at, size))
+            count = int.from_bytes(file.read(counted), order)
+            end = at + counted + count * entry + width
+            if at in seen or not count or end > size:
+                what = (
+                    "its pages run in a circle"
+                    if at in seen
+                    else f"a page at byte {at} does not fit into its {size} bytes"
+                )
+                raise FormatError(
+                    f"Reading {path} failed: {what}. The file is damaged; copy it again from where it came."
+                )
+            seen.add(at)
+            file.seek(end - width)
+            at = int.from_bytes(file.read(width), order)
 
 
 class Head:

@@ -158,13 +158,14 @@ class BdvMovie:
         factors = np.asarray(self._factors(setup, level))
         mipmap = np.diag([*factors, 1.0])
         mipmap[:3, 3] = (factors - 1) / 2
-        model: F64 = self.spim.model(timepoint, number) @ mipmap
         with np.errstate(over="ignore", invalid="ignore"):
+            model: F64 = self.spim.model(timepoint, number) @ mipmap
             edges = np.linalg.norm(model[:3, :3], axis=0)
             flat = not np.isfinite(model).all() or abs(np.linalg.det(model[:3, :3])) < FLATTEST * edges.prod()
         if flat or not 0 < edges.min() <= edges.max() < LARGEST:
+            numbers = [[float(f"{number:.6g}") for number in row] for row in model[:3].tolist()]
             raise FormatError(
-                f"Placing frame {frame} of {self.path} in the world failed: its registration is {model[:3].round(6).tolist()} "
+                f"Placing frame {frame} of {self.path} in the world failed: its registration is {numbers} "
                 "(z, y, x), which flattens the image or is beyond all measure. Mend the ViewRegistration in the XML."
             )
         return model
