@@ -132,7 +132,7 @@ def write_csv(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, Path]
     return spots, links
 
 
-def read_csv(path: str | os.PathLike[str]) -> Tracks:
+def read_csv(path: str | os.PathLike[str], *, lenient: bool = False) -> Tracks:
     """Read tables that :func:`write_csv` wrote, or others with these column names.
 
     A table of spots needs ``frame``, ``z_...``, ``y_...``, ``x_...`` (the unit follows the underscore), and a covariance or
@@ -140,6 +140,7 @@ def read_csv(path: str | os.PathLike[str]) -> Tracks:
 
     Args:
         path: As given to :func:`write_csv`, or the table of spots itself.
+        lenient: Let pass what :func:`bdv_io.repair.mended` mends: unknown ends of links, ids twice, no place, no frame.
 
     Raises:
         MissingDataError: There is no table of spots.
@@ -150,18 +151,19 @@ def read_csv(path: str | os.PathLike[str]) -> Tracks:
     unit = spots.unit("z")
     n, frame = spots.n_rows, spots.numbers("frame")
     ids = spots.columns["id"] if "id" in spots.columns else np.arange(n)
+    frame = np.where(np.isfinite(frame) & (np.abs(frame) < 2**31), np.floor(frame), -1) if lenient else frame
     _whole(frame, "frame", spot_path)
     links = np.empty((0, 2), np.int64)
     table = None
     if link_path.is_file():
         table = _Table(link_path)
-        links = _rows_of_ids(ids, table)
+        links = _rows_of_ids(ids, table, lenient=lenient)
     else:
         log.warning("%s: there is no table of links %s beside it; the spots are not linked.", spot_path, link_path.name)
     quality = spots.numbers("quality") if "quality" in spots.columns else None
     time_unit, interval = _time(spots, frame)
     features = [*_features(spots, "spot"), *(_features(table, "link") if table else [])]
-    return Tracks.build(
+    tracks = Tracks.build(
         frame,
         np.stack([spots.numbers(f"{axis}_{unit}") for axis in "zyx"], axis=-1).reshape(-1, 3),
         covariance=_covariance(spots, unit),
@@ -175,7 +177,8 @@ def read_csv(path: str | os.PathLike[str]) -> Tracks:
         space_unit=unit,
         time_unit=time_unit,
         interval=interval,
-    ).validate()
+    )
+    return tracks if lenient else tracks.validate()
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -380,17 +383,19 @@ def _covariance(spots: _Table, unit: str) -> F64:
     return covariance
 
 
-def _rows_of_ids(ids: npt.NDArray[np.int64], table: _Table) -> npt.NDArray[np.int64]:
+def _rows_of_ids(ids: npt.NDArray[np.int64], table: _Table, *, lenient: bool) -> npt.NDArray[np.int64]:
     ends = np.stack([table.numbers("source"), table.numbers("target")], axis=-1).reshape(-1, 2)
     order = np.argsort(ids)
     place = np.searchsorted(ids, ends, sorter=order).clip(max=max(len(ids) - 1, 0))
     rows = order[place] if len(ids) else np.full(ends.shape, -1)
     known = (ids[rows] == ends).all(axis=1) if len(ids) else np.zeros(len(ends), dtype=bool)
-    if not known.all():
+    if lenient:
+        rows = np.where(known[:, None], rows, -1)
+    elif not known.all():
         first = ends[~known][0]
         raise FormatError(
             f"Reading the table {table.path} failed: {(~known).sum()} links name a spot that the table of spots does not have, "
-            f"the first joins {first[0]} and {first[1]}."
+            f"the first joins {first[0]} and {first[1]}. `howdah convert --repair` leaves them out."
         )
     return rows.astype(np.int64)
 

@@ -31,6 +31,7 @@ from bdv_io.tracks import Tracks
 
 PathLike = str | os.PathLike[str]
 Kind = Literal["image", "annotation"]
+LOOKED_AT = 20  # of a folder that is no format itself
 
 __all__ = [
     "FORMATS",
@@ -112,6 +113,7 @@ FORMATS = (
         lost="lost_in_trackmate",
         suffixes=(".xml",),
         names_image=True,
+        lenient=True,
     ),
     Format(
         key="mamut",
@@ -124,6 +126,7 @@ FORMATS = (
         lost="lost_in_mamut",
         suffixes=("-mamut.xml", "_mamut.xml"),
         names_image=True,
+        lenient=True,
     ),
     Format(
         key="geff",
@@ -136,6 +139,7 @@ FORMATS = (
         lost="lost_in_geff",
         suffixes=(".geff", ".geff.zarr", "_geff.zarr"),
         hints=("unit", "interval"),
+        lenient=True,
     ),
     Format(
         key="exported-csv",
@@ -156,6 +160,7 @@ FORMATS = (
         write="write_csv",
         lost="lost_in_csv",
         suffixes=(".csv",),
+        lenient=True,
     ),
     Format(
         key="ctc",
@@ -206,6 +211,7 @@ FORMATS = (
         write="write_parquet",
         lost="lost_in_parquet",
         suffixes=(".parquet",),
+        lenient=True,
     ),
     Format(
         key="bdv",
@@ -291,8 +297,25 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
             f"Opening {target} failed: it is no Mastodon project (a zip file, or folder, with project.xml and model.raw). "
             "If the file is damaged, look for the version before it, which ends in '~1~'."
         )
-    names = ", ".join(known.name for known in FORMATS)
+    inside = _known_inside(target) if target.is_dir() else []
+    if inside:
+        raise FormatError(
+            f"Opening {target} failed: it is a folder of several things. Name one of them: {', '.join(inside)}."
+        )
+    names = ", ".join(dict.fromkeys(known.name for known in FORMATS))
     raise FormatError(f"Opening {target} failed: its content is none of the known formats ({names}).")
+
+
+def _known_inside(folder: Path) -> list[str]:
+    """Return what the first files and folders of a folder are, as ``01_GT (Cell Tracking Challenge folder)``."""
+    found = []
+    for path in sorted(folder.iterdir())[:LOOKED_AT]:
+        if path.name.startswith(".") or not (path.is_file() or path.is_dir()):
+            continue
+        known = next((f for f in FORMATS if f.recognise and f.function(f.recognise)(path)), None)
+        if known is not None:
+            found.append(f"{path.name} ({known.name})")
+    return found
 
 
 def open_image(path: PathLike, *, hints: Hints | None = None, key: str | None = None) -> ImageSeries:

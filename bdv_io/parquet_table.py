@@ -113,7 +113,7 @@ def write_parquet(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, P
     return paths
 
 
-def read_parquet(path: str | os.PathLike[str]) -> Tracks:
+def read_parquet(path: str | os.PathLike[str], *, lenient: bool = False) -> Tracks:
     """Read tables that :func:`write_parquet` wrote, or others with these column names.
 
     A table of spots needs ``frame``, ``z_...``, ``y_...``, ``x_...`` (the unit follows the underscore), and a covariance or
@@ -121,6 +121,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Tracks:
 
     Args:
         path: As given to :func:`write_parquet`, or the table of spots itself.
+        lenient: Let pass what :func:`bdv_io.repair.mended` mends: unknown ends of links, ids twice.
 
     Raises:
         MissingDataError: There is no table of spots.
@@ -137,7 +138,8 @@ def read_parquet(path: str | os.PathLike[str]) -> Tracks:
             log.warning(
                 "%s: there is no table of links %s beside it; the spots are not linked.", spot_path, link_path.name
             )
-        return _tracks(spots, links)
+        tracks = _tracks(spots, links, lenient=lenient)
+        return tracks if lenient else tracks.validate(odd_is_fine=True)
     except BdvIoError:
         raise
     except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -333,12 +335,12 @@ class _Table:
         return column.fill_null(float("nan") if floating else 0).to_numpy(zero_copy_only=False), defined
 
 
-def _tracks(spots: _Table, links: _Table | None) -> Tracks:
+def _tracks(spots: _Table, links: _Table | None, *, lenient: bool) -> Tracks:
     said = spots.said
     unit = said["space_unit"] if said else _unit(spots)
     n = spots.n_rows
     ids = spots.whole("id") if "id" in spots.names else np.arange(n)
-    rows = _rows_of_ids(ids, links) if links is not None else np.empty((0, 2), np.int64)
+    rows = _rows_of_ids(ids, links, lenient=lenient) if links is not None else np.empty((0, 2), np.int64)
     every = [(spots, "spot"), *([(links, "link")] if links is not None else [])]
     frame = spots.whole("frame")
     interval, time_unit = (said["interval"], said["time_unit"]) if said else _time(spots, frame)
@@ -358,7 +360,7 @@ def _tracks(spots: _Table, links: _Table | None) -> Tracks:
         interval=interval,
         attributes=said.get("attributes", {}),
         carried=_read_carried(spots, links),
-    ).validate(odd_is_fine=True)
+    )
 
 
 def _unit(spots: _Table) -> str:
@@ -393,16 +395,18 @@ def _covariance(spots: _Table, unit: str) -> F64:
     return covariance
 
 
-def _rows_of_ids(ids: I64, table: _Table) -> I64:
+def _rows_of_ids(ids: I64, table: _Table, *, lenient: bool) -> I64:
     ends = np.stack([table.whole("source"), table.whole("target")], axis=-1).reshape(-1, 2)
     order = np.argsort(ids, kind="stable")
     rows = order[np.searchsorted(ids, ends, sorter=order).clip(max=max(len(ids) - 1, 0))] if len(ids) else ends
     known = (ids[rows] == ends).all(axis=1) if len(ids) else np.zeros(len(ends), dtype=bool)
-    if not known.all():
+    if lenient:
+        rows = np.where(known[:, None], rows, -1)
+    elif not known.all():
         first = ends[~known][0]
         raise FormatError(
             f"Reading the table {table.path} failed: {(~known).sum()} links name a spot that the table of spots does not have, "
-            f"the first joins {first[0]} and {first[1]}."
+            f"the first joins {first[0]} and {first[1]}. `howdah convert --repair` leaves them out."
         )
     return rows.astype(np.int64)
 

@@ -28,6 +28,7 @@ __all__ = ["Stamp", "previous_version", "replacing", "replacing_together", "rest
 
 KEEP = "HOWDAH_KEEP"
 BLOCK = 1 << 20
+HASHED_BYTES = 64 << 20
 
 
 def previous_version(path: Path, number: int = 1) -> Path:
@@ -42,19 +43,20 @@ class Stamp:
     Attributes:
         path: The file, resolved.
         changed_ns: Times of change and sizes, of every file.
-        digest: Hash of the content; a file that was only touched still counts as unchanged.
+        digest: Hash of the content, so that a file that was only touched counts as unchanged. None above 64 MiB, where hashing
+            would take as long as reading: then any change of times counts.
     """
 
     path: Path
     changed_ns: tuple[tuple[str, int, int], ...]
-    digest: str
+    digest: str | None
 
     def check(self, target: Path) -> None:
         """Raise a BusyError if ``target`` is this file, and its content is no longer what was read."""
         if target.resolve() != self.path or not target.exists():
             return
         now = _times(self.path)
-        if now != self.changed_ns and _digest(self.path, now) != self.digest:
+        if now != self.changed_ns and (self.digest is None or _digest(self.path, now) != self.digest):
             raise BusyError(
                 f"Writing {target} was not done: another program has changed it since it was read. Nothing is lost: write to "
                 "another name, then compare the two with `howdah diff` and join them with `howdah merge`."
@@ -65,7 +67,8 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
     """Return the stamp of a file or folder as it is now. Take it before reading."""
     resolved = Path(path).resolve()
     times = _times(resolved)
-    return Stamp(resolved, times, _digest(resolved, times))
+    large = sum(size for _, _, size in times) > HASHED_BYTES
+    return Stamp(resolved, times, None if large else _digest(resolved, times))
 
 
 def _times(path: Path) -> tuple[tuple[str, int, int], ...]:

@@ -165,7 +165,17 @@ def test_an_annotation_outside_of_the_image_is_a_sentence(movie: Path, tmp_path:
 
 
 def test_convert_knows_the_formats_by_their_endings(movie: Path, tmp_path: Path) -> None:
-    for name in ("marks.xml", "marks.csv", "again.mastodon"):
+    names = (
+        "marks.xml",
+        "marks.csv",
+        "again.mastodon",
+        "marks-mamut.xml",
+        "marks.geff",
+        "marks.zip",
+        "01_RES",
+        "masks.tif",
+    )
+    for name in names:
         done = howdah("convert", movie / "marks.mastodon", tmp_path / name)
         assert done.returncode == 0, done.stderr
     assert read_tracks(tmp_path / "marks.xml").n_spots == 1
@@ -173,6 +183,49 @@ def test_convert_knows_the_formats_by_their_endings(movie: Path, tmp_path: Path)
     assert howdah("convert", movie / "movie.xml", tmp_path / "copy.xml").returncode == 0
     copy, original = open_image(tmp_path / "copy.xml"), open_image(movie / "movie.xml")
     assert np.array_equal(copy.read(2), original.read(2))
+    for name in ("a.ome.zarr", "a.tif", "a.ome.tif"):
+        assert howdah("convert", movie / "movie.xml", tmp_path / name).returncode == 0
+        assert howdah("convert", tmp_path / name, tmp_path / "back.xml").returncode == 0
+        assert np.array_equal(open_image(tmp_path / "back.xml").read(2), original.read(2))
+
+
+def test_what_is_lost_is_said(movie: Path, tmp_path: Path) -> None:
+    done = howdah("convert", movie / "marks.mastodon", tmp_path / "marks.zip", "--json")
+    said = json.loads(done.stdout.splitlines()[-1])["not_kept"]
+    assert said
+    assert all(sentence in done.stderr.replace("\n", " ") for sentence in said)
+
+
+def test_an_ambiguous_stack_asks_for_its_axes(tmp_path: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((6, 20, 30), np.uint8), metadata=None)
+    assert "--axes" in refused("convert", tmp_path / "stack.tif", tmp_path / "movie.xml")
+    done = howdah("convert", tmp_path / "stack.tif", tmp_path / "movie.xml", "--axes", "TYX", "--interval", "30s")
+    assert done.returncode == 0, done.stderr
+    made = open_image(tmp_path / "movie.xml")
+    assert (made.n_frames, made.setups[0].shape, made.interval) == (6, (1, 20, 30), (30.0, "s"))
+    assert "was not understood" in refused("info", tmp_path / "stack.tif", "--voxel-size", "big")
+
+
+def test_diff_merge_and_restore(movie: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.mastodon", tmp_path / "b.mastodon"
+    marks = read_tracks(movie / "marks.mastodon")
+    image = open_image(movie / "movie.xml")
+    write_tracks(first, marks, image=image)
+    more = marks.concatenate(Tracks.build([1], [[12.0, 30.0, 30.0]], radius=4.0, space_unit="µm"))
+    write_tracks(second, more, image=image)
+    done = howdah("diff", first, second, "-o", tmp_path / "review.mastodon", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["spots_added"] == 1, done.stderr
+    assert read_tracks(tmp_path / "review.mastodon").tagged("Difference", "added").sum() == 1
+    done = howdah("merge", second, first, "--base", first, "-o", tmp_path / "both.mastodon", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["spots"] == more.n_spots, done.stderr
+    howdah("merge", first, first, "-o", tmp_path / "both.mastodon")
+    assert read_tracks(tmp_path / "both.mastodon").n_spots == marks.n_spots
+    assert howdah("restore", tmp_path / "both.mastodon").returncode == 0
+    assert read_tracks(tmp_path / "both.mastodon").n_spots == more.n_spots
+    assert "there is no" in refused("restore", first)
+    assert "trackmate" in howdah("formats").stdout
 
 
 def test_the_main_job_runs_and_leaves_its_record(movie: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bdv_io.safe_write import replacing_together
 
 __all__ = ["writing_bdv"]
 
-SLAB_BYTES = 64 << 20  # of level 0 in memory; a smaller frame is read at once
+SLAB_BYTES = 32 << 20  # of level 0 in memory; a smaller frame is read at once
 
 
 def writing_bdv(
@@ -29,7 +29,7 @@ def writing_bdv(
     Setups may differ in shape, type and registration. Registrations are kept exactly: those of a BigDataViewer movie
     transform by transform with their names, as is everything else that its XML says; those of other movies as one
     affine each. The frame interval goes into an element of our own. Memory stays below one time point: two slabs of
-    64 MiB (a small frame at once) and the coarser levels of one view. Chunks are compressed by all cores.
+    32 MiB (a small frame at once) and the coarser levels of one view. Chunks are compressed by all cores.
 
     Args:
         path: The XML to write, or the HDF5 file; both get the same name. What stood there before is kept as ``name~1~``.

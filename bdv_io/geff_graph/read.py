@@ -69,7 +69,7 @@ def is_geff(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-def read_geff(path: str | os.PathLike[str], *, hints: Hints | None = None) -> Tracks:
+def read_geff(path: str | os.PathLike[str], *, hints: Hints | None = None, lenient: bool = False) -> Tracks:
     """Read a GEFF (Zarr v2 or v3): the group that has the attribute ``geff``.
 
     Centres are in the unit of the axes, after their scale and offset. Frames are the values of the time axis; where these
@@ -79,6 +79,7 @@ def read_geff(path: str | os.PathLike[str], *, hints: Hints | None = None) -> Tr
     Args:
         path: The folder.
         hints: ``interval`` where the file has times instead of frames, ``unit`` where it has none.
+        lenient: Let pass what :func:`bdv_io.repair.mended` mends: unknown ends of edges, numbers twice.
 
     Raises:
         MissingDataError: There is no such folder.
@@ -90,7 +91,7 @@ def read_geff(path: str | os.PathLike[str], *, hints: Hints | None = None) -> Tr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library warns of units that are not in its list
-            return _Reader(folder, hints or Hints()).tracks()
+            return _Reader(folder, hints or Hints(), lenient=lenient).tracks()
     except BdvIoError:
         raise
     except DAMAGE as error:
@@ -115,10 +116,10 @@ class _Axes:
 
 
 class _Reader:
-    def __init__(self, folder: Path, hints: Hints) -> None:
-        self.folder, self.hints = folder, hints
+    def __init__(self, folder: Path, hints: Hints, *, lenient: bool) -> None:
+        self.folder, self.hints, self.lenient = folder, hints, lenient
         check_chunks(folder)
-        self.library = GeffReader(str(folder), validate=True)
+        self.library = GeffReader(str(folder), validate=not lenient)
         self.metadata = self.library.metadata
         said = self.metadata.extra.get(EXTRA)
         self.own: dict[str, Any] = said if isinstance(said, dict) and said.get("version") == 1 else {}
@@ -150,7 +151,7 @@ class _Reader:
         self.used |= {axes.time, *axes.space, *self._own_tracks()}
         tag_sets, features = self._tag_sets(kept), self._features(kept)
         carried, more = self._foreign(carried, axes, kept)
-        return Tracks.build(
+        tracks = Tracks.build(
             t,
             centre,
             covariance=covariance,
@@ -166,7 +167,8 @@ class _Reader:
             interval=interval,
             carried=carried,
             attributes={str(k): str(v) for k, v in self.own.get("attributes", {}).items()},
-        ).validate(odd_is_fine=True)
+        )
+        return tracks if self.lenient else tracks.validate(odd_is_fine=True)
 
     def _look(self, array: Any) -> None:
         """Refuse an array that claims far more than is on the disk."""
@@ -299,19 +301,20 @@ class _Reader:
 
     def _links(self, ids: Array, ends: Array, t: Array) -> tuple[I64, I64]:
         order = np.argsort(ids, kind="stable")
-        if len(ids) and (ids[order][1:] == ids[order][:-1]).any():
+        if len(ids) and (ids[order][1:] == ids[order][:-1]).any() and not self.lenient:
             raise FormatError(f"Reading the GEFF {self.folder} failed: nodes share their number.")
         if not len(ends):
             return np.empty((0, 2), np.int64), np.empty(0, np.int64)
         rows = order[np.searchsorted(ids, ends, sorter=order).clip(max=max(len(ids) - 1, 0))] if len(ids) else ends
         unknown = (ids[rows] != ends).any(axis=1) if len(ids) else np.ones(len(ends), dtype=bool)
-        if unknown.any():
+        if unknown.any() and not self.lenient:
             raise FormatError(
                 f"Reading the GEFF {self.folder} failed: {unknown.sum()} edges name nodes that are not there, the first joins "
-                f"{ends[unknown][0][0]} and {ends[unknown][0][1]}."
+                f"{ends[unknown][0][0]} and {ends[unknown][0][1]}. `howdah convert --repair` leaves them out."
             )
         back = (t[rows[:, 0]] > t[rows[:, 1]]) & (not self.metadata.directed)
         rows = np.where(back[:, None], rows[:, ::-1], rows)
+        rows = np.where(unknown[:, None], -1, rows.astype(np.int64))
         return rows.astype(np.int64), np.arange(len(rows))
 
     def _covariances(self, axes: _Axes, n: int) -> F64:

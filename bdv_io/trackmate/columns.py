@@ -59,6 +59,7 @@ class Columns:
         self.rows = 0
         self.parts: dict[str, list[tuple[I64, Any]]] = {}
         self.known: dict[str, tuple[F64, Bool]] = {}
+        self.lenient = False  # NaN, or -1 for whole numbers, instead of an error
 
     def add(self, block: Iterable[Batch]) -> int:
         """Append the elements of one block, and return how many they were."""
@@ -113,16 +114,21 @@ class Columns:
         """The column of an attribute that every element must have, as finite numbers."""
         values, _ = self.numbers(key)
         bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
+        if len(bad) and not self.lenient:
             raise FormatError(
-                f"Reading {self.file} failed: {self.what} number {bad[0] + 1} has no finite {key}, and {len(bad)} in all lack it."
+                f"Reading {self.file} failed: {self.what} number {bad[0] + 1} has no finite {key}, and {len(bad)} in all lack it. "
+                "`howdah convert --repair` mends what can be mended."
             )
         return values
 
     def whole(self, key: str) -> I64:
         """A needed column of whole numbers; ``1.0`` counts as one."""
         values = self.needed(key)
-        bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) >= 2.0**53))
+        with np.errstate(invalid="ignore"):
+            wrong = ~((values == np.floor(values)) & (np.abs(values) < 2.0**53))
+        if self.lenient:
+            return np.where(wrong, -1, values).astype(np.int64)
+        bad = np.flatnonzero(wrong)
         if len(bad):
             raise FormatError(
                 f"Reading {self.file} failed: {key} of {self.what} number {bad[0] + 1} is {values[bad[0]]}; expected a whole number."

@@ -34,7 +34,7 @@ LEAST_RADIUS, MOST_RADIUS = 1e-100, 1e100  # beyond, its square and volume are n
 OWN_MODEL = frozenset({"spatialunits", "timeunits"})
 
 
-def read_trackmate(path: str | os.PathLike[str], *, visible_only: bool = False) -> Tracks:
+def read_trackmate(path: str | os.PathLike[str], *, visible_only: bool = False, lenient: bool = False) -> Tracks:
     """Read spots, links, features, outlines and tracks of a TrackMate or MaMuT XML file.
 
     Spots become spheres of their radius, or ellipsoids where Howdah wrote the file. Rows are in order of the file. A
@@ -46,6 +46,7 @@ def read_trackmate(path: str | os.PathLike[str], *, visible_only: bool = False) 
     Args:
         path: The XML file.
         visible_only: Leave out spots that a filter hides (VISIBILITY 0) and spots of tracks that a filter hides.
+        lenient: Let pass what :func:`bdv_io.repair.mended` mends: no or a second ID, no place, no frame.
 
     Raises:
         MissingDataError: There is no such file.
@@ -55,10 +56,13 @@ def read_trackmate(path: str | os.PathLike[str], *, visible_only: bool = False) 
     if document.model is None:
         raise FormatError(f"Reading {path} failed: it has no Model element, so no spots and tracks.")
     spots = document.spots
+    spots.lenient = document.edges.lenient = lenient
     ids = spots.whole("ID") if spots.rows else np.empty(0, np.int64)
     n_unique = len(np.unique(ids))
-    if n_unique < len(ids):
-        raise FormatError(f"Reading {path} failed: {len(ids) - n_unique} spots share their ID.")
+    if n_unique < len(ids) and not lenient:
+        raise FormatError(
+            f"Reading {path} failed: {len(ids) - n_unique} spots share their ID. `howdah convert --repair` numbers them anew."
+        )
     links, kept = _links(document, ids)
     centre = reverse_axes(np.stack([spots.needed(f"POSITION_{axis}") for axis in "XYZ"], axis=-1))
     texts = spots.texts(INNER) if INNER in spots.parts else None
@@ -78,7 +82,8 @@ def read_trackmate(path: str | os.PathLike[str], *, visible_only: bool = False) 
         interval=_interval(document),
         attributes=_attributes(document),
         carried=_carried(document, links, kept, texts),
-    ).validate()
+    )
+    built = built if lenient else built.validate()
     built = _with_tracks(built, document)
     if not visible_only:
         return built

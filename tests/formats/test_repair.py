@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bdv_io.errors import FormatError
+from bdv_io.formats import read_tracks, write_tracks
 from bdv_io.outlines import Outlines
 from bdv_io.repair import mended
 from bdv_io.tags import Feature, Tag, TagSet
 from bdv_io.tracks import Tracks
+from howdah.pipeline import Conversion, convert, finish
 
 
 def chain(**changes) -> Tracks:
@@ -93,3 +96,55 @@ def test_whatever_comes_the_result_is_sound(data) -> None:
     broken = Tracks.build(t, centre, covariance=covariance, links=np.array(links).reshape(-1, 2), id=ids)
     tracks, _ = mended(broken)
     assert tracks.problems() == []
+
+
+BROKEN_XML = """<?xml version="1.0" encoding="UTF-8"?>
+<TrackMate version="8.1.6"><Model spatialunits="um" timeunits="s"><AllSpots nspots="5">
+<SpotsInFrame frame="0">
+<Spot ID="1" name="a" POSITION_X="1.0" POSITION_Y="2.0" POSITION_Z="0" FRAME="0" RADIUS="2.0" VISIBILITY="1" />
+<Spot ID="1" name="twin" POSITION_X="9.0" POSITION_Y="2.0" POSITION_Z="0" FRAME="0" RADIUS="2.0" VISIBILITY="1" />
+</SpotsInFrame>
+<SpotsInFrame frame="1">
+<Spot ID="2" name="nowhere" POSITION_X="NaN" POSITION_Y="2.0" POSITION_Z="0" FRAME="1" RADIUS="2.0" VISIBILITY="1" />
+<Spot ID="4" name="never" POSITION_X="5" POSITION_Y="2.0" POSITION_Z="0" RADIUS="2.0" VISIBILITY="1" />
+</SpotsInFrame>
+<SpotsInFrame frame="2">
+<Spot ID="3" name="c" POSITION_X="3.0" POSITION_Y="4.0" POSITION_Z="0" FRAME="2" RADIUS="-1" VISIBILITY="1" />
+</SpotsInFrame></AllSpots><AllTracks><Track name="t" TRACK_ID="0">
+<Edge SPOT_SOURCE_ID="1" SPOT_TARGET_ID="2" /><Edge SPOT_SOURCE_ID="3" SPOT_TARGET_ID="2" /><Edge SPOT_SOURCE_ID="3" SPOT_TARGET_ID="77" />
+</Track></AllTracks><FilteredTracks><TrackID TRACK_ID="0" /></FilteredTracks></Model></TrackMate>
+"""
+
+
+def test_a_broken_trackmate_file_is_refused_with_the_way_out_and_mended_when_asked(tmp_path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(BROKEN_XML)
+    with pytest.raises(FormatError, match=r"share their ID. `howdah convert --repair`"):
+        read_tracks(path)
+    tracks, said = mended(read_tracks(path, lenient=True))
+    assert tracks.label.tolist() == ["a", "twin", "nowhere", "c"]
+    np.testing.assert_allclose(tracks.centre[2], [0, 3, 2])
+    assert sorted(tracks.links.tolist()) == [[0, 2], [2, 3]]
+    assert any("got a new one" in text for text in said)
+    assert any("in negative frames" in text for text in said)
+
+
+@pytest.mark.parametrize("name", ["a-spots.csv", "a-spots.parquet"])
+def test_tables_whose_links_lead_nowhere(tmp_path, name) -> None:
+    write_tracks(tmp_path / name, chain())
+    fewer = chain().select([0, 1, 2])
+    (tmp_path / "b").mkdir()
+    write_tracks(tmp_path / "b" / name, fewer)
+    (tmp_path / "b" / name).replace(tmp_path / name)
+    with pytest.raises(FormatError, match="--repair"):
+        read_tracks(tmp_path / name)
+    tracks, said = mended(read_tracks(tmp_path / name, lenient=True))
+    assert tracks.links.tolist() == [[0, 1], [1, 2]]
+    assert said == ("1 link to spots that do not exist was left out.",)
+
+
+def test_the_command_line_lists_what_it_mended(tmp_path, capsys) -> None:
+    (tmp_path / "a.xml").write_text(BROKEN_XML)
+    result = finish(convert(tmp_path / "a.xml", tmp_path / "a.mastodon", Conversion(repair=True)))
+    assert len(result["repaired"]) >= 3
+    assert read_tracks(tmp_path / "a.mastodon").n_spots == 4

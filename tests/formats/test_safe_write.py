@@ -182,6 +182,17 @@ def test_a_file_that_changed_since_it_was_read_is_not_overwritten(tmp_path: Path
     stamp.check(target)
 
 
+def test_of_a_large_file_any_change_of_time_counts(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bdv_io.safe_write.HASHED_BYTES", 2)
+    target = tmp_path / "a.txt"
+    target.write_text("one")
+    stamp = stamp_of(target)
+    stamp.check(target)
+    os.utime(target, (1, 1))
+    with pytest.raises(BusyError, match="another program has changed it"):
+        stamp.check(target)
+
+
 def test_without_an_exchange_a_folder_is_swapped_in_two_steps(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("bdv_io.safe_write._exchange", lambda first, second: False)
     test_folders_are_restored_too_and_what_is_not_there_is_said(tmp_path)
