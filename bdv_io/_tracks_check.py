@@ -27,7 +27,8 @@ def problems(tracks: Tracks) -> list[str]:
 def oddities(tracks: Tracks) -> list[str]:
     """Return what no annotation should have, but files of other programs do: they can be kept and written back."""
     found = []
-    finite = np.isfinite(tracks.centre.sum(axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(tracks.centre.sum(axis=1))
     if not finite.all():
         found.append(f"{_rows(~finite, 'spot')} centres that are not finite numbers.")
     good = positive_definite(tracks.covariance)
@@ -64,8 +65,10 @@ def _contradictions(tracks: Tracks) -> list[str]:
         found += _feature_problems(feature, tracks)
     found += tracks.outlines.problems(tracks.n_spots)
     found += _name_problems(tracks)
-    if tracks.interval is not None and not tracks.interval > 0:
-        found.append(f"The frame interval is {tracks.interval}; it must be positive, or None if it is not known.")
+    if tracks.interval is not None and not 0 < tracks.interval < np.inf:
+        found.append(
+            f"The frame interval is {tracks.interval}; it must be a positive number, or None if it is not known."
+        )
     return found
 
 
@@ -77,8 +80,9 @@ def positive_definite(covariance: npt.NDArray[np.float64]) -> Bool:
         minor = a * d - b * b
         determinant = f * minor - e * (a * e - b * c) + c * (b * e - c * d)
         skew = np.abs(b - covariance[:, 1, 0]) + np.abs(c - covariance[:, 2, 0]) + np.abs(e - covariance[:, 2, 1])
-        symmetric = skew <= ROUNDING * (a + d + f)
-        good: Bool = (a > 0) & (minor > 0) & (determinant > 0) & symmetric
+        trace = a + d + f
+        symmetric = skew <= ROUNDING * trace
+        good: Bool = (a > 0) & (minor > 0) & (determinant > 0) & symmetric & (trace < np.inf)
     return good
 
 

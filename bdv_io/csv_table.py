@@ -42,7 +42,7 @@ from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.outlines import Outlines
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
-from bdv_io.tracks import LABEL_DTYPE, Tracks
+from bdv_io.tracks import LABEL_DTYPE, Tracks, spheres
 from bdv_io.untrusted import bounded_lines, first_line, refuse_special
 
 F64 = npt.NDArray[np.float64]
@@ -335,7 +335,7 @@ class _Table:
         """A column that must be there."""
         if name not in self.columns:
             raise FormatError(
-                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)}."
+                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)[:300]}."
             )
         column: F64 = self.columns[name]
         return column
@@ -346,7 +346,7 @@ class _Table:
         if len(found) != 1:
             raise FormatError(
                 f"Reading the table {self.path} failed: it needs one column '{axis}_' with the unit after the underscore, "
-                f"such as '{axis}_um'; found: {', '.join(found or self.names)}."
+                f"such as '{axis}_um'; found: {', '.join(found or self.names)[:300]}."
             )
         return found[0].removeprefix(f"{axis}_")
 
@@ -376,7 +376,7 @@ def _whole(values: F64, name: str, path: Path) -> None:
 def _covariance(spots: _Table, unit: str) -> F64:
     names = [f"cov_{axes}_{unit}2" for axes in UPPER]
     if not all(name in spots.columns for name in names):
-        return spots.numbers(f"radius_{unit}")[:, None, None] ** 2 * np.eye(3)
+        return spheres(spots.numbers(f"radius_{unit}"), spots.n_rows)
     covariance = np.empty((spots.n_rows, 3, 3))
     for name, (i, j) in zip(names, UPPER.values(), strict=True):
         covariance[:, i, j] = covariance[:, j, i] = spots.numbers(name)

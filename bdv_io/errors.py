@@ -26,12 +26,19 @@ __all__ = [
 ]
 
 
+LONGEST = 2000  # characters of a sentence
+
+
 class BdvIoError(Exception):
     """Base of all errors that :mod:`bdv_io` raises on purpose."""
 
     def __str__(self) -> str:
-        """Return the sentence alone (the OSError kin would otherwise print an errno)."""
-        return str(self.args[0]) if self.args else type(self).__name__
+        """Return the sentence alone (the OSError kin would otherwise print an errno).
+
+        What a sentence cites of a damaged file may be the whole file: then its middle is left out.
+        """
+        text = str(self.args[0]) if self.args else type(self).__name__
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 500]} ... {text[-500:]}"
 
 
 class FormatError(BdvIoError, ValueError):

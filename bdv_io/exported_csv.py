@@ -117,7 +117,7 @@ def read_exported_csv(path: str | os.PathLike[str], *, hints: Hints | None = Non
     if layout is None:
         raise FormatError(
             f"Reading {path} failed: its first line names neither TrackMate's columns (ID, POSITION_X, FRAME ...) nor "
-            f"Mastodon's (Label, ID, Spot position ...); found: {', '.join(table.header[:6])}."
+            f"Mastodon's (Label, ID, Spot position ...); found: {', '.join(table.header[:6])[:300]}."
         )
     given = hints or Hints()
     ids, frame = table.whole((layout.id,), layout), table.whole(layout.frame, layout)

@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from bdv_io.errors import FormatError, MissingDataError, UnsupportedError
+from bdv_io.errors import FormatError, MissingDataError, UnsupportedError, ValidationError
 from bdv_io.image import Hints, ImageSeries, WriteOptions
 from bdv_io.safe_write import stamp_of
 from bdv_io.tracks import Tracks
@@ -346,6 +346,7 @@ def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None =
 
     Raises:
         FormatError: The file holds an image, not annotations, or is damaged.
+        ValidationError: The annotation contradicts itself.
     """
     found = identify(path, key=key)
     if found.kind != "annotation":
@@ -358,6 +359,13 @@ def read_tracks(path: PathLike, *, hints: Hints | None = None, key: str | None =
         raise MissingDataError(f"Reading {path} failed: the system said: {error}.") from error
     more = {"lenient": True} if lenient and found.lenient else {}
     tracks: Tracks = found.function(found.read)(Path(path), **_hints(found, path, hints), **more)
+    if not lenient:
+        try:
+            tracks.validate(odd_is_fine=True)
+        except ValidationError as error:
+            raise ValidationError(
+                f"Reading {path} failed: {error} The file is damaged; what can be mended is, with --repair."
+            ) from error
     return replace(tracks, origin=stamp)
 
 

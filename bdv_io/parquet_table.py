@@ -24,7 +24,7 @@ from bdv_io.errors import BdvIoError, FormatError, MissingDataError, MissingExtr
 from bdv_io.outlines import Outlines
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
-from bdv_io.tracks import LABEL_DTYPE, Carried, Tracks
+from bdv_io.tracks import LABEL_DTYPE, Carried, Tracks, spheres
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -299,7 +299,7 @@ class _Table:
         """One column as one Arrow array."""
         if name not in self.names:
             raise FormatError(
-                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)}."
+                f"Reading the table {self.path} failed: it has no column '{name}'; found: {', '.join(self.names)[:300]}."
             )
         column = self.table.column(name)
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -368,7 +368,7 @@ def _unit(spots: _Table) -> str:
     if len(found) != 1:
         raise FormatError(
             f"Reading the table {spots.path} failed: it needs one column 'z_' with the unit after the underscore, such as "
-            f"'z_um'; found: {', '.join(found or spots.names)}."
+            f"'z_um'; found: {', '.join(found or spots.names)[:300]}."
         )
     return found[0].removeprefix("z_")
 
@@ -385,7 +385,7 @@ def _time(spots: _Table, frame: I64) -> tuple[float | None, str]:
 def _covariance(spots: _Table, unit: str) -> F64:
     if f"cov_zz_{unit}2" not in spots.names:
         radius = spots.numbers(f"radius_{unit}").astype(np.float64)
-        return radius[:, None, None] ** 2 * np.eye(3)
+        return spheres(radius, len(radius))
     covariance = np.empty((spots.n_rows, 3, 3))
     for axes, (i, j) in CELLS.items():
         covariance[:, i, j] = covariance[:, j, i] = spots.numbers(f"cov_{axes}_{unit}2")

@@ -30,7 +30,7 @@ Rows = npt.ArrayLike
 
 LABEL_DTYPE = StringDType(na_object=None)
 
-__all__ = ["LABEL_DTYPE", "Carried", "Tracks"]
+__all__ = ["LABEL_DTYPE", "Carried", "Tracks", "spheres"]
 
 
 @dataclass(frozen=True)
@@ -355,8 +355,10 @@ def no_labels(n: int) -> npt.NDArray[Any]:
 
 def spheres(radius: npt.ArrayLike | None, n: int) -> F64:
     """Return (n, 3, 3) covariances of spheres: r² on the diagonal; one radius or n of them, world units."""
-    squared = np.broadcast_to(np.asarray(radius, dtype=np.float64) ** 2, (n,))
-    return squared[:, None, None] * np.eye(3)
+    covariance = np.zeros((n, 3, 3))
+    with np.errstate(over="ignore"):  # what is beyond all measure is infinite, and found by validate
+        covariance[:, [0, 1, 2], [0, 1, 2]] = np.broadcast_to(np.asarray(radius, dtype=np.float64) ** 2, (n,))[:, None]
+    return covariance
 
 
 def _column(values: npt.ArrayLike, dtype: type[np.generic], shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:

@@ -29,6 +29,8 @@ from bdv_io.untrusted import refuse_special
 __all__ = ["Hdf5Store", "OpenView", "meant_dtype", "open_hdf5"]
 
 OPEN_DATASETS = 8
+MAX_LEVELS = 1000
+DECLARED = frozenset(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)) - {"float8"}
 MAX_CACHE_BYTES = 32 << 20  # of each open dataset
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # all that h5py raises on damaged files
 
@@ -87,12 +89,9 @@ def meant_dtype(stored: np.dtype[Any], declared: str | None) -> np.dtype[Any]:
     native = stored.newbyteorder("=")
     if declared is None:
         return np.dtype(np.uint16) if native == np.int16 else native
-    try:
-        asked = np.dtype(declared)
-    except TypeError:
+    if declared not in DECLARED:
         return native
-    if asked.kind not in "iuf":
-        return native
+    asked = np.dtype(declared)
     if asked.kind in "iu" and native.kind in "iu" and asked.itemsize == native.itemsize:
         return asked
     return asked if np.can_cast(native, asked, "safe") else native
@@ -193,12 +192,8 @@ class Hdf5Store:
             table = self.open().get(self._path(f"s{setup:02d}/resolutions"))
             if not isinstance(table, h5py.Dataset):
                 return ((1.0, 1.0, 1.0),)
-            numbers = table[()]
-        factors = (
-            reverse_axes(numbers)
-            if table.ndim == 2 and table.shape[1] == 3 and table.dtype.kind in "iuf"
-            else np.zeros(1)
-        )
+            fits = table.ndim == 2 and table.shape[1] == 3 and len(table) <= MAX_LEVELS and table.dtype.kind in "iuf"
+            factors = reverse_axes(table[()]) if fits else np.zeros(1)
         if not len(factors) or not (np.isfinite(factors) & (factors > 0)).all():
             raise FormatError(
                 f"Reading HDF5 file {self.master} failed: {table.name} has shape {table.shape} and type {table.dtype}; expected "

@@ -88,6 +88,7 @@ class BdvMovie:
         self.spim = spim
         self._store = store
         self._levels: dict[int, tuple[Vector, ...]] = {}
+        self._dtypes: dict[int, np.dtype[Any]] = {}
 
     @property
     def format(self) -> str:
@@ -157,12 +158,14 @@ class BdvMovie:
         factors = np.asarray(self._factors(setup, level))
         mipmap = np.diag([*factors, 1.0])
         mipmap[:3, 3] = (factors - 1) / 2
-        model: F64 = self.spim.model(timepoint, number) @ mipmap
-        edges = np.linalg.norm(model[:3, :3], axis=0)
-        flat = not np.isfinite(model).all() or abs(np.linalg.det(model[:3, :3])) < FLATTEST * edges.prod()
+        with np.errstate(over="ignore", invalid="ignore"):
+            model: F64 = self.spim.model(timepoint, number) @ mipmap
+            edges = np.linalg.norm(model[:3, :3], axis=0)
+            flat = not np.isfinite(model).all() or abs(np.linalg.det(model[:3, :3])) < FLATTEST * edges.prod()
         if flat or not 0 < edges.min() <= edges.max() < LARGEST:
+            numbers = [[float(f"{number:.6g}") for number in row] for row in model[:3].tolist()]
             raise FormatError(
-                f"Placing frame {frame} of {self.path} in the world failed: its registration is {model[:3].round(6).tolist()} "
+                f"Placing frame {frame} of {self.path} in the world failed: its registration is {numbers} "
                 "(z, y, x), which flattens the image or is beyond all measure. Mend the ViewRegistration in the XML."
             )
         return model
@@ -185,6 +188,11 @@ class BdvMovie:
             )
         view = self._store.view(timepoint, number, level)
         part = None if region is None else bounded(region, view.shape)
+        if view.meant != self._dtype(setup):
+            raise FormatError(
+                f"Reading frame {frame}, setup {setup} of {self.path} failed: its voxels are {view.meant}, those of the first frame "
+                f"{self._dtype(setup)}. The file is damaged, or put together from several; export it again."
+            )
         span = view.shape if part is None else [p.stop - p.start for p in part]
         check_memory(span, view.meant, f"frame {frame}, setup {setup} of {self.path}")
         return view.read(() if part is None else part)
@@ -212,6 +220,12 @@ class BdvMovie:
                 z, y, x = np.linalg.norm(self.spim.model(timepoint, number)[:3, :3], axis=0).tolist()
                 return (z, y, x)
         return (1.0, 1.0, 1.0)
+
+    def _dtype(self, setup: int) -> np.dtype[Any]:
+        """Type of the voxels of all frames of a setup."""
+        if setup not in self._dtypes:
+            self._dtypes[setup] = self._setup(setup).dtype
+        return self._dtypes[setup]
 
     def _first_frame(self, setup: int) -> int | None:
         return next((frame for frame in range(self.n_frames) if not self.is_missing(frame, setup)), None)

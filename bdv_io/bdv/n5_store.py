@@ -210,7 +210,7 @@ class N5Array:
         compression = found.get("compression", found.get("compressionType", {}))  # a word before version 2
         compression = {"type": compression} if isinstance(compression, str) else compression
         kind = compression.get("type") if isinstance(compression, dict) else compression
-        if not isinstance(compression, dict) or kind not in COMPRESSIONS:
+        if not isinstance(compression, dict) or not isinstance(kind, str) or kind not in COMPRESSIONS:
             raise UnsupportedError(
                 f"{start} its compression is '{str(kind)[:40]}'; read are {', '.join(COMPRESSIONS)}."
             )

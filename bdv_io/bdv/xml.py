@@ -21,6 +21,7 @@ from lxml import etree
 from bdv_io._axes import affine_from_xyz, reverse_axes
 from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.image import F64, Shape, Vector
+from bdv_io.untrusted import Head
 
 __all__ = [
     "FileRef",
@@ -226,7 +227,7 @@ def read_bdv_xml(path: str | os.PathLike[str]) -> SpimData:
         return _read(source)
     except etree.XMLSyntaxError as error:
         raise FormatError(
-            f"Reading BigDataViewer XML {source} failed: it is not well-formed XML ({error.msg}). "
+            f"Reading BigDataViewer XML {source} failed: it is not well-formed XML ({str(error.msg)[:200]}). "
             "The file is damaged or of another format; restore it from a copy."
         ) from error
     except _Damage as error:
@@ -237,7 +238,7 @@ def read_bdv_xml(path: str | os.PathLike[str]) -> SpimData:
         raise MissingDataError(f"Reading BigDataViewer XML {source} failed: the system said: {error}.") from error
 
 
-def _iterparse(file: BinaryIO, **options: Any) -> Any:
+def _iterparse(file: BinaryIO | Head, **options: Any) -> Any:
     return etree.iterparse(
         file, resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, **options
     )
@@ -245,7 +246,7 @@ def _iterparse(file: BinaryIO, **options: Any) -> Any:
 
 def _root_tag(path: Path) -> str:
     with path.open("rb") as file:  # by name, lxml would leave it open when the parsing ends early
-        for _, element in _iterparse(file, events=("start",)):
+        for _, element in _iterparse(Head(file), events=("start",)):
             return str(element.tag)
     return ""
 

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.masks import whole
-from bdv_io.untrusted import refuse_special
+from bdv_io.untrusted import check_tiff_pages, refuse_special
 
 Array = npt.NDArray[Any]
 
 __all__ = ["GROUND_TRUTH", "RESULT", "Folder", "Naming", "find", "read_mask"]
 
+LAST_FRAME = 2**31 - 1
 MOST_DENSE = 5000  # bytes of pixels a byte of the file; more than any compression of a real mask reaches
 SEGMENTED = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.tiff?", re.IGNORECASE)
 
@@ -95,7 +96,7 @@ def _masks(folder: Path, naming: Naming) -> dict[int, Path]:
     for match, name in matched:
         if match is None:
             continue
-        frame = int(match[1])
+        frame = _frame(match[1], folder / name)
         if frame in found:
             raise FormatError(
                 f"Reading {folder} failed: both {found[frame].name} and {name} are masks of frame {frame}. Remove one."
@@ -109,8 +110,19 @@ def _segmented(folder: Path) -> dict[tuple[int, int | None], Path]:
         return {}
     matched = [(SEGMENTED.fullmatch(name), name) for name in sorted(os.listdir(folder))]
     return {
-        (int(match[1]), None if match[2] is None else int(match[2])): folder / name for match, name in matched if match
+        (_frame(match[1], folder / name), None if match[2] is None else int(match[2])): folder / name
+        for match, name in matched
+        if match
     }
+
+
+def _frame(digits: str, path: Path) -> int:
+    frame = int(digits)
+    if frame >= LAST_FRAME:
+        raise FormatError(
+            f"Reading {path} failed: its name says frame {frame}, which is beyond 31 bits. Remove it, or correct its name."
+        )
+    return frame
 
 
 def read_mask(path: Path) -> Array:
@@ -124,6 +136,7 @@ def read_mask(path: Path) -> Array:
 
     refuse_special(path)
     try:
+        check_tiff_pages(path)
         with tifffile.TiffFile(path) as file:
             shape = tuple(int(length) for length in file.series[0].shape) if file.series else ()
             n_voxels = float(np.prod(np.array(shape, dtype=np.float64)))

@@ -18,7 +18,7 @@ Bool = npt.NDArray[np.bool_]
 __all__ = ["PARENT", "TRACK", "Chains", "chains_of", "kept_links", "read_table", "table_text"]
 
 TRACK = "CTC track"  # the feature that keeps the number of a track
-MOST_BYTES = 1 << 30  # of a table; a line has about 20
+MOST_BYTES = 128 << 20  # of a table; a line has about 20
 PARENT = "parent"  # the carried column of links that came from the table's last column
 
 

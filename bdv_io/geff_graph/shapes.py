@@ -49,7 +49,8 @@ def covariances(
             return plain
     made = np.full((n, dims, dims), np.nan)
     if radius is not None:
-        made = radius[:, None, None] ** 2 * np.diag(scale**2)
+        size_known = np.where((radius > 1e-100) & (radius < 1e100), radius, np.nan)
+        made = size_known[:, None, None] ** 2 * np.diag(scale**2)
     if ellipsoid is not None and ellipsoid.shape[1:] == (dims, dims):
         given = ellipsoid[:, order][:, :, order] * np.outer(scale, scale)
         known = np.isfinite(given).all(axis=(1, 2))

@@ -8,10 +8,12 @@ import shutil
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from bdv_io.errors import BdvIoError, BusyError, FormatError, MissingDataError
+from bdv_io.threads import check_size
 
 __all__ = ["Data", "is_project", "read_entries", "write_entries"]
 
@@ -91,6 +93,15 @@ def _from_zip(path: Path) -> dict[str, Data]:
             )
         for entry in entries:
             _check_name(entry.filename, path)
+        names = Counter(entry.filename for entry in entries)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise FormatError(
+                f"Opening {path} was refused: the entry '{twice[0]}' is in it {names[twice[0]]} times, so it is not clear which one "
+                "counts. Save the project again with Mastodon."
+            )
+        squeezed = sum(entry.file_size for entry in entries if entry.compress_type != zipfile.ZIP_STORED)
+        check_size((squeezed,), 1, f"Opening {path}")
         return {entry.filename: _content(archive, entry, path) for entry in entries}
 
 
@@ -98,8 +109,7 @@ def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Da
     """Read an entry; a large one that is not compressed is mapped, not copied."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < MAPPED_FROM or entry.flag_bits & ENCRYPTED:
         return archive.read(entry)
-    with path.open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    mapped = _mapped(path)
     head = bytes(mapped[entry.header_offset : entry.header_offset + LOCAL_HEADER])
     if len(head) < LOCAL_HEADER or head[:4] != b"PK\x03\x04":
         raise zipfile.BadZipFile(f"the header of {entry.filename} is missing")
@@ -110,8 +120,19 @@ def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Da
     return content
 
 
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def _from_folder(path: Path) -> dict[str, Data]:
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in _files_of_project(path)}
+    files = _files_of_project(path)
+    if len(files) > MOST_ENTRIES:
+        raise FormatError(f"Opening {path} was refused: it holds {len(files)} files, which no Mastodon project does.")
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes() if file.stat().st_size < MAPPED_FROM else _mapped(file)
+        for file in files
+    }
 
 
 def _files_of_project(path: Path) -> list[Path]:

@@ -54,7 +54,7 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
     """
     project = Path(path)
     entries = read_entries(project)
-    header = read_project_file(bytes(entries[PROJECT]), f"{PROJECT} of {project}")
+    header = read_project_file(entries[PROJECT], f"{PROJECT} of {project}")
     model = read_model(entries[MODEL], f"{MODEL} of {project}")
     n, m = len(model.t), len(model.links)
     tag_sets = read_tags(entries[TAGS], f"{TAGS} of {project}", n_spots=n, n_links=m) if TAGS in entries else ()
@@ -111,7 +111,11 @@ def _attributes(header: ProjectFile, project: Path) -> dict[str, str]:
     if image is None:
         return attributes
     attributes["image"] = str(image)
-    if image.suffix != ".dummy" and not image.exists():
+    try:
+        there = image.exists()
+    except (OSError, ValueError):  # no name that a file may have
+        there = False
+    if image.suffix != ".dummy" and not there:
         attributes["image_missing"] = "yes"
         log.warning(
             "The image of %s is not there: %s (stored as '%s'). The annotation is read without it.",

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from lxml import etree
 
 from bdv_io.errors import FormatError
+from bdv_io.untrusted import MOST_TEXT
 
 __all__ = ["ProjectFile", "read_project_file"]
 
@@ -72,16 +73,23 @@ class ProjectFile:
         return bytes(etree.tostring(tree, xml_declaration=True, encoding="UTF-8")) + b"\n"
 
 
-def read_project_file(data: bytes, name: str) -> ProjectFile:
+def read_project_file(data: bytes | memoryview, name: str) -> ProjectFile:
     """Read ``project.xml``; ``name`` is for errors.
 
     Raises:
         FormatError: It is no XML, or its root is not MamutProject.
     """
+    if len(data) > MOST_TEXT:
+        raise FormatError(
+            f"Reading {name} was refused: it has {len(data):,} bytes, which no such entry has; the project is damaged."
+        )
+    data = bytes(data)
     try:
         root = etree.fromstring(data, etree.XMLParser(**PARSER))
     except etree.XMLSyntaxError as error:
-        raise FormatError(f"Reading {name} failed: it is no XML ({error}); the project is damaged.") from None
+        raise FormatError(
+            f"Reading {name} failed: it is no XML ({str(error)[:200]}); the project is damaged."
+        ) from None
     if root is None or root.tag != "MamutProject":
         raise FormatError(f"Reading {name} failed: its root is not MamutProject, so this is no Mastodon project.")
     image = root.find("SpimDataFile")

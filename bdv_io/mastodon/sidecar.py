@@ -65,7 +65,12 @@ def with_sidecar(tracks: Tracks, entries: Mapping[str, bytes], *, model: str, na
         return tracks
     facts, arrays = unpack(entries[SIDECAR], f"{SIDECAR} of {name}")
     interval = facts.get("interval")
-    if isinstance(interval, list) and len(interval) == 2 and isinstance(interval[0], int | float) and interval[0] > 0:
+    if (
+        isinstance(interval, list)
+        and len(interval) == 2
+        and isinstance(interval[0], int | float)
+        and 0 < interval[0] < np.inf
+    ):
         tracks = replace(tracks, interval=float(interval[0]), time_unit=str(interval[1]))
     names = facts.get("features")
     if isinstance(names, dict):

@@ -118,7 +118,7 @@ def parse_extras(found: object, n_frames: int, n_channels: int, where: str) -> E
             registrations=tuple(tuple(_whole(index) for index in row) for row in found["registrations"]),
         )
         _check(extras, n_frames, n_channels)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
         raise FormatError(
             f"Reading OME-Zarr {where} failed: what Howdah stored in its attribute 'howdah' is damaged ({reason[:200]}). Restore "
@@ -166,11 +166,14 @@ def _vector(values: Sequence[Any]) -> Vector:
     return (z, y, x)
 
 
+def _size(values: Sequence[Any]) -> Vector:
+    z, y, x = (_positive(value) for value in values)
+    return (z, y, x)
+
+
 def _setup(item: Mapping[str, Any]) -> SetupExtras:
     attributes = {str(key): (_whole(number), str(text)) for key, (number, text) in item["attributes"].items()}
-    return SetupExtras(
-        _whole(item["id"]), str(item["name"]), _vector(item["voxel_size"]), str(item["unit"]), attributes
-    )
+    return SetupExtras(_whole(item["id"]), str(item["name"]), _size(item["voxel_size"]), str(item["unit"]), attributes)
 
 
 def extras_of(image: ImageSeries) -> Extras:

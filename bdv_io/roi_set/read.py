@@ -182,7 +182,7 @@ def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise FormatError(
-            f"Reading {path} failed: it is no ImageJ ROI and no zip file of ROIs, or damaged ({error})."
+            f"Reading {path} failed: it is no ImageJ ROI and no zip file of ROIs, or damaged ({str(error)[:200]})."
         ) from error
 
 

@@ -293,7 +293,7 @@ class TiffPixels:
             raise damaged(
                 self.path,
                 f"strip or tile {segment} of the page at byte {page.offset} cannot be decoded "
-                f"(compression {kind.page.compression}: {error})",
+                f"(compression {str(kind.page.compression)[:40]}: {str(error)[:200]})",
             ) from error
         row, column = int(place[2]), int(place[3])
         (top, bottom), (left, right) = part.rows, part.columns

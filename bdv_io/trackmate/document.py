@@ -17,6 +17,7 @@ from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.trackmate import scan
 from bdv_io.trackmate.columns import INNER, Columns, batches
 from bdv_io.trackmate.declarations import Declaration
+from bdv_io.untrusted import Head
 
 __all__ = ["GROUPS", "HARDENED", "Document", "count_elements", "is_trackmate", "read_document"]
 
@@ -37,7 +38,7 @@ def is_trackmate(path: str | os.PathLike[str]) -> bool:
     """Whether a file is TrackMate or MaMuT XML: its root element is ``TrackMate``. False where it cannot be read."""
     try:
         with Path(path).open("rb") as file:
-            _, root = next(iter(etree.iterparse(_Nameless(file), events=("start",), **HARDENED)))
+            _, root = next(iter(etree.iterparse(Head(file), events=("start",), **HARDENED)))
     except (etree.XMLSyntaxError, OSError, StopIteration):
         return False
     return bool(root.tag == "TrackMate")
@@ -167,7 +168,7 @@ class _Parser:
                     self._end(element)
         except etree.XMLSyntaxError as error:
             raise FormatError(
-                f"Reading the TrackMate file {self.document.file} failed: it is not well-formed XML, perhaps cut off ({error})."
+                f"Reading the TrackMate file {self.document.file} failed: it is not well-formed XML, perhaps cut off ({str(error)[:200]})."
             ) from error
         self._flush()
 

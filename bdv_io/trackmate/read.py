@@ -28,7 +28,7 @@ from bdv_io.trackmate.declarations import (
 from bdv_io.trackmate.document import Document, read_document
 from bdv_io.trackmate.rois import read_outlines
 from bdv_io.trackmate.track_table import track_marks
-from bdv_io.tracks import LABEL_DTYPE, Carried, Tracks
+from bdv_io.tracks import LABEL_DTYPE, Carried, Tracks, spheres
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -38,6 +38,7 @@ __all__ = ["TRACK_COLUMNS", "read_trackmate"]
 log = logging.getLogger(__name__)
 
 TRACK_COLUMNS = ("track_id", "track_shown")
+LEAST_RADIUS, MOST_RADIUS = 1e-100, 1e100  # beyond, its square and volume are no numbers
 OWN_MODEL = frozenset({"spatialunits", "timeunits"})
 
 
@@ -107,12 +108,12 @@ def _covariance(document: Document) -> F64:
     """Spheres, or the ellipsoids that Howdah stored, in the size that RADIUS says: a person may have changed it."""
     spots = document.spots
     radius = spots.optional("RADIUS", np.nan)
-    unknown = ~((radius > 0) & np.isfinite(radius))
+    unknown = ~((radius > LEAST_RADIUS) & (radius < MOST_RADIUS))
     if unknown.any():
         known = float(np.median(radius[~unknown])) if not unknown.all() else 1.0
         log.warning("%s: %d spots have no positive RADIUS; they get %g.", document.file, unknown.sum(), known)
         radius = np.where(unknown, known, radius)
-    covariance: F64 = radius[:, None, None] ** 2 * np.eye(3)
+    covariance = spheres(radius, len(radius))
     if not all(key in spots.parts for key in COVARIANCE):
         return covariance
     upper = np.stack([spots.optional(key, np.nan) for key in COVARIANCE], axis=-1)

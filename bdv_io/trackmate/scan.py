@@ -19,6 +19,7 @@ from bdv_io.trackmate.columns import INNER, Batch
 __all__ = ["Irregular", "Regions", "TrackStart", "edge_blocks", "regions", "spot_blocks"]
 
 BLOCK = 8 << 20
+MOST_REST = 256 << 20  # bytes besides spots and edges, of which there is a copy
 NAME = r"[A-Za-z_][\w.\-]*"
 KEY = re.compile(rf"\s+({NAME})\s*=\s*", re.ASCII)
 ATTRIBUTE = re.compile(rf'\s+({NAME})\s*=\s*"([^"<]*)"', re.ASCII)
@@ -63,6 +64,8 @@ def regions(data: mmap.mmap) -> Regions:
         raise Irregular
     spots = _inside(data, 0, b"AllSpots")
     edges = _inside(data, spots[1], b"AllTracks")
+    if len(data) - (edges[1] - edges[0]) - (spots[1] - spots[0]) > MOST_REST:
+        raise Irregular
     rest = data[: spots[0]] + data[spots[1] : edges[0]] + data[edges[1] :]
     return Regions(spots, edges, rest)
 

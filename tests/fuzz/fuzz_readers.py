@@ -331,7 +331,7 @@ class Record:
             kept.mkdir(parents=True)
             with contextlib.suppress(OSError, shutil.Error):
                 shutil.copytree(folder, kept / "case", symlinks=True, ignore=_large)
-            said = f"{seed.format}/{seed.kind}/{seed.name}/{outcome.number}\n{outcome.done}\n{outcome.verdict} at {outcome.place}\n\n{outcome.text}\n"
+            said = f"{seed.format}/{seed.kind}/{seed.name}/{outcome.number}\n{outcome.done}\n{outcome.verdict} at {outcome.place}\n\n{outcome.text}\n"  # noqa: E501
             (kept / "finding.txt").write_text(said, encoding="utf-8", errors="backslashreplace")
             print(
                 f"FOUND {outcome.verdict:20} {outcome.place}  {seed.format}/{seed.kind}/{seed.name}/{outcome.number}: {outcome.done[:100]}",
@@ -443,6 +443,7 @@ def replay(name: str, seeds: list[Seed], base: Path) -> int:
     bdv_io.threads.memory = lambda: MACHINE
     warnings.simplefilter("error")
     print(use(seed, path, int(number)) or "it was read")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "MB at most")
     return 0
 
 

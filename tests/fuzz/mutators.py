@@ -136,8 +136,8 @@ def damage(folder: Path, rng: Random) -> str:
     file = rng.choices(files, weights)[0]
     data = file.read_bytes()
     if rng.random() < 0.004:
-        os.truncate(file, 6 * 2**30)  # a hole: takes no space
-        return f"{file.name}: a hole of 6 GB"
+        os.truncate(file, 7 * 10**8)  # a hole: takes no space
+        return f"{file.name}: a hole of 700 MB"
     done, new = _content(file.name, data, rng)
     file.write_bytes(new)
     return f"{file.name}: {done}"

@@ -81,6 +81,11 @@ def movie(
     return ArrayImage(list(pixels), voxel_size=(2.0, 0.5, 0.5), unit="µm", interval=(30.0, "s"))
 
 
+def canvas() -> ArrayImage:
+    """The movie that the annotations lie in; one voxel is one unit."""
+    return ArrayImage(np.zeros((3, *SHAPE), np.uint8))
+
+
 def _annotation_seeds(known: Format, folder: Path) -> Iterator[tuple[str, Path]]:
     suffixes = {"mastodon": (".mastodon", ""), "ctc": ("01_GT", "01_RES"), "labels": (".tif", ".ome.zarr")}
     for suffix in suffixes.get(known.key, known.suffixes[:2]):
@@ -91,11 +96,11 @@ def _annotation_seeds(known: Format, folder: Path) -> Iterator[tuple[str, Path]]
             if not suffix:
                 target.mkdir()
             try:
-                write_tracks(target, content, key=known.key, image=movie() if known.names_image else None)
+                write_tracks(target, content, key=known.key, image=canvas() if known.names_image else None)
             except BdvIoError:
                 shutil.rmtree(base)
                 continue
-            made = target if target.exists() else next(iter(sorted(base.iterdir())))
+            made = target if target.exists() else next(p for p in sorted(base.iterdir()) if "spot" in p.name)
             yield base.name, made
 
 
