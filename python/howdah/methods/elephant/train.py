@@ -108,12 +108,17 @@ def train(
     weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
     if save_to is not None and state is not None:
         save_weights(save_to, weights)
-        state.unlink(missing_ok=True)
-        number = 1
-        while (former := previous_version(state, number)).exists():
-            former.unlink()
-            number += 1
+        _forget(state)
     return weights
+
+
+def _forget(state: Path) -> None:
+    """Delete the state of a training that has ended, and its former versions."""
+    state.unlink(missing_ok=True)
+    number = 1
+    while (former := previous_version(state, number)).exists():
+        former.unlink()
+        number += 1
 
 
 def _means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
