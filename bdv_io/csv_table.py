@@ -49,7 +49,7 @@ F64 = npt.NDArray[np.float64]
 Column = tuple[str, list[Any]]
 Columns = Iterator[tuple[str, Callable[[slice], list[Any]]]]
 
-__all__ = ["is_csv", "lost_in_csv", "read_csv", "write_csv"]
+__all__ = ["csv_files", "is_csv", "lost_in_csv", "read_csv", "write_csv"]
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,11 @@ def lost_in_csv(tracks: Tracks) -> list[str]:
             [str(tracks.id[row]) for row, text in enumerate(tracks.label.tolist()) if text == ""],
         ),
         ("The interval is lost, for no spot is later than frame 0", [str(tracks.interval)] if later else []),
-        ("Facts about the source are left out", list(tracks.attributes)),
-        (f"What only a {carried.format} file holds is left out", [*carried.entries, *carried.spots, *carried.links]),
+        ("Facts about the source are left out", [n for n in tracks.attributes if n not in ("version", "image_stored")]),
+        (
+            f"What only a {carried.format} file holds is left out",
+            ["windows, settings and the like"] if carried.entries else [*carried.spots, *carried.links],
+        ),
     ):
         if found:
             lost.append(f"{what} ({', '.join(found[:3])}{' ...' if len(found) > 3 else ''}).")
@@ -125,7 +128,7 @@ def write_csv(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, Path]
         WriteError: The disk is full or the folder is missing; the old files are intact.
     """
     tracks.validate()
-    spots, links = _paths(Path(path))
+    spots, links = csv_files(Path(path))
     with replacing_together([spots, links]) as (spot_file, link_file):
         _write(spot_file, tracks.n_spots, _spot_columns(tracks))
         _write(link_file, tracks.n_links, _link_columns(tracks))
@@ -146,7 +149,7 @@ def read_csv(path: str | os.PathLike[str], *, lenient: bool = False) -> Tracks:
         MissingDataError: There is no table of spots.
         FormatError: A column is missing, a cell is no number, a link names an unknown spot, or a tag is unclear.
     """
-    spot_path, link_path = _paths(Path(path))
+    spot_path, link_path = csv_files(Path(path))
     spots = _Table(spot_path)
     unit = spots.unit("z")
     n, frame = spots.n_rows, spots.numbers("frame")
@@ -184,7 +187,8 @@ def read_csv(path: str | os.PathLike[str], *, lenient: bool = False) -> Tracks:
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
-def _paths(path: Path) -> tuple[Path, Path]:
+def csv_files(path: Path) -> tuple[Path, Path]:
+    """Return the table of spots and the table of links that a name stands for, see :func:`write_csv`."""
     if path.is_dir():
         return path / "spots.csv", path / "links.csv"
     if path.name == "spots.csv":

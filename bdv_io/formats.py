@@ -10,6 +10,7 @@ image ``write``               ``(path, image, *, options: WriteOptions) -> Itera
                               number of frames that are done; nothing is at ``path`` until it is exhausted
 annotation ``read``           ``(path) -> Tracks``, or ``(path, *, hints: Hints) -> Tracks``
 annotation ``write``          ``(path, tracks)``, or ``(path, tracks, *, image: ImageSeries | None)`` where ``names_image``
+``files(path)``               the files that a target's name stands for, the one to read again first
 ``lost(image or tracks)``     sentences about what of it the format cannot hold, empty if all of it
 ============================  ========================================================================================
 """
@@ -64,6 +65,7 @@ class Format:
         names_image: Whether files of this annotation format name the movie that they belong to.
         hints: The hints that its reader understands.
         lenient: Whether its reader can be asked to let pass what can be mended.
+        files: Name of the function that says which files a target's name stands for; empty where it is one file or folder.
     """
 
     key: str
@@ -78,11 +80,16 @@ class Format:
     names_image: bool = False
     hints: tuple[str, ...] = ()
     lenient: bool = False
+    files: str = ""
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return one of the format's functions."""
         function: Callable[..., Any] = getattr(import_module(self.module), name)
         return function
+
+    def files_of(self, path: Path) -> tuple[Path, ...]:
+        """Return the files that writing to ``path`` makes or replaces; the first is the one to read again."""
+        return tuple(self.function(self.files)(path)) if self.files else (path,)
 
     def losses(self, content: ImageSeries | Tracks) -> tuple[str, ...]:
         """Return sentences about what of ``content`` this format cannot hold."""
@@ -160,6 +167,7 @@ FORMATS = (
         write="write_csv",
         lost="lost_in_csv",
         suffixes=(".csv",),
+        files="csv_files",
         lenient=True,
     ),
     Format(
@@ -211,6 +219,7 @@ FORMATS = (
         write="write_parquet",
         lost="lost_in_parquet",
         suffixes=(".parquet",),
+        files="parquet_files",
         lenient=True,
     ),
     Format(
@@ -221,6 +230,7 @@ FORMATS = (
         recognise="is_bdv",
         read="open_bdv",
         write="writing_bdv",
+        files="bdv_files",
         suffixes=(".xml", ".h5"),
     ),
     Format(
@@ -282,7 +292,8 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
     except (OSError, ValueError) as error:
         gone = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "there is no such file or folder" if gone else str(error)
-        raise MissingDataError(f"Opening {target} failed: {reason}. Check the path.") from None
+        advice = _tables_of(target) if gone else ""
+        raise MissingDataError(f"Opening {target} failed: {reason}. {advice or 'Check the path.'}") from None
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise FormatError(
             f"Opening {target} failed: it is neither a file nor a folder, but a device, a pipe or the like."
@@ -302,8 +313,24 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
         raise FormatError(
             f"Opening {target} failed: it is a folder of several things. Name one of them: {', '.join(inside)}."
         )
+    if not (any(target.iterdir()) if target.is_dir() else target.stat().st_size):
+        raise FormatError(f"Opening {target} failed: it is empty.")
+    if target.name == "project.xml" and (target.parent / "model.raw").is_file():
+        raise FormatError(
+            f"Opening {target} failed: it is a part of a Mastodon project. Name the folder: {target.parent}"
+        )
     names = ", ".join(dict.fromkeys(known.name for known in FORMATS))
     raise FormatError(f"Opening {target} failed: its content is none of the known formats ({names}).")
+
+
+def _tables_of(missing: Path) -> str:
+    """Advice where tables were asked for by the name under which they were written: ``a.csv`` for ``a-spots.csv``."""
+    for known in FORMATS:
+        if known.files and missing.suffix and missing.suffix in known.suffixes:
+            first = known.files_of(missing)[0]
+            if first != missing and first.is_file():
+                return f"There is {first.name} beside it: give that."
+    return ""
 
 
 def _known_inside(folder: Path) -> list[str]:

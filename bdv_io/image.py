@@ -28,6 +28,10 @@ Factors = tuple[int, int, int]
 __all__ = ["ArrayImage", "Hints", "ImageSeries", "Setup", "WriteOptions", "as_dask"]
 
 
+LEAST = 1e-30  # of a voxel size or interval; its inverse is the most
+LONGEST_UNIT = 64
+
+
 @dataclass(frozen=True)
 class Hints:
     """What a user knows about a file that does not say it itself, or says it ambiguously. Nothing is guessed silently.
@@ -56,11 +60,17 @@ class Hints:
                     "with Y before X, for example TZYX."
                 )
             object.__setattr__(self, "axes", letters)
-        sizes = (*(self.voxel_size or (1.0,)), (self.interval or (1.0,))[0])
-        if not all(np.isfinite(size) and size > 0 for size in sizes):
-            raise FormatError(
-                f"The voxel size {self.voxel_size} and the interval {self.interval} were given; both must be positive numbers."
-            )
+        for what, size in (
+            *(("voxel size", v) for v in self.voxel_size or ()),
+            ("interval", (self.interval or (1.0,))[0]),
+        ):
+            if not LEAST < size < 1 / LEAST:
+                raise FormatError(f"The {what} {size:g} was given; it must be a positive number. Check the option.")
+        for what, text in (("unit", self.unit), ("unit of the interval", self.interval[1] if self.interval else None)):
+            if text is not None and not (text.strip() and text.isprintable() and len(text) <= LONGEST_UNIT):
+                raise FormatError(
+                    f"The {what} {text[:LONGEST_UNIT]!r} was given; expected a short name such as µm or s."
+                )
 
     @property
     def given(self) -> tuple[str, ...]:

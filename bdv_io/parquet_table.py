@@ -30,7 +30,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Column = tuple[str, Any]
 
-__all__ = ["is_parquet", "lost_in_parquet", "read_parquet", "write_parquet"]
+__all__ = ["is_parquet", "lost_in_parquet", "parquet_files", "read_parquet", "write_parquet"]
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def write_parquet(path: str | os.PathLike[str], tracks: Tracks) -> tuple[Path, P
     """
     arrow, parquet = _arrow()
     tracks.validate(odd_is_fine=True)
-    paths, said = _paths(Path(path)), _said(tracks)
+    paths, said = parquet_files(Path(path)), _said(tracks)
     columns = (_spots(arrow, tracks, said), _links(arrow, tracks, said))
 
     def verify(written: Sequence[Path]) -> None:
@@ -129,7 +129,7 @@ def read_parquet(path: str | os.PathLike[str], *, lenient: bool = False) -> Trac
         MissingExtraError: pyarrow is not installed.
     """
     arrow, parquet = _arrow()
-    spot_path, link_path = _paths(Path(path))
+    spot_path, link_path = parquet_files(Path(path))
     spot_path = spot_path if spot_path.is_file() or not Path(path).is_file() else Path(path)
     try:
         spots = _Table(spot_path, parquet)
@@ -149,7 +149,8 @@ def read_parquet(path: str | os.PathLike[str], *, lenient: bool = False) -> Trac
         ) from error
 
 
-def _paths(path: Path) -> tuple[Path, Path]:
+def parquet_files(path: Path) -> tuple[Path, Path]:
+    """Return the table of spots and the table of links that a name stands for, see :func:`write_parquet`."""
     if path.is_dir():
         return path / "spots.parquet", path / "links.parquet"
     if path.name == "spots.parquet":

@@ -193,7 +193,32 @@ def test_what_is_lost_is_said(movie: Path, tmp_path: Path) -> None:
     done = howdah("convert", movie / "marks.mastodon", tmp_path / "marks.zip", "--json")
     said = json.loads(done.stdout.splitlines()[-1])["not_kept"]
     assert said
-    assert all(sentence in done.stderr.replace("\n", " ") for sentence in said)
+    shown = howdah("convert", movie / "marks.mastodon", tmp_path / "marks.zip").stdout
+    assert all(sentence in shown for sentence in said)
+
+
+def test_the_result_names_the_files_that_were_written(movie: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("a long name that no terminal is wide enough for " * 3).strip()
+    folder.mkdir()
+    shown = howdah("convert", movie / "marks.mastodon", folder / "marks.csv").stdout
+    assert str(folder / "marks-spots.csv") in shown
+    assert str(folder / "marks-links.csv") in shown
+    assert "There is marks-spots.csv beside it" in refused("info", folder / "marks.csv")
+    done = json.loads(howdah("convert", movie / "movie.xml", tmp_path / "a.h5", "--json").stdout)
+    assert (done["out"], done["beside"], done["frames"]) == (str(tmp_path / "a.xml"), [str(tmp_path / "a.h5")], 3)
+
+
+def test_an_annotation_is_converted_although_its_movie_has_lost_its_pixels(movie: Path, tmp_path: Path) -> None:
+    for name in ("movie.xml", "marks.mastodon"):
+        (tmp_path / name).write_bytes((movie / name).read_bytes())
+    for name in ("a.mastodon", "a.xml", "a.geff", "a.csv"):
+        done = howdah("convert", tmp_path / "marks.mastodon", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert "movie.h5" in howdah("convert", tmp_path / "marks.mastodon", tmp_path / "a.mastodon").stderr
+    assert read_tracks(tmp_path / "a.mastodon").attributes["image"] == str(tmp_path / "movie.xml")
+    assert "movie.h5" in refused(
+        "convert", tmp_path / "marks.mastodon", tmp_path / "b.xml", "--image", tmp_path / "movie.xml"
+    )
 
 
 def test_an_ambiguous_stack_asks_for_its_axes(tmp_path: Path) -> None:
@@ -206,6 +231,13 @@ def test_an_ambiguous_stack_asks_for_its_axes(tmp_path: Path) -> None:
     made = open_image(tmp_path / "movie.xml")
     assert (made.n_frames, made.setups[0].shape, made.interval) == (6, (1, 20, 30), (30.0, "s"))
     assert "was not understood" in refused("info", tmp_path / "stack.tif", "--voxel-size", "big")
+    for option, value in (
+        ("--voxel-size", "1e308,1,1"),
+        ("--voxel-size", "-1,1,1"),
+        ("--unit", "a\x01b"),
+        ("--unit", ""),
+    ):
+        assert "was given" in refused("info", tmp_path / "stack.tif", option, value)
 
 
 def test_diff_merge_and_restore(movie: Path, tmp_path: Path) -> None:
@@ -257,6 +289,12 @@ def test_inputs_are_never_overwritten(movie: Path, tmp_path: Path) -> None:
     assert "must end in .safetensors" in refused("train", marks, "-w", marks)
     assert "it is an input" in refused("link", marks, "-o", tmp_path / "movie.xml")
     assert "same file" in refused("convert", tmp_path / "movie.h5", tmp_path / "movie.xml")
+    (tmp_path / "other.xml").symlink_to("movie.xml")
+    assert "same file" in refused("convert", tmp_path / "other.xml", tmp_path / "movie.h5")
+    assert "same file" in refused("convert", marks, tmp_path / "movie.xml", "--image", tmp_path / "movie.xml")
+    assert "same file" in refused("diff", marks, marks, "-o", marks)
+    assert "same file" in refused("merge", marks, marks, "-o", tmp_path / "movie.xml", "--base", tmp_path / "movie.xml")
+    (tmp_path / "other.xml").unlink()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -269,6 +307,8 @@ def test_a_project_may_be_linked_in_place_and_its_former_version_stays(movie: Pa
 
 
 def test_a_target_that_cannot_be_is_refused_before_any_work(movie: Path, tmp_path: Path) -> None:
+    for name in ("", ".", "x" * 300 + ".xml"):
+        assert "not possible" in refused("convert", movie / "marks.mastodon", name)
     assert "does not exist" in refused("track", movie / "marks.mastodon", "-o", tmp_path / "no" / "o.mastodon")
     (tmp_path / "folder.safetensors").mkdir()
     assert "folder of this name" in refused("train", movie / "marks.mastodon", "-w", tmp_path / "folder.safetensors")

@@ -16,9 +16,15 @@ from bdv_io.errors import FormatError
 from bdv_io.image import Array, ImageSeries, WriteOptions
 from bdv_io.safe_write import replacing_together
 
-__all__ = ["writing_bdv"]
+__all__ = ["bdv_files", "writing_bdv"]
 
 SLAB_BYTES = 32 << 20  # of level 0 in memory; a smaller frame is read at once
+
+
+def bdv_files(path: Path) -> tuple[Path, Path]:
+    """Return the XML and the HDF5 file that a name (of either) stands for."""
+    xml = path.with_suffix(".xml") if path.suffix.lower() == ".h5" else path
+    return xml, xml.with_suffix(".h5")
 
 
 def writing_bdv(
@@ -43,8 +49,7 @@ def writing_bdv(
         WriteError: The disk is full, or the folder is missing or may not be written to; the old files are intact.
         BusyError: Another Howdah is writing the same movie.
     """
-    target = Path(path).with_suffix(".xml") if Path(path).suffix.lower() == ".h5" else Path(path)
-    hdf5, chosen = target.with_suffix(".h5"), options or WriteOptions()
+    (target, hdf5), chosen = bdv_files(Path(path)), options or WriteOptions()
     if target.suffix.lower() != ".xml":
         raise FormatError(
             f"Writing a BigDataViewer movie to {target} failed: name the XML file; the name must end in .xml."

@@ -99,7 +99,7 @@ def lost_in_mastodon(tracks: Tracks) -> tuple[str, ...]:
         found.append("outlines (Mastodon shows the ellipsoids)")
     if not np.array_equal(tracks.id, np.arange(tracks.n_spots)):
         found.append("the ids of spots (Mastodon numbers them from 0)")
-    if tracks.interval is not None:
+    if tracks.interval is not None and (tracks.interval, tracks.time_unit) != (1.0, "frame"):
         found.append(f"the frame interval of {tracks.interval:g} {tracks.time_unit}")
     if not found:
         return ()

@@ -113,13 +113,13 @@ def imagej_said(
 
 def _imagej_unread(header: Mapping[str, Any]) -> tuple[str, ...]:
     """Sentences about what ImageJ keeps in a file besides pixels."""
-    found = [f"Its {what} is not read." for key, what in NOT_READ.items() if header.get(key) is not None]
+    found = [f"The TIFF's {what} is not carried over." for key, what in NOT_READ.items() if header.get(key) is not None]
     function = header.get("cf"), header.get("c0"), header.get("c1")
     if function[0] is not None and function != (0, -32768, 1):
         unit = header.get("vunit", "Gray Value")
-        found.append(f"Its calibration of pixel values (to '{unit}') is not applied; values are as stored.")
+        found.append(f"The TIFF's calibration of pixel values (to '{unit}') is not applied; values are as stored.")
     if any(header.get(f"{axis}origin") for axis in "xyz"):
-        found.append("Its origin of coordinates is not used; the first voxel is at 0.")
+        found.append("The TIFF's origin of coordinates is not used; the first voxel is at 0.")
     return tuple(found)
 
 

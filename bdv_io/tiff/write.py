@@ -35,6 +35,7 @@ IMAGEJ_TYPES = ("uint8", "uint16", "int16", "float32")
 WIDENED = {"bool": "uint8", "int8": "int16", "float16": "float32"}  # nothing of their values is lost
 OME_TYPES = {"int8": "int8", "int16": "int16", "int32": "int32", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32",
              "float32": "float", "float64": "double"}  # fmt: skip
+UNCALIBRATED = (1.0, "frame")  # an interval that says nothing
 CLASSIC_LIMIT = (1 << 32) - (1 << 25)
 
 
@@ -239,17 +240,18 @@ def _ome_xml(frames: _Frames) -> bytes:
     unit = length_unit(what.unit)
     if unit not in OME_LENGTHS:
         raise UnsupportedError(
-            f"Writing {frames.path} failed: OME-TIFF has no unit of length '{what.unit}', only {', '.join(OME_LENGTHS)}. Give --unit."
+            f"Writing {frames.path} failed: OME-TIFF has no unit of length '{what.unit}', only {', '.join(OME_LENGTHS)}. Give "
+            "--unit where the source does not say it, or write .tif, .xml or .ome.zarr."
         )
     facts: dict[str, Any] = {"Name": frames.path.name}
     for axis, edge in zip("ZYX", what.voxel_size, strict=True):
         facts[f"PhysicalSize{axis}"], facts[f"PhysicalSize{axis}Unit"] = float(edge), OME_LENGTHS[unit]
-    if what.interval is not None:
+    if what.interval is not None and what.interval != UNCALIBRATED:
         step, name = float(what.interval[0]), time_unit(what.interval[1])
         if name not in OME_TIMES:
             raise UnsupportedError(
                 f"Writing {frames.path} failed: OME-TIFF has no unit of time '{name}', only {', '.join(sorted(OME_TIMES))}. Give "
-                "--interval."
+                "--interval where the source does not say it, or write .tif, .xml or .ome.zarr."
             )
         facts["TimeIncrement"], facts["TimeIncrementUnit"] = step, name
     z, y, x = what.shape

@@ -54,7 +54,7 @@ def _lost_in_both(tracks: Tracks) -> list[str]:
         ("Digits beyond 2^53 of", [f for f in tracks.features if _is_huge(f)]),
     ):
         if found:
-            names = ", ".join(f"{f.name} {f.projection}".strip() for f in found[:3])
+            names = ", ".join(" ".join(dict.fromkeys((f.name, f.projection))).strip() for f in found[:3])
             lost.append(f"{what} {len(found)} features ({names}{' ...' if len(found) > 3 else ''}) cannot be kept.")
     foreign = tracks.carried.format not in ("", "trackmate") and (tracks.carried.entries or tracks.carried.spots)
     if foreign:

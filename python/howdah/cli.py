@@ -197,7 +197,8 @@ def convert(
 @app.command()
 def formats(json: JsonOption = False) -> None:
     """Say which formats are read and written, their keys and endings."""
-    for entry in pipeline.known_formats():
+    known = pipeline.known_formats()
+    for entry in known if json else [{"formats": known}]:
         show_result(entry, as_json=json)
 
 

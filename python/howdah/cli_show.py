@@ -26,6 +26,8 @@ from howdah.progress import Progress, Steps, finish
 
 T = TypeVar("T")
 
+WIDE = 10_000  # columns where nobody looks at a screen
+
 DONE, FAULT, BAD_INPUT, MISSING_PART, INTERRUPTED = 0, 1, 2, 3, 130
 
 __all__ = [
@@ -79,8 +81,10 @@ def show_result(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, default=str))
         return
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
     plain = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    plain.add_column(no_wrap=True)
+    plain.add_column(overflow="fold")  # a path is never cut short
     for key, value in result.items():
         if not (isinstance(value, list) and value and isinstance(value[0], Mapping)):
             plain.add_row(Text(key.replace("_", " ")), Text(_text(value)))
@@ -113,6 +117,8 @@ def _text(value: Any) -> str:
             f"{key}{':' if nested else ''} {_text(item)}" for key, item in value.items()
         ) or "-"
     if isinstance(value, list | tuple):
+        if any(isinstance(item, str) and item.endswith(".") for item in value):
+            return "\n".join(map(_text, value))  # sentences
         inner = any(isinstance(item, list | tuple) for item in value)
         return ("; " if inner else ", ").join(_text(item) for item in value) or "-"
     return "-" if value is None else str(value)

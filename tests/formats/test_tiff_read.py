@@ -150,7 +150,10 @@ def test_hints_win_over_the_header_and_say_so(tmp_path: Path, caplog: pytest.Log
 def test_what_is_left_unread_is_told(tmp_path: Path) -> None:
     path = imagej(tmp_path / "a.tif", pixels(2, 5, 6), "TYX", Info="seen by me", Overlays=[b"Iout" + bytes(60)])
     movie = open_tiff(path)
-    assert movie.unread == ("Its overlay is not read.", "Its text of notes (Info) is not read.")
+    assert movie.unread == (
+        "The TIFF's overlay is not carried over.",
+        "The TIFF's text of notes (Info) is not carried over.",
+    )
 
 
 # ---- plain TIFF ----------------------------------------------------------------------------------------------------

@@ -185,7 +185,9 @@ def test_units_that_ome_has_not(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no unit of length 'furlong'"):
         write_image(tmp_path / "a.ome.tif", ArrayImage(MOVIE, unit="furlong"))
     with pytest.raises(UnsupportedError, match="no unit of time 'frame'"):
-        write_image(tmp_path / "a.ome.tif", ArrayImage(MOVIE, interval=(1, "frame")))
+        write_image(tmp_path / "a.ome.tif", ArrayImage(MOVIE, interval=(2, "frame")))
+    write_image(tmp_path / "b.ome.tif", ArrayImage(MOVIE, interval=(1, "frame")))  # which says nothing
+    assert open_tiff(tmp_path / "b.ome.tif").interval is None
     write_image(tmp_path / "a.tif", ArrayImage(MOVIE, unit="furlong", interval=(1, "frame")))
     assert open_tiff(tmp_path / "a.tif").interval == (1.0, "frame")
 

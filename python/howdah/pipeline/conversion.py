@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bdv_io import ImageSeries, Tracks
+from bdv_io import BdvIoError, ImageSeries, Tracks
 from bdv_io.difference import difference, review
 from bdv_io.formats import Format, identify, open_image, read_tracks, write_tracks, writer_for, writing_image
 from bdv_io.image import Hints, WriteOptions
 from bdv_io.merge import CONFLICT, merged
 from bdv_io.repair import mended
 from bdv_io.safe_write import restore as restore_version
-from howdah.errors import ConfigError
+from howdah.pipeline.overwriting import files_of, refuse_overwriting
 from howdah.pipeline.record import recorded
 from howdah.pipeline.sources import check_target
 from howdah.progress import Progress, Steps
@@ -61,17 +61,18 @@ def convert(source: PathLike, out: PathLike, how: Conversion | None = None) -> S
 
     Returns:
         Facts of the result; ``not_kept`` lists in sentences what the target's format cannot hold, ``repaired`` what was
-        mended.
+        mended, ``beside`` the files that were written besides ``out``.
 
     Raises:
-        ConfigError: Source and target are the same file.
+        ConfigError: The target is an input, or a folder that holds something else.
         BdvIoError: The source is damaged, or the target's format cannot hold this kind of data.
     """
     start, target, chosen = Path(source), Path(out), how or Conversion()
     found = identify(start, key=chosen.source_format)
-    _refuse_same(start, target, found)
     writer = writer_for(target, found.kind, key=chosen.target_format)
     check_target(target, folder=True)
+    inputs = [start, *(file for file in found.files_of(start) if file.exists())]
+    refuse_overwriting(target, writer, inputs)
     settings = {"from": found.key, "to": writer.key, "repair": chosen.repair, **_given(chosen.hints)}
     with recorded(target, "convert", inputs={"source": start}, settings=settings) as record:
         if found.kind == "annotation":
@@ -79,21 +80,37 @@ def convert(source: PathLike, out: PathLike, how: Conversion | None = None) -> S
             yield Progress("convert", 1, 1)
         else:
             movie = open_image(start, hints=_hints_for(found, chosen.hints), key=chosen.source_format)
-            record.facts["not_kept"] = _said(writer, movie)
-            yield Progress("convert", 0, movie.n_frames)
-            for done in writing_image(target, movie, options=chosen.options, key=chosen.target_format):
-                yield Progress("convert", done, movie.n_frames)
-            movie.close()
-    return {"out": str(target), "format": writer.name, **record.facts}
+            try:
+                refuse_overwriting(target, writer, files_of(movie))
+                record.facts |= {"frames": movie.n_frames, "setups": len(movie.setups)}
+                yield Progress("convert", 0, movie.n_frames)
+                for done in writing_image(target, movie, options=chosen.options, key=chosen.target_format):
+                    yield Progress("convert", done, movie.n_frames)
+                record.facts |= _said(writer, movie)
+            finally:
+                movie.close()
+    return {**_written(target, writer), **record.facts}
+
+
+def _written(target: Path, writer: Format) -> dict[str, Any]:
+    """What was written, by the names under which it is found."""
+    first, *others = writer.files_of(target)
+    beside = {"beside": [str(file) for file in others]} if others else {}
+    return {"out": str(first), **beside, "format": writer.name}
 
 
 def _convert_tracks(start: Path, target: Path, how: Conversion, writer: Format) -> dict[str, Any]:
     tracks, said = _annotation(start, how)
-    movie = _movie(how.image or tracks.attributes.get("image"), required=how.image is not None, hints=how.hints)
-    facts: dict[str, Any] = {"spots": tracks.n_spots, "links": tracks.n_links, "repaired": list(said)}
-    facts["not_kept"] = _said(writer, tracks)
-    write_tracks(target, tracks, image=movie, key=how.target_format)
-    return {key: value for key, value in facts.items() if value != []}
+    named = how.image or (tracks.attributes.get("image") if writer.names_image else None)
+    movie = _movie(named, required=how.image is not None, hints=how.hints)
+    try:
+        refuse_overwriting(target, writer, _movie_files(named, movie))
+        write_tracks(target, tracks, image=movie, key=how.target_format)
+    finally:
+        if movie is not None:
+            movie.close()
+    facts: dict[str, Any] = {"spots": tracks.n_spots, "links": tracks.n_links}
+    return facts | ({"repaired": list(said)} if said else {}) | _said(writer, tracks)
 
 
 def _annotation(start: Path, how: Conversion) -> tuple[Tracks, tuple[str, ...]]:
@@ -115,27 +132,30 @@ def _given(hints: Hints) -> dict[str, Any]:
     return {name: getattr(hints, name) for name in hints.given}
 
 
-def _said(writer: Format, content: ImageSeries | Tracks) -> list[str]:
-    losses = list(writer.losses(content))
+def _said(writer: Format, content: ImageSeries | Tracks) -> dict[str, Any]:
+    """What the target does not hold, as ``not_kept``: what the format cannot, and what the source's reader passes over."""
+    unread: tuple[str, ...] = getattr(content, "unread", ())
+    losses = list(dict.fromkeys((*unread, *writer.losses(content))))
     for sentence in losses:
-        log.warning("%s", sentence)
-    return losses
-
-
-def _refuse_same(start: Path, target: Path, found: Format) -> None:
-    """Raise a ConfigError if writing the target would overwrite what is being read."""
-    twins = {path.resolve() for path in (start, start.with_suffix(".h5")) if found.kind == "image" or path == start}
-    own = {path.resolve() for path in (target, target.with_suffix(".h5")) if found.kind == "image" or path == target}
-    if twins & own:
-        raise ConfigError(f"Converting {start} failed: source and target are the same file. Name another target.")
+        log.info("%s", sentence)
+    return {"not_kept": losses} if losses else {}
 
 
 def _movie(path: PathLike | None, *, required: bool, hints: Hints) -> ImageSeries | None:
+    """Open the movie of an annotation; one that only the annotation names may be missing or damaged."""
     if path is None or (not required and not Path(path).exists()):
         return None
-    if not required:
+    if required:
+        return open_image(path, hints=_hints_for(identify(path), hints))
+    try:
         return open_image(path)
-    return open_image(path, hints=_hints_for(identify(path), hints))
+    except BdvIoError as error:
+        log.warning("The annotation is written without its movie. %s", error)
+        return None
+
+
+def _movie_files(named: PathLike | None, movie: ImageSeries | None) -> list[Path]:
+    return [*([Path(named)] if named else []), *files_of(movie)]
 
 
 def compare(
@@ -153,9 +173,13 @@ def compare(
         Counts of each kind of difference, the first spots and links of each kind, and notes.
 
     Raises:
+        ConfigError: ``out`` is one of them, or their movie.
         BdvIoError: One of them cannot be read, or their units differ.
     """
+    target = None if out is None else check_target(out, folder=True)
     before, after = read_tracks(first), read_tracks(second)
+    if target is not None:
+        _refuse(target, [first, second], after)
     found = difference(before, after, reach=reach)
     facts: dict[str, Any] = {"same": not found, **found.counts, "notes": list(found.notes)}
     facts["details"] = [
@@ -169,11 +193,17 @@ def compare(
             for row in _spots(f"retagged: {name}", after, found.pairs[mask, 1])
         ),
     ]
-    if out is not None:
-        target = check_target(out, folder=True)
-        write_tracks(target, review(before, after, found), image=_movie_of(after))
-        facts["out"] = str(target)
+    if target is not None:
+        reviewed = review(before, after, found)
+        write_tracks(target, reviewed, image=_movie_of(after))
+        facts |= {**_written(target, writer_for(target)), **_said(writer_for(target), reviewed)}
     return facts
+
+
+def _refuse(target: Path, inputs: Sequence[PathLike | None], tracks: Tracks) -> None:
+    given = [Path(path) for path in inputs if path is not None]
+    movie = tracks.attributes.get("image")
+    refuse_overwriting(target, writer_for(target), [*given, *([Path(movie)] if movie else [])])
 
 
 def _spots(what: str, tracks: Tracks, rows: Any, distance: Any = None) -> list[Mapping[str, Any]]:
@@ -213,20 +243,22 @@ def join(
         Counts of the result, and of the conflicts.
 
     Raises:
+        ConfigError: ``out`` is one of them, or their movie.
         BdvIoError: One of them cannot be read, or their units differ.
     """
     target = check_target(out, folder=True)
     inputs = {name: Path(path) for name, path in (("first", first), ("second", second), ("base", base)) if path}
     with recorded(target, "merge", inputs=inputs, settings={"reach": reach}) as record:
         mine, theirs = read_tracks(first), read_tracks(second)
+        _refuse(target, [first, second, base], mine)
         origin = read_tracks(base) if base is not None else None
         both = merged(mine, theirs, base=origin, reach=reach)
         write_tracks(target, both, image=_movie_of(both))
         tags = both.tag_set(CONFLICT)
         conflicts = {} if tags is None else {t.name: int((tags.spots == i).sum()) for i, t in enumerate(tags.tags)}
         record.facts |= {"spots": both.n_spots, "links": both.n_links, "conflicts": sum(conflicts.values())}
-        record.facts |= {name: count for name, count in conflicts.items() if count}
-    return {"out": str(target), **record.facts}
+        record.facts |= {name: count for name, count in conflicts.items() if count} | _said(writer_for(target), both)
+    return {**_written(target, writer_for(target)), **record.facts}
 
 
 def _movie_of(tracks: Tracks) -> ImageSeries | None:

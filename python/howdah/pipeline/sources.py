@@ -124,7 +124,11 @@ def check_target(
     for number, file in enumerate(_input_files(source) if source else ()):
         if file.resolve() == path.resolve() and not (in_place and number == 0 and source and source.is_project):
             raise ConfigError(f"Writing to {path} is not possible: it is an input. Name another target.")
-    if path.is_dir() and not folder and (ending or path.suffix.lower() != ".mastodon"):
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise WriteError(f"Writing {str(path)[:80]} is not possible: {error.strerror}. Choose another name.") from error
+    if is_folder and not folder and (ending or path.suffix.lower() != ".mastodon"):
         raise WriteError(f"Writing {path} is not possible: there is a folder of this name. Choose another name.")
     if not path.parent.is_dir():
         raise WriteError(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bdv_io.safe_write import previous_version
 from bdv_io.tracks import Tracks
 from howdah import __version__
 from howdah.errors import ConfigError, DataError, WeightsError
@@ -108,7 +109,10 @@ def train(
     if save_to is not None and state is not None:
         save_weights(save_to, weights)
         state.unlink(missing_ok=True)
-        state.with_name(state.name + "~").unlink(missing_ok=True)
+        number = 1
+        while (former := previous_version(state, number)).exists():
+            former.unlink()
+            number += 1
     return weights
 
 
