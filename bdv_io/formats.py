@@ -270,6 +270,10 @@ def format_named(key: str, kind: Kind | None = None) -> Format:
         if known.key == key and kind in (None, known.kind):
             return known
     keys = ", ".join(f"{f.key} ({f.name})" for f in FORMATS if kind in (None, f.kind))
+    other = next((f for f in FORMATS if f.key == key), None)
+    if other is not None:
+        held, wanted = ("an image", "annotations") if other.kind == "image" else ("annotations", "an image")
+        raise UnsupportedError(f"'{key}' ({other.name}) holds {held}, and this is {wanted}. Choose one of: {keys}.")
     raise UnsupportedError(f"There is no {kind or 'file'} format called '{key}'. Choose one of: {keys}.")
 
 

@@ -56,8 +56,8 @@ class Hints:
             letters = self.axes.upper()
             if not letters or set(letters) - set("TCZYX") or len(set(letters)) != len(letters) or "YX" not in letters:
                 raise FormatError(
-                    f"The axes '{self.axes}' were given; expected the letters T, C, Z, Y, X at most once each, slowest first, "
-                    "with Y before X, for example TZYX."
+                    f"The axes '{self.axes[:LONGEST_UNIT]}' were given; expected the letters T, C, Z, Y, X at most once each, slowest "
+                    "first, with Y before X, for example TZYX."
                 )
             object.__setattr__(self, "axes", letters)
         for what, size in (

@@ -114,6 +114,8 @@ def restore(path: str | os.PathLike[str], number: int = 1) -> Path:
         BusyError, WriteError: As for :func:`replacing`.
     """
     target = Path(path)
+    if not target.name or target.name == "..":
+        raise MissingDataError(f"Restoring '{target}' is not possible: it names no file.")
     former = previous_version(target, number)
     if not former.exists():
         kept = ", ".join(sorted(p.name for p in target.parent.glob(f"{glob.escape(target.name)}~*~"))) or "none"

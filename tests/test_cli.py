@@ -257,6 +257,10 @@ def test_diff_merge_and_restore(movie: Path, tmp_path: Path) -> None:
     assert howdah("restore", tmp_path / "both.mastodon").returncode == 0
     assert read_tracks(tmp_path / "both.mastodon").n_spots == more.n_spots
     assert "there is no" in refused("restore", first)
+    assert "names no file" in refused("restore", "")
+    assert "reach of nan" in refused("diff", first, second, "--reach", "nan")
+    assert "reach of -1" in refused("merge", first, second, "-o", tmp_path / "c.mastodon", "--reach", "-1")
+    assert "holds annotations" in refused("convert", movie / "movie.xml", tmp_path / "c", "--to", "mastodon")
     assert "trackmate" in howdah("formats").stdout
 
 
@@ -350,6 +354,20 @@ def test_a_reader_that_goes_away_is_no_fault(movie: Path) -> None:
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, env=environment, check=False
     )
     assert b"Traceback" not in done.stderr, done.stderr
+
+
+def test_ctrl_c_while_howdah_starts_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from howdah import __main__, cli
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", stopped)
+    with pytest.raises(SystemExit, match="130"):
+        __main__.main()
+    assert "Stopped" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_was_trained_and_the_next_run_goes_on(movie: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from bdv_io.image import Hints, WriteOptions
 from bdv_io.merge import CONFLICT, merged
 from bdv_io.repair import mended
 from bdv_io.safe_write import restore as restore_version
+from howdah.errors import ConfigError
 from howdah.pipeline.overwriting import files_of, refuse_overwriting
 from howdah.pipeline.record import recorded
 from howdah.pipeline.sources import check_target
@@ -176,6 +178,7 @@ def compare(
         ConfigError: ``out`` is one of them, or their movie.
         BdvIoError: One of them cannot be read, or their units differ.
     """
+    _check_reach(reach)
     target = None if out is None else check_target(out, folder=True)
     before, after = read_tracks(first), read_tracks(second)
     if target is not None:
@@ -198,6 +201,13 @@ def compare(
         write_tracks(target, reviewed, image=_movie_of(after))
         facts |= {**_written(target, writer_for(target)), **_said(writer_for(target), reviewed)}
     return facts
+
+
+def _check_reach(reach: float | None) -> None:
+    if reach is not None and not (reach >= 0 and math.isfinite(reach)):
+        raise ConfigError(
+            f"A reach of {reach:g} was given; expected a length from 0 on, in the unit of the annotations."
+        )
 
 
 def _refuse(target: Path, inputs: Sequence[PathLike | None], tracks: Tracks) -> None:
@@ -246,6 +256,7 @@ def join(
         ConfigError: ``out`` is one of them, or their movie.
         BdvIoError: One of them cannot be read, or their units differ.
     """
+    _check_reach(reach)
     target = check_target(out, folder=True)
     inputs = {name: Path(path) for name, path in (("first", first), ("second", second), ("base", base)) if path}
     with recorded(target, "merge", inputs=inputs, settings={"reach": reach}) as record:
