@@ -6,6 +6,7 @@ Everything that the XML says is the same for HDF5, N5 and OME-Zarr and lives in 
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from bdv_io.errors import FormatError, MissingDataError
 from bdv_io.image import F64, Array, Region, Setup, Shape, Vector
 
 __all__ = ["BdvMovie", "PixelStore", "PixelView"]
+
+log = logging.getLogger(__name__)
 
 FLATTEST, LARGEST = 1e-9, 1e12  # of a registration: volume of a unit cube of its edges, edge of a voxel
 
@@ -211,14 +214,24 @@ class BdvMovie:
         else:
             shape = declared.size or (0, 0, 0)
             dtype = self._store.missing_dtype(declared.id)
-        voxel_size = declared.voxel_size or self._registered_voxel_size(declared.id)
+        voxel_size = declared.voxel_size
+        if voxel_size is not None and not all(0 < edge < LARGEST for edge in voxel_size):
+            log.warning(
+                "%s: the voxel size %s of setup %d is no size; that of its registration is taken.",
+                self.path,
+                voxel_size,
+                declared.id,
+            )
+            voxel_size = None
+        voxel_size = voxel_size or self._registered_voxel_size(declared.id)
         return Setup(declared.id, declared.name, shape, voxel_size, declared.unit, dtype, levels, declared.attributes)
 
     def _registered_voxel_size(self, number: int) -> Vector:
         for timepoint in self.timepoints:
             if (timepoint, number) in self.spim.registrations:
-                z, y, x = np.linalg.norm(self.spim.model(timepoint, number)[:3, :3], axis=0).tolist()
-                return (z, y, x)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    z, y, x = np.linalg.norm(self.spim.model(timepoint, number)[:3, :3], axis=0).tolist()
+                return (z, y, x) if all(0 < edge < LARGEST for edge in (z, y, x)) else (1.0, 1.0, 1.0)
         return (1.0, 1.0, 1.0)
 
     def _dtype(self, setup: int) -> np.dtype[Any]:

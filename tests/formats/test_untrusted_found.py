@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 
@@ -189,6 +190,17 @@ def test_found_hdf5_whose_groups_cannot_be_listed(copy):
     path.write_bytes(bytes(data))
     with pytest.raises(FormatError, match="its groups cannot be listed"):
         open_any(path, "bdv")
+
+
+@pytest.mark.parametrize("number", ["-1e308", "0", "-2", "1e300"])
+def test_found_voxel_size_that_is_none(copy, number, caplog):
+    path = copy("bdv")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(<voxelSize>.*?<size>)\S+", rf"\g<1>{number}", text, flags=re.DOTALL), encoding="utf-8")
+    image = open_image(path)
+    assert image.setups[0].voxel_size == (2.0, 0.5, 0.5)  # of the registration
+    assert "is no size; that of its registration is taken" in caplog.text
+    image.close()
 
 
 def test_found_radii_whose_square_is_no_number():
