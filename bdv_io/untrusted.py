@@ -79,7 +79,7 @@ def check_tiff_pages(path: Path) -> None:
                     else f"a page at byte {at} does not fit into its {size} bytes"
                 )
                 raise FormatError(
-                    f"Reading {path} failed: {what}. The file is damaged; copy it again from where it came."
+                    f"Reading {path} failed: the file is damaged, {what}. Copy it again from where it came."
                 )
             seen.add(at)
             file.seek(end - width)

@@ -158,7 +158,13 @@ def _xml_beside(pixels: Path) -> SpimData | None:
 def _spim_from_hdf5(hdf5: Path) -> SpimData:
     """Describe an HDF5 file that has no XML: voxels of one pixel, no registration."""
     with open_hdf5(hdf5) as file:
-        names = list(file)
+        try:
+            names = list(file)
+        except (RuntimeError, OSError, ValueError, KeyError) as error:  # what h5py raises on damage
+            raise FormatError(
+                f"Opening {hdf5} failed: its groups cannot be listed ({str(error)[:200]}). It is damaged; copy it again from where it "
+                "came."
+            ) from error
         setups = sorted(int(name[1:]) for name in names if re.fullmatch(r"s\d{2,5}", name))
         timepoints = sorted(int(name[1:]) for name in names if re.fullmatch(r"t\d{5,8}", name))
     if not setups or not timepoints:

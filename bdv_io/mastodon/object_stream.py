@@ -271,7 +271,7 @@ class StreamReader:
             head = self._raw(header)
             length = head[1] if mark == BLOCK else int(struct.unpack(">i", head[1:])[0])
             self._position -= header
-            repeats = self._repeats(head, header + length)
+            repeats = self._repeats(head, header + length) if length >= 0 else 0
             if length < 0 or self._position + header + length > len(self._data):
                 raise FormatError(
                     f"Reading {self.name} failed: a record of {length} bytes is cut off; it is truncated or damaged."

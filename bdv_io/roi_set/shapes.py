@@ -94,8 +94,8 @@ def _ellipse(roi: ImagejRoi, ratio: float) -> F64:
     """Polygon of an ellipse that is given by the ends of its long axis and the ratio of its axes."""
     ends = np.array([[roi.x1, roi.y1], [roi.x2, roi.y2]])
     half = (ends[1] - ends[0]) / 2
-    if not np.isfinite(half).all():
-        return ends
+    if not np.isfinite([*half, ratio]).all():
+        return np.full((2, 2), np.nan)  # refused by who asked for it
     angle = _angles(float(np.hypot(*half)))
     across = np.array([-half[1], half[0]]) * ratio
     ring: F64 = ends.mean(axis=0) + np.cos(angle)[:, None] * half + np.sin(angle)[:, None] * across

@@ -232,6 +232,11 @@ class TiffPixels:
         if not out.size:
             return
         kind = self.kind(pages[0])
+        if part.sample >= kind.samples:
+            raise damaged(
+                self.path,
+                f"the page at byte {pages[0].offset} has {kind.samples} numbers a pixel, not {part.sample + 1} as the first has",
+            )
         if first is not None:
             start = int(self._segments(pages[0], kind)[0][0]) + first * kind.n_bytes
             blocks: list[int | None] = [start + index * kind.n_bytes for index in range(len(out))]

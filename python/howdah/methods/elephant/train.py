@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bdv_io.safe_write import previous_version
 from bdv_io.tracks import Tracks
 from howdah import __version__
 from howdah.errors import ConfigError, DataError, WeightsError
@@ -107,9 +108,17 @@ def train(
     weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
     if save_to is not None and state is not None:
         save_weights(save_to, weights)
-        state.unlink(missing_ok=True)
-        state.with_name(state.name + "~").unlink(missing_ok=True)
+        _forget(state)
     return weights
+
+
+def _forget(state: Path) -> None:
+    """Delete the state of a training that has ended, and its former versions."""
+    state.unlink(missing_ok=True)
+    number = 1
+    while (former := previous_version(state, number)).exists():
+        former.unlink()
+        number += 1
 
 
 def _means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
