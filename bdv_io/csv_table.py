@@ -97,14 +97,11 @@ def lost_in_csv(tracks: Tracks) -> list[str]:
         ),
         ("The interval is lost, for no spot is later than frame 0", [str(tracks.interval)] if later else []),
         ("Facts about the source are left out", [n for n in tracks.attributes if n not in ("version", "image_stored")]),
-        (
-            f"What only a {carried.format} file holds is left out",
-            ["windows, settings and the like"] if carried.entries else [*carried.spots, *carried.links],
-        ),
+        (f"What only a {carried.format} file holds is left out", [*carried.spots, *carried.links]),
     ):
         if found:
             lost.append(f"{what} ({', '.join(found[:3])}{' ...' if len(found) > 3 else ''}).")
-    return lost
+    return [*lost, carried.alone] if carried.alone else lost
 
 
 def _has_known_nan(feature: Feature) -> bool:

@@ -53,6 +53,15 @@ class Carried:
     n_spots: int = 0
     n_links: int = 0
 
+    @property
+    def alone(self) -> str:
+        """A sentence about what no other format has a place for; empty if that is nothing that a user would miss."""
+        what = {
+            "mastodon": "Mastodon project holds (windows, bookmarks)",
+            "trackmate": "TrackMate file holds (log, settings, filters, display)",
+        }.get(self.format)
+        return f"What only a {what} is left out." if what and self.entries else ""
+
     def take(self, spots: npt.NDArray[Any], links: npt.NDArray[Any]) -> Carried:
         """Return the same with the columns of a selection of rows."""
         return replace(

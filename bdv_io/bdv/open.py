@@ -71,7 +71,7 @@ def open_bdv(path: str | os.PathLike[str]) -> BdvMovie:
         spim = _xml_beside(source) or _spim_from_hdf5(source)
     else:
         spim = read_bdv_xml(source)
-    movie = BdvMovie(spim, source, _store_of(spim))
+    movie = BdvMovie(spim, spim.path or source, _store_of(spim))
     movie.check()
     return movie
 

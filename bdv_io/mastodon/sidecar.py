@@ -99,11 +99,13 @@ def lost_in_mastodon(tracks: Tracks) -> tuple[str, ...]:
         found.append("outlines (Mastodon shows the ellipsoids)")
     if not np.array_equal(tracks.id, np.arange(tracks.n_spots)):
         found.append("the ids of spots (Mastodon numbers them from 0)")
-    if tracks.interval is not None and (tracks.interval, tracks.time_unit) != (1.0, "frame"):
+    if tracks.interval is not None and not (tracks.interval == 1 and tracks.time_unit in ("frame", "frames")):
         found.append(f"the frame interval of {tracks.interval:g} {tracks.time_unit}")
+    alone = (tracks.carried.alone,) if tracks.carried.format != "mastodon" and tracks.carried.alone else ()
     if not found:
-        return ()
+        return alone
     return (
+        *alone,
         f"Mastodon has no place for {', '.join(found)}: Howdah reads it back, but it is gone once Mastodon saves the project.",
     )
 

@@ -56,9 +56,8 @@ def _lost_in_both(tracks: Tracks) -> list[str]:
         if found:
             names = ", ".join(" ".join(dict.fromkeys((f.name, f.projection))).strip() for f in found[:3])
             lost.append(f"{what} {len(found)} features ({names}{' ...' if len(found) > 3 else ''}) cannot be kept.")
-    foreign = tracks.carried.format not in ("", "trackmate") and (tracks.carried.entries or tracks.carried.spots)
-    if foreign:
-        lost.append(f"What only a {tracks.carried.format} file holds (windows, settings and the like) is left out.")
+    if tracks.carried.format != "trackmate" and tracks.carried.alone:
+        lost.append(tracks.carried.alone)
     return lost
 
 

@@ -203,6 +203,6 @@ def test_what_the_tables_cannot_hold_is_said():
         "empty texts",
         "interval",
         "source",
-        "mastodon",
+        "Mastodon",
     ):
         assert word in said

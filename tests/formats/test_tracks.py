@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdv_io import Feature, Tag, Tracks, ValidationError
+from bdv_io.formats import format_named
+from bdv_io.tracks import Carried
 
 
 @pytest.fixture
@@ -151,3 +155,13 @@ def test_frames_beyond_their_type_are_refused():
         Tracks.build([0, 2**40], np.zeros((2, 3)), radius=1)
     with pytest.raises(ValidationError, match="to inf, beyond int32"):
         Tracks.build([0, np.inf], np.zeros((2, 3)), radius=1)
+
+
+def test_what_only_one_program_knows_is_said_in_its_words() -> None:
+    assert "log, settings" in Carried("trackmate", {"Log": b"x"}).alone
+    assert "windows, bookmarks" in Carried("mastodon", {"gui.xml": b"x"}).alone
+    assert Carried("ctc", {"grid.json": b"x"}).alone == Carried("trackmate").alone == ""
+    tracks = replace(Tracks.empty(), carried=Carried("trackmate", {"Log": b"x"}))
+    for key in ("mastodon", "csv"):
+        assert tracks.carried.alone in format_named(key).losses(tracks)
+    assert tracks.carried.alone not in format_named("trackmate").losses(tracks)

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bdv_io.merge import CONFLICT, merged
 from bdv_io.repair import mended
 from bdv_io.safe_write import restore as restore_version
 from howdah.errors import ConfigError
+from howdah.pipeline.openable import warn_unopenable
 from howdah.pipeline.overwriting import files_of, refuse_overwriting
 from howdah.pipeline.record import recorded
 from howdah.pipeline.sources import check_target
@@ -104,9 +105,10 @@ def _written(target: Path, writer: Format) -> dict[str, Any]:
 def _convert_tracks(start: Path, target: Path, how: Conversion, writer: Format) -> dict[str, Any]:
     tracks, said = _annotation(start, how)
     named = how.image or (tracks.attributes.get("image") if writer.names_image else None)
-    movie = _movie(named, required=how.image is not None, hints=how.hints)
+    movie = _movie(named, required=how.image is not None, hints=_for_the_movie(start, how))
     try:
         refuse_overwriting(target, writer, _movie_files(named, movie))
+        warn_unopenable(writer, movie, how.hints)
         write_tracks(target, tracks, image=movie, key=how.target_format)
     finally:
         if movie is not None:
@@ -117,7 +119,8 @@ def _convert_tracks(start: Path, target: Path, how: Conversion, writer: Format) 
 
 def _annotation(start: Path, how: Conversion) -> tuple[Tracks, tuple[str, ...]]:
     found = identify(start, key=how.source_format)
-    tracks = read_tracks(start, hints=_hints_for(found, how.hints), key=how.source_format, lenient=how.repair)
+    hints = how.hints if how.image is None else _understood(found, how.hints)
+    tracks = read_tracks(start, hints=_hints_for(found, hints), key=how.source_format, lenient=how.repair)
     if how.repair:
         return mended(tracks)
     for problem in tracks.problems():
@@ -128,6 +131,19 @@ def _annotation(start: Path, how: Conversion) -> tuple[Tracks, tuple[str, ...]]:
 def _hints_for(found: Format, hints: Hints) -> Hints | None:
     """The hints, or None where there are none (a format that needs none refuses any)."""
     return hints if hints.given else None
+
+
+def _understood(found: Format, hints: Hints) -> Hints:
+    """Those of the hints that mean something to a format; the rest is said of the movie."""
+    return replace(hints, **{name: None for name in hints.given if name not in found.hints})
+
+
+def _for_the_movie(start: Path, how: Conversion) -> Hints:
+    """The hints for a named movie: those that mean something to it, and those that mean nothing to the source either."""
+    if how.image is None:
+        return Hints()
+    own, known = identify(start, key=how.source_format).hints, identify(how.image).hints
+    return replace(how.hints, **{name: None for name in how.hints.given if name in own and name not in known})
 
 
 def _given(hints: Hints) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def predict(
     inputs = {**source.inputs, "weights": Path(weights)}
     with recorded(target, "predict", inputs=inputs, settings=settings) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
-        written = save(target, found, source.image)
+        written = save(target, found, source.image, hints=job.hints)
         record.facts |= {"weights": fingerprint(Path(weights)), "spots": found.n_spots}
     return {"out": str(written), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
 
@@ -160,6 +160,11 @@ def _marks(source: Source, frames: list[int]) -> Tracks:
     teaching = wanted & (status != Status.UNLABELLED)
     positive = teaching & np.isin(status, [Status.TP, Status.FN])
     if not positive.any():
+        if not source.is_project:
+            raise DataError(
+                f"There is nothing to train on: {source.files[0]} is a movie without marks. Give the project in which nuclei are "
+                "marked, and the movie with --image if the project does not name it."
+            )
         machine = int((wanted & (status == Status.UNLABELLED)).sum())
         seen = f" ({machine} spots are predictions that nobody validated)" if machine else ""
         raise DataError(

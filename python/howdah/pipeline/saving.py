@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 
 from bdv_io import BusyError, ImageSeries, Tracks
-from bdv_io.formats import write_tracks
+from bdv_io.formats import write_tracks, writer_for
+from bdv_io.image import Hints
+from howdah.pipeline.openable import warn_unopenable
 
 __all__ = ["save"]
 
@@ -14,12 +16,13 @@ log = logging.getLogger("howdah")
 ATTEMPTS = 100
 
 
-def save(target: Path, tracks: Tracks, image: ImageSeries) -> Path:
+def save(target: Path, tracks: Tracks, image: ImageSeries, *, hints: Hints | None = None) -> Path:
     """Write an annotation, beside the target if somebody else has changed or holds that; return where it is.
 
     Raises:
         WriteError: Writing is not possible at all.
     """
+    warn_unopenable(writer_for(target), image, hints)
     try:
         write_tracks(target, tracks, image=image)
     except BusyError as error:

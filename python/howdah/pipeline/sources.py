@@ -64,7 +64,7 @@ def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0
             time_unit=interval[1] if interval else "frame",
             interval=interval[0] if interval else None,
         )
-        files = [given]
+        files = [movie.path or given]
     else:
         tracks = read_tracks(given)
         movie = open_image(_movie_of(given, tracks, image), hints=hints)

@@ -37,13 +37,13 @@ def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[
         The file, and the counts of spots, links, tracks and divisions.
     """
     writer_for(out)
-    source = open_source(job.source, image=job.image, setup=job.setup)
+    source = open_source(job.source, image=job.image, setup=job.setup, hints=job.hints)
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
     config = LinkingConfig.of(settings.get("linking", {}))
     target = check_target(out, source, in_place=True)
     with recorded(target, "link", inputs=source.inputs, settings={"linking": config.model_dump()}) as record:
         linked = yield from _linked(source.tracks, config, frames)
-        written = save(target, linked, source.image)
+        written = save(target, linked, source.image, hints=job.hints)
         record.facts |= _counts(linked)
     return {"out": str(written), **_counts(linked)}
 
@@ -73,7 +73,7 @@ def track(
     with recorded(target, "track", inputs={**source.inputs, "weights": Path(weights)}, settings=used) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
         linked = yield from _linked(found, config, list(range(source.image.n_frames)))
-        written = save(target, linked, source.image)
+        written = save(target, linked, source.image, hints=job.hints)
         record.facts |= {"weights": fingerprint(Path(weights)), **_counts(linked)}
     return {"out": str(written), "weights": str(weights), **_counts(linked)}
 
