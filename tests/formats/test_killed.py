@@ -31,7 +31,7 @@ def test_a_writer_that_is_killed_leaves_the_old_or_the_new_version(key: str, tmp
     )
     assert done.returncode == 0, done.stderr[-3000:]
     outcome = json.loads(done.stdout.splitlines()[-1])
-    assert outcome["old"] > 10
+    assert outcome["old"] >= 4
     assert outcome["new"] > 0
     assert outcome["between"] <= (2 if key in PAIRS else 0), outcome
 
