@@ -55,6 +55,8 @@ def lost_in_ctc(tracks: Tracks) -> list[str]:
     gold = tracks.feature(GOLD)
     if gold is not None and (gold.values == GOLD_PLANES).any():
         lost.append("Which planes of a spot have a gold mask.")
+    if gold is not None and gold.values.any():
+        lost.append("Which spots have a gold mask is said by a folder whose name ends in _GT, by no other.")
     if tracks.space_unit != "pixel" or tracks.interval is not None:
         lost.append("Voxel size, unit and frame interval: masks are plain TIFFs.")
     return lost

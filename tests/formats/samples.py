@@ -61,7 +61,7 @@ def of_tracks(path: Path, known: Format, folder: Path) -> tuple[str, str]:
         return what, "read only"
     contract = CONTRACTS[known.key]
     assert isinstance(contract, AnnotationContract)
-    target = folder / contract.name
+    target = folder / (path.name if path.name.endswith("_GT") else contract.name)
     write_tracks(target, tracks, key=known.key, image=_movie(path, tracks.attributes.get("image")))
     back = contract.in_order(read_tracks(target, key=known.key), tracks)
     if (back.n_spots, back.n_links) != (tracks.n_spots, tracks.n_links):

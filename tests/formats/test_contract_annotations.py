@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formats.contract import ANNOTATION_ASPECTS, AnnotationContract, plain
+from formats.contract import ANNOTATION_ASPECTS, AnnotationContract, assert_same, plain
 
-from bdv_io.formats import identify, read_tracks
+from bdv_io.formats import format_named, identify, open_image, read_tracks, write_tracks
 from bdv_io.image import ArrayImage, ImageSeries
 from bdv_io.tracks import Tracks
 
@@ -148,3 +148,16 @@ class TestRois(Masks):
 @pytest.mark.parametrize(("sample", "spots"), [("tgmm-3d/tgmm-mini-spot.csv", 3087)], ids=["table of Mastodon"])
 def test_exported_tables_are_read(real_data: Path, sample: str, spots: int) -> None:
     assert read_tracks(real_data / sample).n_spots == spots
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sample", ["hela-h2b-2d/01_GT", "c2c12-phase-2d/01_GT", "tgmm-crop-3d/01_GT"])
+def test_gold_masks_are_kept_by_ground_truth_and_said_to_be_lost_by_results(
+    real_data: Path, sample: str, tmp_path: Path
+) -> None:
+    truth, movie = read_tracks(real_data / sample), open_image(real_data / sample.removesuffix("_GT"))
+    for name in ("01_GT", "01_RES"):
+        write_tracks(tmp_path / name, truth, image=movie)
+    again = read_tracks(tmp_path / "01_GT")
+    assert_same(truth, again, TestCtc.keeps | {"spot features", "whole-number features", "exact names of features"})
+    assert any("ends in _GT" in sentence for sentence in format_named("ctc").losses(truth))
