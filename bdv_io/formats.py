@@ -323,6 +323,12 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
         raise FormatError(
             f"Opening {target} failed: it is a part of a Mastodon project. Name the folder: {target.parent}"
         )
+    said = [name for name in (".zattrs", ".zgroup", "zarr.json") if (target / name).is_file()]
+    if said:
+        raise FormatError(
+            f"Opening {target} failed: it is a Zarr folder, but what it says of itself ({', '.join(said)}) is damaged, or names "
+            "neither an image (OME-Zarr) nor a graph (GEFF). Copy it again from where it came."
+        )
     names = ", ".join(dict.fromkeys(known.name for known in FORMATS))
     raise FormatError(f"Opening {target} failed: its content is none of the known formats ({names}).")
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.errors import BdvIoError, FormatError, MissingDataError, MissingExtraError
+from bdv_io.ids import rows_of_ids
 from bdv_io.outlines import Outlines
 from bdv_io.safe_write import replacing_together
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
@@ -398,18 +399,14 @@ def _covariance(spots: _Table, unit: str) -> F64:
 
 def _rows_of_ids(ids: I64, table: _Table, *, lenient: bool) -> I64:
     ends = np.stack([table.whole("source"), table.whole("target")], axis=-1).reshape(-1, 2)
-    order = np.argsort(ids, kind="stable")
-    rows = order[np.searchsorted(ids, ends, sorter=order).clip(max=max(len(ids) - 1, 0))] if len(ids) else ends
-    known = (ids[rows] == ends).all(axis=1) if len(ids) else np.zeros(len(ends), dtype=bool)
-    if lenient:
-        rows = np.where(known[:, None], rows, -1)
-    elif not known.all():
+    rows, known = rows_of_ids(ids, ends)
+    if not lenient and not known.all():
         first = ends[~known][0]
         raise FormatError(
             f"Reading the table {table.path} failed: {(~known).sum()} links name a spot that the table of spots does not have, "
             f"the first joins {first[0]} and {first[1]}. `howdah convert --repair` leaves them out."
         )
-    return rows.astype(np.int64)
+    return rows
 
 
 def _tag_sets(spots: _Table, links: _Table | None, n_links: int) -> tuple[TagSet, ...]:

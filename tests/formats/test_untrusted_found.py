@@ -228,3 +228,12 @@ def test_any_flipped_bytes_are_a_sentence_or_nothing(whole, tmp_path_factory, ke
     sentence = sentence_of(folder / (ANNOTATIONS | IMAGES)[key], key)
     assert sentence == "" or 30 < len(sentence) < 3000
     shutil.rmtree(folder)
+
+
+def test_a_zarr_folder_whose_metadata_is_damaged_is_called_so(tmp_path):
+    folder = tmp_path / "a.ome.zarr"
+    folder.mkdir()
+    (folder / ".zgroup").write_text('{"zarr_format": 2}')
+    (folder / ".zattrs").write_text("{")
+    with pytest.raises(FormatError, match=r"a\.ome\.zarr failed: it is a Zarr folder, but what it says of itself"):
+        identify(folder)
