@@ -20,6 +20,7 @@ from bdv_io.geff_graph.chunks import check_chunks
 from bdv_io.geff_graph.names import AXES, EXTRA, GROUP, geff_unit
 from bdv_io.geff_graph.shapes import covariances, polygons
 from bdv_io.geff_graph.sidecar import Sidecar, carried_of, mark, outlines_of, read_sidecar
+from bdv_io.ids import rows_of_ids
 from bdv_io.image import Hints
 from bdv_io.outlines import Outlines
 from bdv_io.tags import Feature, Tag, TagSet
@@ -305,17 +306,18 @@ class _Reader:
             raise FormatError(f"Reading the GEFF {self.folder} failed: nodes share their number.")
         if not len(ends):
             return np.empty((0, 2), np.int64), np.empty(0, np.int64)
-        rows = order[np.searchsorted(ids, ends, sorter=order).clip(max=max(len(ids) - 1, 0))] if len(ids) else ends
-        unknown = (ids[rows] != ends).any(axis=1) if len(ids) else np.ones(len(ends), dtype=bool)
+        rows, known = rows_of_ids(ids, ends)
+        unknown = ~known
         if unknown.any() and not self.lenient:
             raise FormatError(
                 f"Reading the GEFF {self.folder} failed: {unknown.sum()} edges name nodes that are not there, the first joins "
                 f"{ends[unknown][0][0]} and {ends[unknown][0][1]}. `howdah convert --repair` leaves them out."
             )
+        if not len(ids):
+            return rows, np.arange(len(rows))
         back = (t[rows[:, 0]] > t[rows[:, 1]]) & (not self.metadata.directed)
         rows = np.where(back[:, None], rows[:, ::-1], rows)
-        rows = np.where(unknown[:, None], -1, rows.astype(np.int64))
-        return rows.astype(np.int64), np.arange(len(rows))
+        return rows, np.arange(len(rows))
 
     def _covariances(self, axes: _Axes, n: int) -> F64:
         ellipsoid, sphere = self.metadata.ellipsoid, self.metadata.sphere
