@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from howdah.methods.elephant import defaults
-from howdah.methods.elephant.config import ElephantConfig
 
 
 @pytest.mark.parametrize(
@@ -63,12 +62,3 @@ def test_background_lies_between_surroundings_and_nuclei():
 
 def test_no_background_where_nuclei_are_dark():
     assert defaults.background_level(*scene(0.2, 0.8)) == 0
-
-
-def test_normalising():
-    frame = np.array([[[5, 10, 15]]], dtype=np.uint16)
-    np.testing.assert_allclose(defaults.normalise(frame, ElephantConfig()), [[[0, 0.5, 1]]])
-    assert defaults.normalise(frame, ElephantConfig()).dtype == np.float32
-    assert not defaults.normalise(np.full((2, 2, 2), 7), ElephantConfig()).any()
-    config = ElephantConfig(normalisation="percentile", percentiles=(0, 50))
-    np.testing.assert_allclose(defaults.normalise(frame, config), [[[0, 1, 1]]])

@@ -114,7 +114,7 @@ def test_a_detector_is_a_spot_detector(weights):
 
 
 def test_probabilities_have_the_size_of_the_frame(weights, image):
-    centre = Detector(weights, CONFIG).predict_centre(image, np.diag([4.0, 1, 1, 1]))
+    centre = Detector(weights, CONFIG).predict_centre(image, np.diag([4.0, 1, 1, 1])).image
     assert centre.shape == image.shape
     assert (centre >= 0).all()
     assert (centre <= 1).all()
@@ -122,8 +122,8 @@ def test_probabilities_have_the_size_of_the_frame(weights, image):
 
 def test_tiles_stay_probabilities_and_have_no_seam(weights, image):
     image = np.tile(image, (1, 2, 3))
-    whole = Detector(weights, CONFIG).predict_centre(image, np.diag([4.0, 1, 1, 1]))
-    tiled = Detector(weights, CONFIG.but(tile_size=(6, 80, 144))).predict_centre(image, np.diag([4.0, 1, 1, 1]))
+    whole = Detector(weights, CONFIG).predict_centre(image, np.diag([4.0, 1, 1, 1])).image
+    tiled = Detector(weights, CONFIG.but(tile_size=(6, 80, 144))).predict_centre(image, np.diag([4.0, 1, 1, 1])).image
     assert tiled.shape == whole.shape
     assert (tiled <= 1).all()
     assert (
@@ -134,7 +134,7 @@ def test_tiles_stay_probabilities_and_have_no_seam(weights, image):
 def test_tiling_is_told_once_with_the_memory_that_avoids_it(weights, image, caplog):
     detector = Detector(weights, CONFIG.but(tile_size=(6, 32, 48)))
     for _ in range(2):
-        detector.predict_centre(image, np.diag([4.0, 1, 1, 1]))
+        detector.predict_centre(image, np.diag([4.0, 1, 1, 1])).image
     said = [record.getMessage() for record in caplog.records if record.name == "howdah"]
     assert len(said) == 1
     assert "tiles of 8 x 32 x 48 voxels" in said[0]
@@ -142,7 +142,7 @@ def test_tiling_is_told_once_with_the_memory_that_avoids_it(weights, image, capl
 
 
 def test_one_tile_says_nothing(weights, image, caplog):
-    Detector(weights, CONFIG).predict_centre(image, np.eye(4))
+    Detector(weights, CONFIG).predict_centre(image, np.eye(4)).image
     assert not caplog.records
 
 
@@ -150,15 +150,17 @@ def test_an_ensemble_is_the_mean_of_its_members(weights, image):
     torch.manual_seed(2)
     other = Weights((UNet().state_dict(),))
     both = Weights((*weights.members, *other.members))
-    single = [Detector(w, CONFIG).predict_centre(image, np.eye(4)) for w in (weights, other)]
-    np.testing.assert_allclose(Detector(both, CONFIG).predict_centre(image, np.eye(4)), np.mean(single, 0), atol=1e-5)
+    single = [Detector(w, CONFIG).predict_centre(image, np.eye(4)).image for w in (weights, other)]
+    np.testing.assert_allclose(
+        Detector(both, CONFIG).predict_centre(image, np.eye(4)).image, np.mean(single, 0), atol=1e-5
+    )
 
 
 def test_a_published_file_loads_and_runs(weights, image, tmp_path):
     torch.save([weights.members[0]], tmp_path / "detection.pth")
     read = read_weights(tmp_path / "detection.pth")
-    found = Detector(read, CONFIG).predict_centre(image, np.eye(4))
-    np.testing.assert_array_equal(found, Detector(weights, CONFIG).predict_centre(image, np.eye(4)))
+    found = Detector(read, CONFIG).predict_centre(image, np.eye(4)).image
+    np.testing.assert_array_equal(found, Detector(weights, CONFIG).predict_centre(image, np.eye(4)).image)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -14,6 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Scale = Annotated[float, Field(ge=0.05, le=20)]
 Edge = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -88,6 +89,16 @@ class ElephantConfig(Settings):
     )
     percentiles: tuple[float, float] = Field(
         (0.1, 99.9), description="The two percentiles; percent. Only for normalisation 'percentile'."
+    )
+    slice_median: bool = Field(
+        False,
+        description="Shift each slice so that its median is that of the frame, before normalisation: for backgrounds that "
+        "change with depth. Paper: done for CE.",
+    )
+    rescale: tuple[Scale, Scale, Scale] = Field(
+        (1.0, 1.0, 1.0),
+        description="Voxels (z, y, x) of the working grid per voxel of the movie; no unit. Below 1 makes large nuclei smaller "
+        "for the network and everything faster; results stay in world units.",
     )
     n_keep_axials: int | None = Field(
         None,

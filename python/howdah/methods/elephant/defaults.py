@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from howdah.ellipsoids import radii_and_axes, runs_of, voxel_distance
-from howdah.methods.elephant.config import ElephantConfig
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Size = tuple[int, int, int]
 
-__all__ = ["background_level", "crop_size", "keep_axials", "multiples", "normalise", "spot_limits", "voxel_size"]
+__all__ = ["background_level", "crop_size", "keep_axials", "multiples", "spot_limits", "voxel_size"]
 
 LEVELS = 4  # poolings of the network
 CROP_VOXELS = 16 * 64 * 64  # a training step on two CPU cores then takes well under a second
@@ -124,15 +123,3 @@ def _over_voxels(
     for i in np.unique(row):  # marks, not detections: few
         found[i] = np.percentile(values[row == i], percent)
     return found
-
-
-def normalise(frame: npt.NDArray[Any], config: ElephantConfig) -> F32:
-    """Bring a frame to 0..1 by its minimum and maximum, or by percentiles (clipped); float32. A flat frame becomes 0."""
-    if config.normalisation == "minmax":
-        low, high = float(frame.min()), float(frame.max())
-    else:
-        low, high = (float(value) for value in np.percentile(frame, config.percentiles))
-    scaled = frame.astype(np.float32)
-    scaled -= np.float32(low)
-    scaled *= np.float32(1 / (high - low) if high > low else 0)
-    return scaled if config.normalisation == "minmax" else np.clip(scaled, 0, 1, out=scaled)

@@ -17,6 +17,7 @@ from howdah.methods.elephant import defaults
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.network import CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
+from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.train import METHOD
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights, load_weights
@@ -28,7 +29,7 @@ F64 = npt.NDArray[np.float64]
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
 LEARNED = ("r_min", "r_max", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
-PREPARING = ("normalisation", "centre_ratio", "n_keep_axials")
+PREPARING = ("normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 
 log = logging.getLogger("howdah")
@@ -74,8 +75,10 @@ class Detector:
             raise WeightsError("The weights hold no network.")
         self._told = False
 
-    def predict_centre(self, frame: npt.NDArray[Any], affine: F64) -> F32:
-        """Return the (Z, Y, X) float32 probability that a voxel belongs to the centre part of a nucleus.
+    def predict_centre(self, frame: npt.NDArray[Any], affine: F64) -> Prepared:
+        """Return the probability, float32, that a voxel belongs to the centre part of a nucleus.
+
+        It is (Z, Y, X) on the working grid, and comes with the affine of that grid (see :mod:`preprocess`).
 
         Args:
             frame: (Z, Y, X), any type.
@@ -90,8 +93,10 @@ class Detector:
                 "Detection failed: the frame holds values that are no numbers (NaN or infinite), so it cannot be normalised. "
                 "Replace them in the image, by 0 for example, and detect again."
             )
-        flags = defaults.keep_axials(affine, frame.shape, n_keep=self.config.n_keep_axials)
-        image = _padded(defaults.normalise(frame, self.config), multiples(flags))
+        image, grid = prepare(frame, affine, self.config)
+        inner = image.shape
+        flags = defaults.keep_axials(grid, inner, n_keep=self.config.n_keep_axials)
+        image = _padded(image, multiples(flags))
         size = self._tile(image.shape, multiples(flags))
         plan = tiles.plan(image.shape, size, multiple=multiples(flags))
         self._tell(len(plan), size, image.size)
@@ -107,13 +112,13 @@ class Detector:
         whole: F32 = np.zeros((1, 0, 0, 0), dtype=np.float32)
         for whole in tiles.blend(plan, compute, shape=(1, *image.shape)):  # noqa: B007  the last one is complete
             pass
-        depth, height, width = frame.shape
-        centre: F32 = whole[0, :depth, :height, :width]
-        return centre
+        depth, height, width = inner
+        return Prepared(whole[0, :depth, :height, :width], grid)
 
     def predict_spots(self, frame: npt.NDArray[Any], affine: F64) -> Spots:
         """Find the nuclei of a frame, in world coordinates."""
-        return spots_from_probability(self.predict_centre(frame, affine), self.config, affine=affine)
+        centre, grid = self.predict_centre(frame, affine)
+        return spots_from_probability(centre, self.config, affine=grid)
 
     def _tile(self, shape: tuple[int, ...], multiple: tuple[int, int, int]) -> tuple[int, ...]:
         if self.config.tile_size is None:

@@ -17,6 +17,7 @@ from howdah.errors import DataError
 from howdah.methods.elephant import defaults
 from howdah.methods.elephant.augment import Augmentation, random_crop
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.methods.elephant.targets import render_labels
 from howdah.nn.device import free_memory_mb
@@ -33,9 +34,11 @@ PRIOR_SCALE = 0.2
 
 @dataclass(frozen=True)
 class MarkedFrame:
-    """One frame: intensity 0..1, labels 0..6 (both (Z, Y, X)), and the marked positions (N, 3) in voxels."""
+    """One frame on the working grid: intensity 0..1, labels 0..6 (both (Z, Y, X)), the 4x4 affine of that grid to the world,
+    and the marked positions (N, 3) in its voxels."""
 
     image: F32
+    affine: F64
     labels: npt.NDArray[np.uint8]
     marks: F64
 
@@ -90,7 +93,7 @@ class Samples:
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
         cut: dict[str, Any] = {}
         time = int(nuclei.t[0])
-        image, affine = self._image(time), affine_of(self.affine, time)
+        image, affine = self._prepared(time)
         _, covariance = _in_voxels(nuclei, affine)
         flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
         found["crop_size"] = defaults.crop_size(covariance, image.shape, defaults.multiples(flags))
@@ -102,8 +105,9 @@ class Samples:
             levels = []
             for t in np.unique(nuclei.t)[:5]:
                 here = nuclei.t == t
-                voxels = _in_voxels(nuclei.select(here), affine_of(self.affine, int(t)))
-                levels.append(defaults.background_level(image if t == time else self._image(int(t)), *voxels))
+                there = Prepared(image, affine) if t == time else self._prepared(int(t))
+                voxels = _in_voxels(nuclei.select(here), there.affine)
+                levels.append(defaults.background_level(there.image, *voxels))
             found["background_threshold"] = float(np.median(levels))
         unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
         return self.config.but(**unset, **cut)
@@ -113,9 +117,8 @@ class Samples:
         if time in self._kept:
             self._kept.move_to_end(time)
             return self._kept[time]
-        config, image = self.config, self._image(time)
+        config, (image, affine) = self.config, self._prepared(time)
         here = self.marks.t == time
-        affine = affine_of(self.affine, time)
         centre, covariance = _in_voxels(self.marks.select(here), affine)
         level = config.background_threshold or 0.0
         shape = (image.shape[0], image.shape[1], image.shape[2])
@@ -133,7 +136,7 @@ class Samples:
                 f"None of the {len(centre)} marks of frame {time} lies inside its image of {shape} voxels (z, y, x). "
                 "Check that annotation and movie belong together and have the same voxel size."
             )
-        frame = MarkedFrame(image, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
+        frame = MarkedFrame(image, affine, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
         self._kept[time] = frame
         room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
         while len(self._kept) > 1 and sum(f.image.nbytes + f.labels.nbytes for f in self._kept.values()) > room:
@@ -172,10 +175,8 @@ class Samples:
     @cached_property
     def flags(self) -> tuple[bool, ...]:
         """Pooling flags, of the first marked frame for all: the voxels of a movie have one shape."""
-        time = self.times[0]
-        return defaults.keep_axials(
-            affine_of(self.affine, time), self.marked(time).image.shape, n_keep=self.config.n_keep_axials
-        )
+        first = self.marked(self.times[0])
+        return defaults.keep_axials(first.affine, first.image.shape, n_keep=self.config.n_keep_axials)
 
     def _size(self) -> tuple[int, int, int]:
         if self.config.crop_size is None:
@@ -183,7 +184,7 @@ class Samples:
         return self.config.crop_size
 
     def _how(self, time: int, scale: float) -> Augmentation:
-        size = defaults.voxel_size(affine_of(self.affine, time))
+        size = defaults.voxel_size(self.marked(time).affine)
         per_axis = scale * size.min() / size  # coarse axes change by less, so that crops do not become thin
         config = self.config
         return Augmentation(
@@ -193,10 +194,10 @@ class Samples:
             contrast=config.contrast_range,
         )
 
-    def _image(self, time: int) -> F32:
+    def _prepared(self, time: int) -> Prepared:
         frame = self.frames(time)
         if np.ndim(frame) != 3 or 0 in np.shape(frame):
             raise DataError(f"Frame {time} of the movie has shape {np.shape(frame)}; expected voxels (Z, Y, X).")
         if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
             raise DataError(f"Frame {time} of the movie holds values that are no numbers; it cannot be normalised.")
-        return defaults.normalise(frame, self.config)
+        return prepare(frame, affine_of(self.affine, time), self.config)

@@ -1,0 +1,102 @@
+"""A frame as the networks see it: even slices, intensity 0..1, and voxels of the size that the network works in.
+
+Paper: "Dataset preparation" (0..1 by minimum and maximum of a time point), "Detection and tracking in the CE datasets" (slice
+medians shifted to the volume's median). Training and prediction both come through :func:`prepare`, so that they agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Vector = tuple[float, float, float]
+
+__all__ = ["Prepared", "Preparing", "level_slices", "normalise", "prepare", "resample"]
+
+
+class Preparing(Protocol):
+    """The settings that say how a frame is prepared; every network's settings have them."""
+
+    @property
+    def normalisation(self) -> str: ...  # noqa: D102
+    @property
+    def percentiles(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def slice_median(self) -> bool: ...  # noqa: D102
+    @property
+    def rescale(self) -> Vector: ...  # noqa: D102
+
+
+class Prepared(NamedTuple):
+    """A frame ready for a network.
+
+    Attributes:
+        image: (Z, Y, X) float32, intensity 0..1, on the working grid.
+        affine: 4x4 float64, voxels of the working grid to world.
+    """
+
+    image: F32
+    affine: F64
+
+
+def prepare(frame: npt.NDArray[Any], affine: F64, config: Preparing) -> Prepared:
+    """Bring a frame to what the networks work on.
+
+    Args:
+        frame: (Z, Y, X), any real type, finite.
+        affine: 4x4, voxels of the frame to world.
+        config: ``slice_median``, ``normalisation``, ``percentiles``, ``rescale``.
+    """
+    level = level_slices(frame) if config.slice_median else frame
+    image = normalise(level, config.normalisation, percentiles=config.percentiles)
+    return resample(image, affine, config.rescale)
+
+
+def level_slices(frame: npt.NDArray[Any]) -> F32:
+    """Shift each slice of a (Z, Y, X) frame so that its median is that of the whole frame; float32."""
+    even = frame.astype(np.float32)
+    even -= np.median(even, axis=(1, 2), keepdims=True) - np.median(even)
+    return even
+
+
+def normalise(frame: npt.NDArray[Any], how: str = "minmax", *, percentiles: tuple[float, float] = (0.1, 99.9)) -> F32:
+    """Bring a frame to 0..1 by its minimum and maximum, or by percentiles (clipped); float32. A flat frame becomes 0."""
+    if how == "minmax":
+        low, high = float(frame.min()), float(frame.max())
+    else:
+        low, high = (float(value) for value in np.percentile(frame, percentiles))
+    scaled = frame.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(1 / (high - low) if high > low else 0)
+    return scaled if how == "minmax" else np.clip(scaled, 0, 1, out=scaled)
+
+
+def resample(image: F32, affine: F64, factors: Vector) -> Prepared:
+    """Change the number of voxels along each axis, linearly; what would alias is smoothed away before.
+
+    Args:
+        image: (Z, Y, X).
+        affine: 4x4, voxels to world.
+        factors: (z, y, x), new voxels per old one; 1 leaves an axis as it is. An axis keeps at least one voxel.
+
+    Returns:
+        The image on the new grid, which covers the same volume, and the affine of that grid.
+    """
+    size = np.maximum(np.rint(np.multiply(image.shape, factors)).astype(int), 1)
+    if tuple(size) == image.shape:
+        return Prepared(image, np.asarray(affine, dtype=np.float64))
+    step = np.asarray(image.shape) / size  # old voxels per new one, exactly
+    start = (step - 1) / 2  # voxel edges coincide, not voxel centres
+    wide = np.maximum(step - 1, 0) / 2
+    smooth = ndimage.gaussian_filter(image, wide, mode="nearest") if wide.any() else image
+    resampled = ndimage.affine_transform(
+        smooth, step, start, output_shape=tuple(size), output=np.float32, order=1, mode="nearest", prefilter=False
+    )
+    grid = np.eye(4)
+    grid[:3, :3], grid[:3, 3] = np.diag(step), start
+    return Prepared(resampled, np.asarray(affine, dtype=np.float64) @ grid)
