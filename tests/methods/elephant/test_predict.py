@@ -134,7 +134,7 @@ def test_tiles_stay_probabilities_and_have_no_seam(weights, image):
 def test_tiling_is_told_once_with_the_memory_that_avoids_it(weights, image, caplog):
     detector = Detector(weights, CONFIG.but(tile_size=(6, 32, 48)))
     for _ in range(2):
-        detector.predict_centre(image, np.diag([4.0, 1, 1, 1])).image
+        detector.predict_centre(image, np.diag([4.0, 1, 1, 1]))
     said = [record.getMessage() for record in caplog.records if record.name == "howdah"]
     assert len(said) == 1
     assert "tiles of 8 x 32 x 48 voxels" in said[0]
@@ -142,7 +142,7 @@ def test_tiling_is_told_once_with_the_memory_that_avoids_it(weights, image, capl
 
 
 def test_one_tile_says_nothing(weights, image, caplog):
-    Detector(weights, CONFIG).predict_centre(image, np.eye(4)).image
+    Detector(weights, CONFIG).predict_centre(image, np.eye(4))
     assert not caplog.records
 
 

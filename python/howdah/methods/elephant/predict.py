@@ -155,7 +155,7 @@ def _learned(weights: Weights) -> dict[str, Any]:
 def _tell_differences(config: ElephantConfig, learned: Mapping[str, Any]) -> None:
     """Warn where the image is prepared, or nuclei are enlarged, otherwise than in training."""
     for name in PREPARING:
-        if name in learned and learned[name] != getattr(config, name):
+        if name in learned and learned[name] != config.model_dump(mode="json")[name]:
             log.warning(
                 "The weights were trained with %s = %s, but %s is set; nuclei may be missed or have wrong sizes. "
                 "Leave the setting out to use that of the training.",
