@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from bdv_io.tracks import Tracks
-from howdah.linking import LinkingConfig, link_nearest
+from howdah.linking import LinkingConfig, link_spots
 
 FRAMES, BOX_UM, DIVIDES, APART_UM = 12, 60.0, 0.03, 3.0
 
@@ -101,8 +101,8 @@ def quality() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     linkers = {
-        "howdah": link_nearest,
-        "howdah, 8 um": lambda t: link_nearest(t, LinkingConfig(max_distance=8)),
+        "howdah": link_spots,
+        "howdah, 8 um": lambda t: link_spots(t, LinkingConfig(max_distance=8)),
         "greedy, 8 um": lambda t: greedy(t, 8),
     }
     for flaws in (0.0, 0.02):
@@ -125,7 +125,7 @@ def speed() -> None:
         truth = lineages(1.0, 1, cells=cells, frames=100, box_um=BOX_UM * (cells / 15) ** (1 / 3))
         bare = truth.select_links(np.zeros(truth.n_links, bool))
         began = time.perf_counter()
-        linked = link_nearest(bare)
+        linked = link_spots(bare)
         took = time.perf_counter() - began
         frames = [bare.centre[bare.t == frame] for frame in range(100)]
         began = time.perf_counter()

@@ -6,128 +6,109 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linking.drawn import movie, pairs
 
 from bdv_io.tags import Tag
 from bdv_io.tracks import Tracks
 from howdah.errors import ConfigError, DataError
-from howdah.linking import LinkingConfig, automatic_max_distance, link_frames, link_nearest
+from howdah.linking import LinkingConfig, automatic_max_distance, link_frames, link_spots
 
 FIVE = LinkingConfig(max_distance=5)
 
 
-def movie(*frames: str, links=(), radius=1.0) -> Tracks:
-    """Spots where the strings have letters; links are named by letters, which are unique in a movie."""
-    t, x, names = [], [], []
-    for frame, line in enumerate(frames):
-        for place, letter in enumerate(line):
-            if letter != ".":
-                t.append(frame)
-                x.append(place)
-                names.append(letter)
-    rows = {name: row for row, name in enumerate(names)}
-    centre = np.zeros((len(t), 3))
-    centre[:, 2] = x
-    pairs = [[rows[a], rows[b]] for a, b in links]
-    return Tracks.build(t, centre, radius=radius, label=names, links=np.array(pairs).reshape(-1, 2))
-
-
-def pairs(tracks: Tracks) -> set[str]:
-    return {f"{tracks.label[a]}{tracks.label[b]}" for a, b in tracks.links}
-
-
 class TestOneToOne:
     def test_each_spot_goes_to_the_nearest(self):
-        assert pairs(link_nearest(movie("a....b", ".A....B"), FIVE)) == {"aA", "bB"}
+        assert pairs(link_spots(movie("a....b", ".A....B"), FIVE)) == {"aA", "bB"}
 
     def test_the_sum_is_minimal_not_the_first_served(self):
         # closest first would take bA (1 um) and leave a and B 7 um apart, too far: one link and a lost track
-        got = link_nearest(movie("a...b....", "...A...B."), LinkingConfig(max_distance=6, max_children=1))
+        got = link_spots(movie("a...b....", "...A...B."), LinkingConfig(max_distance=6, max_children=1))
         assert pairs(got) == {"aA", "bB"}
 
     def test_farther_than_max_distance_is_a_new_track(self):
-        assert pairs(link_nearest(movie("a.........", "......A..."), FIVE)) == set()
+        assert pairs(link_spots(movie("a.........", "......A..."), FIVE)) == set()
 
     def test_exactly_max_distance_is_linked(self):
-        assert pairs(link_nearest(movie("a.........", ".....A...."), FIVE)) == {"aA"}
+        assert pairs(link_spots(movie("a.........", ".....A...."), FIVE)) == {"aA"}
 
     def test_a_spot_at_the_same_place_is_linked(self):
-        assert pairs(link_nearest(movie("a", "A"), FIVE)) == {"aA"}
+        assert pairs(link_spots(movie("a", "A"), FIVE)) == {"aA"}
 
     def test_frames_without_spots_are_not_crossed(self):
-        assert pairs(link_nearest(movie("a", ".", "A", "B"), FIVE)) == {"AB"}
+        assert pairs(link_spots(movie("a", ".", "A", "B"), FIVE)) == {"AB"}
 
     @pytest.mark.parametrize("frames", [(), ("a",), ("ab",), (".", "a"), ("a", ".")])
     def test_movies_too_short_for_links(self, frames):
         tracks = movie(*frames)
-        assert link_nearest(tracks).n_links == 0
-        assert link_nearest(tracks, FIVE).n_spots == tracks.n_spots
+        assert link_spots(tracks).n_links == 0
+        assert link_spots(tracks, FIVE).n_spots == tracks.n_spots
 
     def test_units_are_physical_not_voxels(self):
         near, far = movie("a", ".A"), movie("a", ".A")
         far = Tracks.build(far.t, far.centre * 10, radius=1.0)
-        assert link_nearest(near, FIVE).n_links == 1
-        assert link_nearest(far, FIVE).n_links == 0
+        assert link_spots(near, FIVE).n_links == 1
+        assert link_spots(far, FIVE).n_links == 0
 
 
 class TestDivisions:
     def test_daughters_on_both_sides(self):
-        assert pairs(link_nearest(movie("...a...", "A.....B"), FIVE)) == {"aA", "aB"}
+        assert pairs(link_spots(movie("...a...", "A.....B"), FIVE)) == {"aA", "aB"}
 
     def test_a_newcomer_beside_a_quiet_cell_is_a_new_track(self):
-        assert pairs(link_nearest(movie("a......", "A...B.."), FIVE)) == {"aA"}
+        assert pairs(link_spots(movie("a......", "A...B.."), FIVE)) == {"aA"}
 
     def test_daughter_taken_by_a_neighbour_is_given_back(self):
         # one to one, b takes B and leaves C without parent; as a whole, a divides into A and B, and b goes on as C
-        got = link_nearest(movie(".....a...b....", "..A.....B..C.."), FIVE)
+        got = link_spots(movie(".....a...b....", "..A.....B..C.."), FIVE)
         assert pairs(got) == {"aA", "aB", "bC"}
 
     def test_forbidden(self):
-        assert link_nearest(movie("...a...", "A.....B"), FIVE.but(max_children=1)).n_links == 1
+        assert link_spots(movie("...a...", "A.....B"), FIVE.but(max_children=1)).n_links == 1
 
     def test_three_daughters_do_not_exist(self):
-        got = link_nearest(movie("...a...", "A..C..B"), FIVE)
+        got = link_spots(movie("...a...", "A..C..B"), FIVE)
         assert got.n_children().max() <= 2
 
     def test_penalty_decides(self):
         frames = ("...a...", "..A...B")
-        assert link_nearest(movie(*frames), FIVE.but(division_penalty=0.5)).n_links == 2
-        assert link_nearest(movie(*frames), FIVE.but(division_penalty=1.5)).n_links == 1
+        assert link_spots(movie(*frames), FIVE.but(division_penalty=0.5)).n_links == 2
+        assert link_spots(movie(*frames), FIVE.but(division_penalty=1.5)).n_links == 1
 
     def test_division_distance_limits_daughters_only(self):
         frames = ("....a............b", "..A...B..............C")
-        assert pairs(link_nearest(movie(*frames), FIVE)) == {"aA", "aB", "bC"}
-        assert "bC" in pairs(link_nearest(movie(*frames), FIVE.but(division_distance=1.0)))
-        assert len(pairs(link_nearest(movie(*frames), FIVE.but(division_distance=1.0)))) == 2
+        assert pairs(link_spots(movie(*frames), FIVE)) == {"aA", "aB", "bC"}
+        assert "bC" in pairs(link_spots(movie(*frames), FIVE.but(division_distance=1.0)))
+        assert len(pairs(link_spots(movie(*frames), FIVE.but(division_distance=1.0)))) == 2
 
     def test_division_distance_may_be_larger(self):
         frames = ("....a....", "A.......B")
-        assert link_nearest(movie(*frames), LinkingConfig(max_distance=3)).n_links == 0
-        got = link_nearest(movie(*frames), LinkingConfig(max_distance=3, division_distance=5))
+        assert link_spots(movie(*frames), LinkingConfig(max_distance=3)).n_links == 0
+        got = link_spots(movie(*frames), LinkingConfig(max_distance=3, division_distance=5))
         assert pairs(got) == {"aA", "aB"}
 
     def test_with_flow_both_daughters_may_come_from_one_side(self):
         tracks = movie("a.......", "....A.B.")
         home = np.zeros((3, 3))
         home[1:, 2] = 0.2, -0.3
-        assert pairs(link_nearest(tracks, FIVE, predicted=home)) == {"aA", "aB"}
+        assert pairs(link_spots(tracks, FIVE, predicted=home)) == {"aA", "aB"}
 
 
 class TestExistingLinks:
     def test_they_stay_even_where_they_are_long(self):
-        got = link_nearest(movie("a....b....", "A.....B...", links=["aB"]), FIVE)
+        got = link_spots(movie("a....b....", "A.....B...", links=["aB"]), FIVE)
         assert got.links[0].tolist() == [0, 3]
         assert pairs(got) == {"aB"} | {"bA"} or pairs(got) == {"aB"}
 
     def test_a_spot_with_a_parent_gets_no_other(self):
-        assert pairs(link_nearest(movie("ab", "A.", links=["bA"]), FIVE)) == {"bA"}
+        assert pairs(link_spots(movie("ab", "A.", links=["bA"]), FIVE)) == {"bA"}
 
     def test_they_count_as_children(self):
         frames = ("...a...", "A.....B")
-        assert pairs(link_nearest(movie(*frames, links=["aA"]), FIVE.but(max_children=1))) == {"aA"}
-        assert pairs(link_nearest(movie(*frames, links=["aA"]), FIVE)) == {"aA", "aB"}
+        assert pairs(link_spots(movie(*frames, links=["aA"]), FIVE.but(max_children=1))) == {"aA"}
+        assert pairs(link_spots(movie(*frames, links=["aA"]), FIVE)) == {"aA", "aB"}
 
     def test_a_full_parent_takes_no_third(self):
-        got = link_nearest(movie("...a...", "A..C..B", links=["aA", "aB"]), FIVE)
+        got = link_spots(movie("...a...", "A..C..B", links=["aA", "aB"]), FIVE)
         assert pairs(got) == {"aA", "aB"}
 
     def test_a_parent_full_by_a_persons_hand_is_not_counted_as_new_division(self):
@@ -137,42 +118,42 @@ class TestExistingLinks:
 
     def test_tags_of_links_follow(self):
         tracks = movie("a....b", "A....B", links=["aA"]).with_tag("Tracking", Tag("Approved"), links=[0])
-        got = link_nearest(tracks, FIVE)
+        got = link_spots(tracks, FIVE)
         assert got.tagged("Tracking", "Approved", links=True).tolist() == [True, False]
 
     def test_twice_is_once(self):
-        once = link_nearest(movie("...a.....b", "A.....B..C", "A.....B..C".lower().replace("a", "x")), FIVE)
-        assert pairs(link_nearest(once, FIVE)) == pairs(once)
+        once = link_spots(movie("...a.....b", "A.....B..C", "A.....B..C".lower().replace("a", "x")), FIVE)
+        assert pairs(link_spots(once, FIVE)) == pairs(once)
 
 
 class TestOptions:
     def test_frames_choose_the_targets(self):
-        assert pairs(link_nearest(movie("a", "A", "B"), FIVE, frames=[2, 7])) == {"AB"}
+        assert pairs(link_spots(movie("a", "A", "B"), FIVE, frames=[2, 7])) == {"AB"}
 
     def test_candidates_leave_others_alone(self):
-        got = link_nearest(movie("ab", "A."), FIVE, candidates=[False, True, True])
+        got = link_spots(movie("ab", "A."), FIVE, candidates=[False, True, True])
         assert pairs(got) == {"bA"}
 
     def test_predicted_positions_beat_own(self):
         tracks = movie("a....b", "A....B")
         crossed = tracks.centre[[0, 1, 1, 0]]
-        assert pairs(link_nearest(tracks, FIVE, predicted=crossed)) == {"aB", "bA"}
+        assert pairs(link_spots(tracks, FIVE, predicted=crossed)) == {"aB", "bA"}
 
     def test_unknown_predictions_are_the_own_position(self):
         tracks = movie("a....b", "A....B")
-        assert pairs(link_nearest(tracks, FIVE, predicted=np.full((4, 3), np.nan))) == {"aA", "bB"}
+        assert pairs(link_spots(tracks, FIVE, predicted=np.full((4, 3), np.nan))) == {"aA", "bB"}
 
     def test_wrong_shapes_are_sentences(self):
         with pytest.raises(DataError, match=r"predicted positions have shape \(2, 3\); expected \(1, 3\)"):
-            link_nearest(movie("a"), predicted=np.zeros((2, 3)))
+            link_spots(movie("a"), predicted=np.zeros((2, 3)))
         with pytest.raises(DataError, match=r"candidates has shape \(2,\)"):
-            link_nearest(movie("a"), candidates=[True, False])
+            link_spots(movie("a"), candidates=[True, False])
 
     def test_progress_tells_links_and_divisions(self):
         steps = list(link_frames(movie("...a...", "A.....B", "C.....D"), FIVE))
         assert [(s.done, s.total, s.values["links"], s.values["divisions"]) for s in steps] == [
-            (1, 2, 2, 1),
-            (2, 2, 2, 0),
+            (1, 2, 2, 0),
+            (2, 2, 2, 1),
         ]
         assert steps[0].values["max_distance"] == 5
 
@@ -207,7 +188,7 @@ def test_promises_hold_for_any_movie(seed, n, frames, existing):
         a, b = rng.integers(0, n, (2, n))
         good = tracks.t[a] < tracks.t[b]
         tracks = tracks.with_links(np.unique(np.stack([a[good], b[good]], axis=1), axis=0)).validate()
-    linked = link_nearest(tracks, LinkingConfig(max_distance=3)).validate()
+    linked = link_spots(tracks, LinkingConfig(max_distance=3)).validate()
     new = linked.links[tracks.n_links :]
     np.testing.assert_array_equal(linked.links[: tracks.n_links], tracks.links)
     assert (linked.t[new[:, 1]] - linked.t[new[:, 0]] == 1).all()
@@ -215,7 +196,7 @@ def test_promises_hold_for_any_movie(seed, n, frames, existing):
     assert (linked.n_children() <= np.maximum(tracks.n_children(), 2)).all()
     assert (np.linalg.norm(linked.centre[new[:, 0]] - linked.centre[new[:, 1]], axis=1) <= 3).all()
     order = rng.permutation(n)
-    shuffled = link_nearest(tracks.select(order), LinkingConfig(max_distance=3))
+    shuffled = link_spots(tracks.select(order), LinkingConfig(max_distance=3))
     assert {tuple(pair) for pair in shuffled.id[shuffled.links].tolist()} == {
         tuple(pair) for pair in linked.id[linked.links].tolist()
     }
@@ -230,7 +211,7 @@ def test_without_divisions_it_is_the_optimum_of_a_dense_solver(seed):
     p, c = rng.integers(1, 9, 2)
     points = rng.uniform(0, 6, (p + c, 3))
     tracks = Tracks.build([0] * p + [1] * c, points, radius=1.0)
-    linked = link_nearest(tracks, LinkingConfig(max_distance=4, max_children=1, max_candidates=64))
+    linked = link_spots(tracks, LinkingConfig(max_distance=4, max_children=1, max_candidates=64))
     squared = ((points[p:, None] - points[None, :p]) ** 2).sum(axis=2)
     table = np.concatenate([np.where(squared <= 16, squared, 1e9), np.full((c, c), 16.0)], axis=1)
     best = table[linear_sum_assignment(table)].sum()
@@ -240,11 +221,11 @@ def test_without_divisions_it_is_the_optimum_of_a_dense_solver(seed):
 
 def test_without_an_answer_of_the_solver_the_plain_links_stay(monkeypatch, caplog):
     division = movie("..a..", ".A.B.")
-    assert pairs(link_nearest(division, FIVE)) == {"aA", "aB"}
+    assert pairs(link_spots(division, FIVE)) == {"aA", "aB"}
 
     class Nothing:
         success, x, message = False, None, "time limit reached"
 
     monkeypatch.setattr("howdah.linking.divisions.milp", lambda *_, **__: Nothing)
-    assert len(pairs(link_nearest(division, FIVE))) == 1
+    assert len(pairs(link_spots(division, FIVE))) == 1
     assert "time limit reached" in caplog.text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bdv_io.tracks import Tracks
-from howdah.linking import LinkingConfig, link_nearest
+from howdah.linking import LinkingConfig, link_spots
 from howdah.metrics import Counts, score_tracking
 
 
@@ -47,7 +47,7 @@ def test_simulated_lineages(step_um, links, divisions):
     link, division = Counts(0, 0, 0), Counts(0, 0, 0)
     for seed in range(5):
         truth = simulated(seed, step_um)
-        score = score_tracking(truth, link_nearest(unlinked(truth)), max_distance=0.1)
+        score = score_tracking(truth, link_spots(unlinked(truth)), max_distance=0.1)
         link, division = link + score.links, division + score.divisions
     assert link.precision >= links
     assert link.recall >= links
@@ -61,7 +61,7 @@ def test_a_good_flow_makes_it_nearly_perfect():
     origin = truth.centre.copy()
     origin[truth.links[:, 1]] = truth.centre[truth.links[:, 0]]
     predicted = origin + rng.normal(scale=0.3, size=origin.shape)
-    linked = link_nearest(unlinked(truth), LinkingConfig(max_distance=5), predicted=predicted)
+    linked = link_spots(unlinked(truth), LinkingConfig(max_distance=5), predicted=predicted)
     score = score_tracking(truth, linked, max_distance=0.1)
     assert score.links.f1 >= 0.999
     assert score.divisions.f1 == 1
@@ -78,7 +78,7 @@ def test_a_published_lineage(real_data):
         radius=[np.linalg.det(np.reshape(spot["covariance"], (3, 3))) ** (1 / 6) for spot in told["spots"]],
         links=[[row[link["source"]], row[link["target"]]] for link in told["links"]],
     )
-    score = score_tracking(truth, link_nearest(unlinked(truth)), max_distance=0.1)
+    score = score_tracking(truth, link_spots(unlinked(truth)), max_distance=0.1)
     assert score.links.precision >= 0.9999
     assert score.links.recall >= 0.999
     assert score.divisions.precision == 1
