@@ -97,7 +97,7 @@ class TestExistingLinks:
     def test_they_stay_even_where_they_are_long(self):
         got = link_spots(movie("a....b....", "A.....B...", links=["aB"]), FIVE)
         assert got.links[0].tolist() == [0, 3]
-        assert pairs(got) == {"aB"} | {"bA"} or pairs(got) == {"aB"}
+        assert got.n_parents().max() == 1
 
     def test_a_spot_with_a_parent_gets_no_other(self):
         assert pairs(link_spots(movie("ab", "A.", links=["bA"]), FIVE)) == {"bA"}
@@ -219,13 +219,15 @@ def test_without_divisions_it_is_the_optimum_of_a_dense_solver(seed):
     assert lengths + 16 * (c - linked.n_links) == pytest.approx(best)
 
 
-def test_without_an_answer_of_the_solver_the_plain_links_stay(monkeypatch, caplog):
-    division = movie("..a..", ".A.B.")
-    assert pairs(link_spots(division, FIVE)) == {"aA", "aB"}
+def test_without_an_answer_of_the_solver_the_best_links_come_first(monkeypatch, caplog):
+    competing = movie(".....a...b....", "..A.....B..C..")
+    assert pairs(link_spots(competing, FIVE)) == {"aA", "aB", "bC"}
 
     class Nothing:
         success, x, message = False, None, "time limit reached"
 
-    monkeypatch.setattr("howdah.linking.divisions.milp", lambda *_, **__: Nothing)
-    assert len(pairs(link_spots(division, FIVE))) == 1
+    monkeypatch.setattr("howdah.linking.programme.milp", lambda *_, **__: Nothing)
+    linked = link_spots(competing, FIVE)
+    assert linked.n_links >= 2
+    assert linked.n_parents().max() == 1
     assert "time limit reached" in caplog.text

@@ -10,12 +10,12 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
+from howdah.linking.programme import NONE
+
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["NONE", "Edges", "assign", "candidate_edges"]
-
-NONE = -1
+__all__ = ["Edges", "assign", "candidate_edges"]
 
 
 class Edges(NamedTuple):

@@ -50,6 +50,10 @@ class Ghosts(NamedTuple):
         """Return the ghosts of a (G,) mask, or of rows."""
         return Ghosts(self.spot[mask], self.age[mask], self.trail[mask])
 
+    def at(self, frame: int, t: npt.NDArray[np.int32]) -> Ghosts:
+        """Return the ghosts that are at ``frame`` and may go further; ``t`` (N,) are the frames of all spots."""
+        return self.only((self.age < self.trail.shape[1]) & (t[self.spot] - self.age == frame))
+
     def joined(self, other: Ghosts) -> Ghosts:
         """Return these ghosts and the others."""
         return Ghosts(*(np.concatenate(columns) for columns in zip(self, other, strict=True)))

@@ -14,15 +14,16 @@ import numpy.typing as npt
 from scipy.spatial import KDTree
 
 from bdv_io.tracks import Tracks
-from howdah.linking.assignment import NONE, Edges, assign, candidate_edges
+from howdah.linking.assignment import Edges, assign, candidate_edges
 from howdah.linking.earlier import Ghosts
 from howdah.linking.limits import Limits
+from howdah.linking.programme import NONE
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Bridges", "bridge", "fill", "waypoints"]
+__all__ = ["Bridges", "Refused", "bridge", "clear_edges", "fill", "waypoints"]
 
 
 class Bridges(NamedTuple):
@@ -74,7 +75,7 @@ def bridge(ghosts: Ghosts, tracks: Tracks, parents: I64, limits: Limits, refused
     edges = candidate_edges(
         ghosts.place, tracks.centre[parents], max_distance=limits.max_distance, max_candidates=limits.max_candidates
     )
-    edges = edges.only(_clear(edges, ghosts, tracks, parents, refused))
+    edges = edges.only(clear_edges(edges, ghosts, tracks, parents, refused))
     chosen = assign(edges, len(ghosts.spot), len(parents), no_parent_cost=limits.no_parent_cost)
     found = np.full(len(chosen), NONE, dtype=np.int64)
     found[chosen != NONE] = parents[chosen[chosen != NONE]]
@@ -124,8 +125,8 @@ def fill(tracks: Tracks, bridges: Bridges) -> tuple[Tracks, I64, I64]:
     return tracks.concatenate(new), np.stack([spot[1:], spot[:-1]], axis=1)[same], chain[1:][same]
 
 
-def _clear(edges: Edges, ghosts: Ghosts, tracks: Tracks, parents: I64, refused: Refused) -> Bool:
-    """Mask of the edges that no rejected spot lies in the way of."""
+def clear_edges(edges: Edges, ghosts: Ghosts, tracks: Tracks, parents: I64, refused: Refused) -> Bool:
+    """Return the (E,) mask of the edges that no rejected spot lies in the way of."""
     bridges = Bridges(parents[edges.parent], ghosts.only(edges.child))
     row, back, place, _ = waypoints(tracks, bridges)
     clear = np.ones(len(edges.child), dtype=bool)

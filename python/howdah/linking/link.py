@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bdv_io.tags import Feature
 from bdv_io.tracks import Tracks
-from howdah.errors import DataError
-from howdah.linking.assignment import NONE
 from howdah.linking.config import LinkingConfig
 from howdah.linking.earlier import Earlier, Estimate, Ghosts
 from howdah.linking.gaps import Bridges, Refused, bridge, fill
-from howdah.linking.limits import Limits, limits_of, rows_by_frame
+from howdah.linking.job import Job
+from howdah.linking.movie import link_movie
 from howdah.linking.nearest import link_by_rules
-from howdah.linking.pairs import Pair, link_pair
+from howdah.linking.pairs import link_pair
+from howdah.linking.programme import NONE
 from howdah.linking.quality import link_quality
 from howdah.progress import Progress, Steps, finish
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
 
 __all__ = ["LINK_QUALITY", "link_frames", "link_spots"]
 
@@ -82,79 +80,39 @@ def link_frames(
     """
     config = config or LinkingConfig()
     earlier = Earlier(tracks, predicted, estimate)
-    allowed = np.ones(tracks.n_spots, dtype=bool) if candidates is None else np.asarray(candidates, dtype=bool)
-    if allowed.shape != (tracks.n_spots,):
-        raise DataError(f"Linking failed: candidates has shape {allowed.shape}; expected ({tracks.n_spots},).")
-    allowed = allowed & np.isfinite(tracks.centre).all(axis=1)
-    job = _Job(tracks, config, limits_of(tracks, config), rows_by_frame(tracks), allowed)
+    job = Job.of(tracks, config, candidates)
     wanted = sorted(job.rows_of) if frames is None else sorted({int(frame) for frame in frames})
-    links, bridges = yield from _backwards(job, earlier, wanted)
+    solve = link_movie if config.solver == "global" else _backwards
+    links, bridges = yield from solve(job, earlier, wanted)
     return _finished(job, earlier, links, bridges)
 
 
-class _Job(NamedTuple):
-    """What is linked, and how; ``rows_of`` holds the rows of each frame, ``allowed`` (N,) those that may get links."""
-
-    tracks: Tracks
-    config: LinkingConfig
-    limits: Limits
-    rows_of: dict[int, I64]
-    allowed: Bool
-
-
-def _backwards(job: _Job, earlier: Earlier, wanted: list[int]) -> Steps[tuple[I64, Bridges]]:
+def _backwards(job: Job, earlier: Earlier, wanted: list[int]) -> Steps[tuple[I64, Bridges]]:
     """Link frame by frame, from the last to the first; return the links (K, 2) and the bridges over gaps."""
-    tracks, config, limits, rows_of, allowed = job
-    solve, gap = SOLVERS[config.solver], config.frame_gap
-    n_children, has_parent = tracks.n_children(), tracks.n_parents() > 0
-    child_of = np.full(tracks.n_spots, NONE, dtype=np.int64)
-    child_of[tracks.links[:, 0]] = tracks.links[:, 1]
-    refused = Refused(tracks, allowed)
+    solve, gap, limits = SOLVERS[job.config.solver], job.config.frame_gap, job.limits
+    refused = Refused(job.tracks, job.allowed)
     made, bridges, ghosts = [np.empty((0, 2), dtype=np.int64)], Bridges.none(gap), Bridges.none(gap).ghosts
-    nothing = np.empty(0, dtype=np.int64)
-    steps = _frames_to_visit(rows_of, wanted, gap)
-    targets = set(wanted)
-    for done, frame in enumerate(steps, start=1):
-        rows, parents = rows_of.get(frame, nothing), rows_of.get(frame - 1, nothing)
-        rows = rows[allowed[rows]]
-        ghosts = earlier.step(
-            frame, rows, ghosts.only((ghosts.age < gap) & (tracks.t[ghosts.spot] - ghosts.age == frame))
-        )
-        children = rows[~has_parent[rows]] if frame in targets else nothing
-        parents = parents[allowed[parents] & (n_children[parents] < config.max_children)]
-        known = child_of[parents]
-        pair = Pair(
-            origin=earlier.origin[children],
-            move=earlier.move[children],
-            parents=tracks.centre[parents],
-            sibling=np.where((known >= 0)[:, None], earlier.origin[known], np.nan),
-            sibling_move=np.where(known >= 0, earlier.move[known], np.nan),
-        )
-        parent_of = solve(pair, limits)
+    frames = job.frames_to_visit(wanted)
+    for done, frame in enumerate(frames, start=1):
+        ghosts = earlier.step(frame, job.rows(frame), ghosts.at(frame, job.tracks.t))
+        children, parents = job.children(frame, wanted), job.parents(frame - 1)
+        parent_of = solve(job.pair(earlier, children, parents), limits)
         linked = np.flatnonzero(parent_of != NONE)
         made.append(np.stack([parents[parent_of[linked]], children[linked]], axis=1))
-        total = n_children[parents] + np.bincount(parent_of[linked], minlength=len(parents))
-        divisions = int(np.count_nonzero((total > 1) & (n_children[parents] <= 1)))
+        before = job.n_children[parents]
+        total = before + np.bincount(parent_of[linked], minlength=len(parents))
         if gap > 1:
-            found = bridge(ghosts, tracks, parents[total == 0], limits, refused)
+            found = bridge(ghosts, job.tracks, parents[total == 0], limits, refused)
             bridges = bridges.joined(Bridges(found[found != NONE], ghosts.only(found != NONE)))
             orphans = children[parent_of == NONE]
             ghosts = ghosts.only(found == NONE).joined(Ghosts.of(orphans, earlier.origin[orphans], gap))
-        values = {"links": float(len(linked)), "divisions": float(divisions), "max_distance": limits.max_distance}
-        yield Progress("link", done, len(steps), values)
+        divisions = float(np.count_nonzero((total > 1) & (before <= 1)))
+        values = {"links": float(len(linked)), "divisions": divisions, "max_distance": limits.max_distance}
+        yield Progress("link", done, len(frames), values)
     return np.concatenate(made), bridges
 
 
-def _frames_to_visit(rows_of: dict[int, I64], wanted: list[int], gap: int) -> list[int]:
-    """Frames in which a spot may find a parent or a ghost may pass, late frames first."""
-    first = min(rows_of, default=0)
-    found = [frame for frame in wanted if frame in rows_of]
-    if gap == 1:
-        return [frame for frame in reversed(found) if frame - 1 in rows_of]
-    return sorted({frame - back for frame in found for back in range(gap) if frame - back > first}, reverse=True)
-
-
-def _finished(job: _Job, earlier: Earlier, links: I64, bridges: Bridges) -> Tracks:
+def _finished(job: Job, earlier: Earlier, links: I64, bridges: Bridges) -> Tracks:
     """Return the annotation with all that was found."""
     tracks, over = job.tracks, bridges.links
     quality = link_quality(

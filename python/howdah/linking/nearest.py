@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from howdah.linking.assignment import NONE, candidate_edges
+from howdah.linking.assignment import candidate_edges
 from howdah.linking.limits import Limits
 from howdah.linking.pairs import Pair
+from howdah.linking.programme import NONE
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""What is known of the spots of two frames that are to be joined, and today's optimum for such a pair."""
+"""The best links of one pair of frames."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from howdah.linking.assignment import assign, candidate_edges
-from howdah.linking.divisions import Choices, division_choices, second_child_choices, settle_divisions
+from howdah.linking.assignment import Edges, candidate_edges
+from howdah.linking.divisions import division_cost, twins
 from howdah.linking.limits import Limits
+from howdah.linking.programme import NONE, Choices, best_choices
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Pair", "link_pair"]
+__all__ = ["Pair", "link_pair", "pair_choices"]
+
+
+TIE = 1e-9  # a link of exactly max_distance is as good as none, and is made
 
 
 class Pair(NamedTuple):
@@ -36,23 +40,46 @@ class Pair(NamedTuple):
 
 
 def link_pair(pair: Pair, limits: Limits) -> I64:
-    """Return the (C,) parent of each child or -1, such that the sum of squared distances is minimal.
+    """Return the (C,) parent of each child or -1, such that the sum of all costs is minimal.
 
-    For one-to-one links this is the optimum; divisions are then settled around the children that got no link, exactly
-    there (:func:`howdah.linking.divisions.settle_divisions`). That is not a proof of the best divisions of the whole pair.
+    A link costs its squared length, a child without a parent max_distance², a division what :mod:`.divisions` says.
     """
     n_children, n_parents = len(pair.origin), len(pair.parents)
     reach = max(limits.max_distance, limits.division_distance) if limits.divide else limits.max_distance
     edges = candidate_edges(pair.origin, pair.parents, max_distance=reach, max_candidates=limits.max_candidates)
+    choices = pair_choices(edges, pair, limits)
+    taken = choices.only(best_choices(choices, n_children, n_parents))
+    parent_of = np.full(n_children, NONE, dtype=np.int64)
+    parent_of[taken.first] = taken.parent
+    both = taken.second != NONE
+    parent_of[taken.second[both]] = taken.parent[both]
+    return parent_of
+
+
+def pair_choices(edges: Edges, pair: Pair, limits: Limits, *, prune: bool = True) -> Choices:
+    """Return what the parents may choose: links, divisions, and second children of those that have one already.
+
+    ``prune`` leaves out divisions that are never better than one link and a new track.
+    """
+    alone = limits.no_parent_cost
     free = np.isnan(pair.sibling[:, 0])[edges.parent]
     ahead = edges.only(free & (edges.cost <= limits.max_distance**2))
-    parent_of = assign(ahead, n_children, n_parents, no_parent_cost=limits.no_parent_cost)
+    none = np.full(len(ahead.child), NONE)
+    links = Choices(ahead.parent, ahead.child, none, alone * (1 + TIE) - ahead.cost)
     if not limits.divide:
-        return parent_of
+        return links
     near = edges.cost <= limits.division_distance**2
-    costs = {"penalty_cost": limits.penalty_cost, "no_parent_cost": limits.no_parent_cost}
-    twins = division_choices(edges.only(free & near), pair.origin, pair.parents, **costs)
-    seconds = second_child_choices(edges.only(~free & near), pair.origin, pair.parents, pair.sibling, **costs)
-    return settle_divisions(
-        Choices.of_links(ahead), twins.joined(seconds), parent_of, no_parent_cost=limits.no_parent_cost
-    )
+    pairs = edges.only(free & near)
+    left, right = twins(pairs)
+    mother, first, second = pairs.parent[left], pairs.child[left], pairs.child[right]
+    places = (pair.origin[first], pair.origin[second], pair.parents[mother])
+    cost = division_cost(*places, penalty_cost=limits.penalty_cost)
+    divisions = Choices(mother, first, second, 2 * alone - cost)
+    if prune:
+        one_link = np.minimum(np.minimum(pairs.cost[left], pairs.cost[right]), alone)
+        divisions = divisions.only(cost < one_link + alone)
+    more = edges.only(~free & near)
+    sibling, place = pair.sibling[more.parent], pair.parents[more.parent]
+    known = np.minimum(((sibling - place) ** 2).sum(axis=1), alone)
+    cost = division_cost(pair.origin[more.child], sibling, place, penalty_cost=limits.penalty_cost) - known
+    return links.joined(divisions, Choices(more.parent, more.child, np.full(len(cost), NONE), alone - cost))

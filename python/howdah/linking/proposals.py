@@ -19,12 +19,13 @@ import numpy.typing as npt
 
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
-from howdah.linking.assignment import NONE, Edges, candidate_edges
+from howdah.linking.assignment import Edges, candidate_edges
 from howdah.linking.config import LinkingConfig
 from howdah.linking.earlier import Earlier, Estimate
 from howdah.linking.gaps import Bridges
 from howdah.linking.limits import Limits, limits_of, rows_by_frame
 from howdah.linking.link import LINK_QUALITY
+from howdah.linking.programme import NONE
 from howdah.linking.quality import LEAST_SCALE, link_weights
 
 F64 = npt.NDArray[np.float64]
@@ -201,9 +202,7 @@ def _followed(tracks: Tracks, rows_of: dict[int, I64], earlier: Earlier, orphans
     ghosts = Bridges.none(gap).ghosts
     for frame in sorted({f - back for f in rows_of for back in range(gap)}, reverse=True):
         rows = rows_of.get(frame, np.empty(0, dtype=np.int64))
-        ghosts = earlier.step(
-            frame, rows, ghosts.only((ghosts.age < gap) & (tracks.t[ghosts.spot] - ghosts.age == frame))
-        )
+        ghosts = earlier.step(frame, rows, ghosts.at(frame, tracks.t))
         trail[ghosts.spot, ghosts.age - 1] = ghosts.place
         trail[rows, 0] = earlier.origin[rows]
         mine = rows[orphans[rows]]

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.tracks import Tracks
-from howdah.linking.assignment import NONE, Edges, candidate_edges
+from howdah.linking.assignment import Edges, candidate_edges
 from howdah.linking.earlier import Earlier
 from howdah.linking.gaps import Bridges
 from howdah.linking.limits import Limits
+from howdah.linking.programme import NONE
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
