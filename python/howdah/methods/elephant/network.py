@@ -48,7 +48,7 @@ class Conv(nn.Conv3d):
         """(B, C, Z, Y, X) -> (B, K, Z, Y, X)."""
         depth = x.shape[2]
         if depth == 1:
-            return F.conv3d(x, self.weight[:, :, 1:2], self.bias, padding=(0, 1, 1))
+            return F.conv2d(x[:, :, 0], self.weight[:, :, 1], self.bias, padding=1)[:, :, None]
         if depth == 2 and torch.is_grad_enabled() and x.device.type == "cpu":
             return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)))[:, :, :2]
         return super().forward(x)
