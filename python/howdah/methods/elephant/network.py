@@ -16,7 +16,21 @@ from howdah.errors import WeightsError
 
 Tensor = torch.Tensor
 
-__all__ = ["BACKGROUND", "CENTRE", "PERIPHERY", "UNet", "multiples", "shapes", "with_depth"]
+__all__ = [
+    "BACKGROUND",
+    "BASE_WIDTH",
+    "CENTRE",
+    "PERIPHERY",
+    "WIDTHS",
+    "Conv",
+    "UNet",
+    "initialise",
+    "multiples",
+    "shapes",
+    "through",
+    "to_multiples",
+    "with_depth",
+]
 
 BACKGROUND, PERIPHERY, CENTRE = 0, 1, 2
 WIDTHS = (16, 32, 64, 128)
@@ -34,7 +48,7 @@ class Conv(nn.Conv3d):
         """(B, C, Z, Y, X) -> (B, K, Z, Y, X)."""
         depth = x.shape[2]
         if depth == 1:
-            return F.conv3d(x, self.weight[:, :, 1:2], self.bias, padding=(0, 1, 1))
+            return F.conv2d(x[:, :, 0], self.weight[:, :, 1], self.bias, padding=1)[:, :, None]
         if depth == 2 and torch.is_grad_enabled() and x.device.type == "cpu":
             return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)))[:, :, :2]
         return super().forward(x)
@@ -65,10 +79,7 @@ class UNet(nn.Module):
         below = (BASE_WIDTH, *reversed(WIDTHS))
         self.decoder = nn.ModuleList(_block(skip + up, skip) for skip, up in zip(reversed(WIDTHS), below, strict=False))
         self.out_conv = nn.Conv3d(WIDTHS[0], 3, 1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv3d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        initialise(self)
 
     def forward(self, x: Tensor, keep_axials: Sequence[bool]) -> Tensor:
         """Return log-probabilities.
@@ -81,31 +92,50 @@ class UNet(nn.Module):
         Returns:
             (B, 3, Z, Y, X) float32: background, periphery, centre.
         """
-        size = x.shape[2:]
-        pads = [(-n) % m for n, m in zip(size, multiples(keep_axials), strict=True)]
-        if any(pads):
-            around = [edge for pad in reversed(pads) for edge in (pad // 2, pad - pad // 2)]
-            x = F.pad(x, around, mode="replicate")
-        logits = self._logits(x, keep_axials)
-        if any(pads):
-            z, y, x_ = (slice(pad // 2, pad // 2 + n) for pad, n in zip(pads, size, strict=True))
-            logits = logits[:, :, z, y, x_]
-        return F.log_softmax(logits.float(), dim=1)
+        x, inner = to_multiples(x, keep_axials)
+        logits = self.out_conv(through(x, keep_axials, encoder=self.encoder, base=self.base, decoder=self.decoder))
+        return F.log_softmax(logits[inner].float(), dim=1)
 
-    def _logits(self, x: Tensor, keep_axials: Sequence[bool]) -> Tensor:
-        factors = [(1, 2, 2) if keep else (2, 2, 2) for keep in keep_axials]
-        skips = []
-        for block, factor in zip(self.encoder, factors, strict=True):
-            x = block(x)
-            skips.append(x)  # (B, W, Z, Y, X)
-            x = F.max_pool3d(x, factor)  # (B, W, Z or Z/2, Y/2, X/2)
-        x = self.base(x)
-        for block, factor in zip(self.decoder, reversed(factors), strict=True):
-            skip = skips.pop()
-            up = F.interpolate(x, scale_factor=[float(f) for f in factor], mode="nearest")
-            x = block(torch.cat([skip, up], dim=1))  # skip first: so are the published weights
-        logits: Tensor = self.out_conv(x)  # (B, 3, Z, Y, X)
-        return logits
+
+def initialise(network: nn.Module) -> None:
+    """Draw the weights of all convolutions by Kaiming's fan-in rule, and set biases to 0 (paper, same section)."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def to_multiples(x: Tensor, keep_axials: Sequence[bool]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Replicate the edges of (B, C, Z, Y, X) up to the next multiple that the pooling needs.
+
+    Returns:
+        The larger volume, and the five slices that cut the original out of it.
+    """
+    size = x.shape[2:]
+    pads = [(-n) % m for n, m in zip(size, multiples(keep_axials), strict=True)]
+    if any(pads):
+        x = F.pad(x, [edge for pad in reversed(pads) for edge in (pad // 2, pad - pad // 2)], mode="replicate")
+    inner = (slice(pad // 2, pad // 2 + n) for pad, n in zip(pads, size, strict=True))
+    return x, (slice(None), slice(None), *inner)
+
+
+def through(
+    x: Tensor, keep_axials: Sequence[bool], *, encoder: nn.ModuleList, base: nn.Module, decoder: nn.ModuleList
+) -> Tensor:
+    """Go down and up the U: (B, C, Z, Y, X) -> (B, 16, Z, Y, X), sizes that are multiples."""
+    factors = [(1, 2, 2) if keep else (2, 2, 2) for keep in keep_axials]
+    skips = []
+    for block, factor in zip(encoder, factors, strict=True):
+        x = block(x)
+        skips.append(x)  # (B, W, Z, Y, X)
+        x = F.max_pool3d(x, factor)  # (B, W, Z or Z/2, Y/2, X/2)
+    x = base(x)
+    for block, factor in zip(decoder, reversed(factors), strict=True):
+        skip = skips.pop()
+        up = F.interpolate(x, scale_factor=[float(f) for f in factor], mode="nearest")
+        x = block(torch.cat([skip, up], dim=1))  # skip first: so are the published weights
+    return x
 
 
 def multiples(keep_axials: Sequence[bool]) -> tuple[int, int, int]:
