@@ -9,13 +9,15 @@ from howdah.lineages.colours import distinct_colours
 from howdah.lineages.completeness import complete_roots, mark_completed, open_places
 from howdah.lineages.forest import Forest, grow
 from howdah.lineages.measures import (
+    Table,
+    about,
     cell_cycles,
     divisions_per_frame,
     divisions_per_progenitor,
     divisions_per_track,
     statistics_per_frame,
 )
-from howdah.lineages.protection import Protected, protected
+from howdah.lineages.protection import DIVISION, PROGENITOR, PROLIFERATOR, PROPOSAL, Protected, protected
 from howdah.lineages.removal import (
     Removal,
     remove_bad_links,
@@ -26,9 +28,15 @@ from howdah.lineages.removal import (
 from howdah.lineages.tagging import approve, map_tag, tag_dividing, tag_progenitors, tag_proliferators
 
 __all__ = [
+    "DIVISION",
+    "PROGENITOR",
+    "PROLIFERATOR",
+    "PROPOSAL",
     "Forest",
     "Protected",
     "Removal",
+    "Table",
+    "about",
     "approve",
     "cell_cycles",
     "chosen_tag",
