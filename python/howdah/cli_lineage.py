@@ -9,11 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from howdah import pipeline
+from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
-from howdah.cli_show import guarded, show_result
+from howdah.cli_show import guarded, run, show_result
 from howdah.errors import ConfigError
 from howdah.linking import LinkingConfig
+from howdah.methods.elephant.backtrack import BacktrackConfig
+from howdah.methods.elephant.config import ElephantConfig
 from howdah.pipeline import lineage_tables, lineages
+from howdah.pipeline.backtrack import backtrack as follow
 
 __all__ = ["add_to"]
 
@@ -54,6 +58,7 @@ Approved = Annotated[bool, typer.Option("--approved", help="Count only divisions
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.add_typer(lineage)
+    app.command()(backtrack)
 
 
 def _show(work: Callable[[], Any], *, as_json: bool) -> None:
@@ -372,3 +377,32 @@ def export_ctc(
 ) -> None:
     """Write masks and tracks for the Cell Tracking Challenge, and a table that says which spot has which number."""
     _show(lambda: lineage_tables.export_ctc(project, out, completed=completed, image=image), as_json=json)
+
+
+@with_settings({"backtrack": BacktrackConfig, "elephant": ElephantConfig}, "backtrack")
+@with_movie("image", "setup")
+def backtrack(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="A project (.mastodon ...) that names its movie.")],
+    spot: Annotated[
+        str, typer.Option("--spot", metavar="SPOT", help="The spot: its id, its label, or t,z,y,x (world units).")
+    ],
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    out: Out = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE", help="A detector, to find nuclei without a spot.")
+    ] = None,
+    flow: Annotated[
+        Path | None, typer.Option("--flow", metavar="FILE", help="A flow network, that says where a nucleus came from.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Follow one nucleus back in time until it meets a track; missing spots are found or bridged, and tagged unlabeled."""
+    job = pipeline.Job(project, **movie)
+    target = _target(out, project, "followed")
+
+    def work() -> Any:
+        steps = follow(job, target, spot=spot, weights=weights, flow_weights=flow, settings=settings)
+        return run(steps, quiet=json)
+
+    _show(work, as_json=json)
