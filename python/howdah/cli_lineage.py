@@ -365,6 +365,22 @@ def propose(
     )
 
 
+@lineage.command()
+def draw(
+    project: Project,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.png", help="The picture.")] = None,
+    tag_set: Annotated[
+        str | None, typer.Option("--tag-set", metavar="NAME", help="Colour by this tag set (default: by progenitor).")
+    ] = None,
+    frames: Annotated[str | None, typer.Option("--frames", metavar="0,10,20", help="Frames that are shown.")] = None,
+    image: Image = None,
+    json: Json = False,
+) -> None:
+    """Draw the nuclei of some frames and the lineage trees, in the colours of progenitors or of a tag set."""
+    target = out or pipeline.default_target(project, "lineages.png")
+    _show(lambda: lineages.draw_lineages(project, target, tag_set=tag_set, frames=frames, image=image), as_json=json)
+
+
 @lineage.command("export-ctc")
 def export_ctc(
     project: Project,

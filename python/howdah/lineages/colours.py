@@ -17,7 +17,7 @@ I64 = npt.NDArray[np.int64]
 __all__ = ["distinct_colours", "oklab"]
 
 STEPS = 40  # of each of red, green, blue
-LIGHTNESS = (0.35, 0.93)  # darker ones drown in a black viewer, lighter ones look white
+LIGHTNESS = (0.45, 0.94)  # darker ones drown in a black viewer, lighter ones look white
 LEAST_CHROMA = 0.045  # greys look like the image
 BY_DISTANCE = 512  # so many are chosen one by one; the eye tells no more apart
 OPAQUE = 0xFF000000

@@ -19,19 +19,22 @@ from bdv_io.formats import open_image, read_tracks, write_tracks, writer_for
 from howdah import lineages
 from howdah.errors import ConfigError
 from howdah.pipeline.overwriting import files_of, refuse_overwriting
+from howdah.pipeline.picture import draw_result
 from howdah.pipeline.record import recorded
 from howdah.pipeline.saving import save
-from howdah.pipeline.sources import check_target
+from howdah.pipeline.sources import check_target, parse_frames
 
 PathLike = str | os.PathLike[str]
 Facts = dict[str, Any]
 Change = Callable[["Annotation"], tuple[Tracks, Facts]]
 Corner = Sequence[float]
+DRAWN = "Progenitor (drawn)"  # beside a tag set of the file
 
 __all__ = [
     "Annotation",
     "approve_lineages",
     "complete_lineages",
+    "draw_lineages",
     "edit",
     "map_tags",
     "open_annotation",
@@ -125,6 +128,31 @@ def edit(
 
 def _same(target: Path, source: PathLike) -> bool:
     return target.resolve() == Path(source).resolve()
+
+
+def draw_lineages(
+    source: PathLike,
+    out: PathLike,
+    *,
+    tag_set: str | None = None,
+    frames: str | None = None,
+    image: PathLike | None = None,
+) -> Facts:
+    """Draw projections and lineage trees as a PNG, coloured by a tag set; without it by progenitor.
+
+    Args:
+        source: The annotation.
+        out: The picture, ``.png``.
+        tag_set: Tag set whose colours are taken. None: the progenitors of the first frame, whether tagged or not.
+        frames: Frames that are shown, ``"0,10,20"``; four by default.
+        image: The movie, where the annotation does not name it.
+    """
+    target = check_target(out, ending=".png")
+    given = open_annotation(source, image=image)
+    tracks = given.tracks if tag_set is not None else lineages.tag_progenitors(given.tracks, tag_set=DRAWN)
+    shown = None if frames is None else parse_frames(frames, given.last_frame + 1)
+    draw_result(target, given.image, tracks, frames=shown, tag_set=tag_set or DRAWN)
+    return {"out": str(target), "spots": tracks.n_spots, "tracks": tracks.tracks()[0]}
 
 
 # ---- tags ----------------------------------------------------------------------------------------------------------
