@@ -95,6 +95,8 @@ def test_more_progenitors_than_255_have_colours_of_their_own():
 def test_tagging_again_replaces_what_was_worked_out_but_not_what_a_person_named():
     again = of.tag_progenitors(of.tag_progenitors(drawn()), spots=[12])
     assert names(again, "Progenitor").count("1") == 1
+    clones = of.tag_progenitors(of.tag_progenitors(drawn(), tag_set="Clones"), spots=[12], tag_set="Clones")
+    assert names(clones, "Clones").count("unlabeled") == 12
     theirs = drawn().with_tag("Progenitor", Tag("neuroblast"), spots=[0])
     with pytest.raises(DataError, match=r"'Progenitor' exists and has other tags \(neuroblast\)"):
         of.tag_progenitors(theirs)

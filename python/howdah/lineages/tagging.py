@@ -175,9 +175,8 @@ def _computed(tracks: Tracks, name: str, tags: tuple[Tag, ...], spots: I32) -> T
     old = tracks.tag_set(name)
     if old is not None:
         own = {tag.name for tag in tags}
-        foreign = [
-            tag.name for tag in old.tags if tag.name not in own and not (name == PROGENITOR and tag.name.isdecimal())
-        ]
+        numbered = NO_PROGENITOR in tags
+        foreign = [t.name for t in old.tags if t.name not in own and not (numbered and t.name.isdecimal())]
         if foreign:
             raise DataError(
                 f"Tagging failed: the tag set '{name}' exists and has other tags ({', '.join(foreign[:5])}), which a person may "

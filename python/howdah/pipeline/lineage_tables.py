@@ -77,7 +77,7 @@ def division_counts(
         raise ConfigError(f"Divisions are counted by {', '.join(makers)}; '{by}' was given.")
 
     def about(table: Table) -> Facts:
-        return {"divisions": int(table["divisions"].sum()), "counted_by": by}
+        return {"n_divisions": int(table["divisions"].sum()), "counted_by": by}
 
     return _tabled(source, makers[by], about, "divisions", out, whole=whole)
 
@@ -181,7 +181,7 @@ def propose(
     asked = {"linking": config.model_dump(), "limit": limit, "add_links": add_links}
     facts = edit(source, out, change, task="lineage propose", settings=asked)
     write_table(rows_at, found["table"])
-    return {**facts, "table": str(rows_at), **_listed(found["table"], "look_at", whole)}
+    return {**facts, "table": str(rows_at), **_listed(found["table"], "look_at", whole, "all are in the table")}
 
 
 def proposals_table(tracks: Tracks, proposals: Any) -> Table:
@@ -312,7 +312,7 @@ def write_table(path: PathLike, table: Table) -> Path:
         buffer = io.StringIO()
         rows = csv.writer(buffer, lineterminator="\n")
         rows.writerow(table)
-        rows.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
+        rows.writerows(zip(*(_plain(column) for column in table.values()), strict=True))
         text = buffer.getvalue()
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -337,13 +337,21 @@ def _tabled(
     return {"out": str(write_table(out, table)), **about(table), **({title: _as_rows(table, None)} if whole else {})}
 
 
-def _listed(table: Table, title: str, whole: bool) -> Facts:
+def _listed(table: Table, title: str, whole: bool, hint: str = "-o FILE.csv writes all") -> Facts:
     rows = _as_rows(table, None if whole else SHOWN)
     n = len(next(iter(table.values())))
-    more = {} if whole or n <= SHOWN else {"shown": f"the first {SHOWN} of {n} rows; -o FILE.csv writes all."}
+    more = {} if whole or n <= SHOWN else {"shown": f"the first {SHOWN} of {n} rows; {hint}."}
     return {**more, title: rows} if rows else more
 
 
 def _as_rows(table: Table, most: int | None) -> list[dict[str, Any]]:
-    columns = [column[:most].tolist() for column in table.values()]
+    columns = [_plain(column[:most]) for column in table.values()]
     return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _plain(column: npt.NDArray[Any]) -> list[Any]:
+    """Return a column as Python values; what is not known is None (JSON knows no NaN, and a table leaves the cell empty)."""
+    values: list[Any] = column.tolist()
+    if column.dtype.kind == "f" and not np.isfinite(column).all():
+        return [value if np.isfinite(value) else None for value in values]
+    return values
