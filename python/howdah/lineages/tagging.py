@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -183,4 +182,4 @@ def _computed(tracks: Tracks, name: str, tags: tuple[Tag, ...], spots: I32) -> T
                 "have given. Choose another name for the tag set, or rename that one."
             )
     made = TagSet(name, tags, spots, spots[tracks.links[:, 1]])
-    return tracks.with_tags(made if old is None else replace(made, name=old.name))
+    return tracks.with_tags(made)

@@ -138,6 +138,17 @@ def test_nobody_gets_a_third_child():
     assert "has two children already" in done.steps[0].why
 
 
+@pytest.mark.parametrize(("away", "action"), [(2.5, "reached a track"), (3.5, "stopped")])
+def test_a_neighbour_that_goes_on_is_no_mother(away, action):
+    aside = np.array([0.0, away, 0.0])
+    tracks = Tracks.build(
+        [2, 3, 4, 4], [at(2), at(3) + aside, at(4) + aside, at(4)], radius=2.0, links=[(0, 1), (1, 2)]
+    )
+    wide = CONFIG.but(search_distance=5.0, max_frames=1)
+    done = finish(backtrack(tracks, 3, wide, estimate=flow))
+    assert actions(done) == [action]
+
+
 def test_a_detected_nucleus_wins_over_a_spot_that_is_further_away():
     tracks = Tracks.build([3, 4], [at(3) + np.array([0, 3.0, 0]), at(4)], radius=2.0)
     wide = CONFIG.but(search_distance=5.0)

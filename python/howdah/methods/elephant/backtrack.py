@@ -1,7 +1,7 @@
 """Following one nucleus back through a movie (client: back track), or forward, where its track is missing.
 
 In each frame: where was it, by the flow? Is there a spot already? Else, does the detector find a nucleus in a small box? (A spot
-that is further than a radius from the place has to be nearer than what the detector finds.) Else, a copy at the estimated
+that is further than a radius from the place, or has a child already, has to be nearer than what the detector finds.) Else, a copy at the estimated
 place bridges the frame. What a person made is not changed: links are only added, to spots
 that have no parent, and from spots with fewer than two children.
 """
@@ -61,6 +61,12 @@ class BacktrackConfig(Settings):
         default=None,
         gt=0,
         description="How far from the estimated place a spot or nucleus may be, in world units. Automatic: as in linking.",
+    )
+    mother_radii: float = Field(
+        default=1.5,
+        gt=0,
+        description="How far from the estimated place a spot may be that has a child already, in radii of the nucleus: daughters "
+        "begin nearer to their mother than to her neighbours.",
     )
     max_interpolated: int = Field(
         default=3, ge=0, description="Most frames in a row in which it may be seen nowhere; 0 forbids interpolation."
@@ -216,9 +222,13 @@ class _Scene:
         away = np.linalg.norm(self.tracks.centre[rows] - place, axis=1)
         radius = float(np.linalg.det(trail.covariance)) ** (1 / 6)
         free = ~self.rejected[rows] & self._may_be_linked(rows)
-        usable = np.flatnonzero(free & (away <= self.reach))
+        mother = self.n_children[rows] > 0 if not self.forward else np.zeros(len(rows), dtype=bool)
+        usable = np.flatnonzero(
+            free & (away <= np.where(mother, min(self.reach, self.config.mother_radii * radius), self.reach))
+        )
         nearest = usable[np.argmin(away[usable])] if len(usable) else None
-        if nearest is not None and (away[nearest] <= radius or detect is None):
+        sure = nearest is not None and away[nearest] <= radius and not mother[nearest]
+        if nearest is not None and (sure or detect is None):
             return self._link(trail, int(rows[nearest]), frame, place)
         taken = rows[~free & (away <= SAME * radius)]
         if len(taken):
