@@ -234,4 +234,6 @@ def write_labels(path: str | os.PathLike[str], tracks: Tracks, *, image: ImageSe
     for _ in writing_image(target, series, options=replace(WriteOptions(), levels=((1, 1, 1),))):
         pass
     if series.painter.overlapping:
-        log.warning("%s: voxels lie in several spots; the later spot has them.", target)
+        log.warning(
+            "%s: voxels lie in several spots; of ellipsoids the nearer has them, of outlines the later.", target
+        )

@@ -1,6 +1,7 @@
 """Between annotations and label images: spots from labelled frames, and frames painted from spots. No files.
 
-A spot that has outlines is painted by them, any other by its ellipsoid. Every spot has at least one voxel: one that is
+A spot that has outlines is painted by them, any other by its ellipsoid. A voxel in several ellipsoids goes to the one whose
+centre is nearest, measured in its own half-axes, so cores win whatever the order of spots. Every spot has at least one voxel: one that is
 thinner than the grid, or lies wholly under later spots, gets the voxel nearest to its centre. That cannot be done for a
 spot outside of the image; then nothing is painted, and the error names the spot.
 """
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 ENTRY = "grid"
+SETTLED_AT_ONCE = 1_000_000  # voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +230,7 @@ class Painter:
         self._has_outline[self._tracks.outlines.spot] = True
 
     def frame(self, t: int, affine: F64 | None = None) -> Array:
-        """Return the (Z, Y, X) labels of a frame; ``overlapping`` grows by the voxels that earlier spots lost.
+        """Return the (Z, Y, X) labels of a frame; ``overlapping`` grows by the voxels that spots lost to others.
 
         Raises:
             ValidationError: A spot has no voxel in the image.
@@ -241,6 +243,8 @@ class Painter:
         for runs in self._runs(rows, matrix):
             paint(canvas, runs)
             claimed += runs.n_voxels
+        if claimed > np.count_nonzero(canvas):
+            self._settle(canvas, rows, matrix)
         size = np.bincount(canvas.reshape(-1), minlength=n + 1)
         self._rescue(canvas, size, rows, matrix)
         self.overlapping += max(claimed - int(np.count_nonzero(canvas)), 0)
@@ -255,6 +259,32 @@ class Painter:
             middle, factor = ellipsoids_in_voxels(self._tracks.centre[plain], self._tracks.covariance[plain], affine)
             runs = runs_of_ellipsoids(middle, factor, np.ones(len(plain)), self.grid.shape)
             yield replace(runs, owner=plain[runs.owner] - rows.start)
+
+    def _settle(self, canvas: I32, rows: slice, affine: F64) -> None:
+        """Give each voxel that lies in several ellipsoids to the nearest by Mahalanobis distance; outlines keep theirs."""
+        plain = np.arange(rows.start, rows.stop)[~self._has_outline[rows]]
+        if len(plain) < 2:
+            return
+        place = np.full(rows.stop - rows.start + 1, -1, dtype=np.int64)  # of a painted value in ``plain``
+        place[plain - rows.start + 1] = np.arange(len(plain))
+        middle, factor = ellipsoids_in_voxels(self._tracks.centre[plain], self._tracks.covariance[plain], affine)
+        painted = canvas.reshape(-1)
+        claims: list[tuple[I64, I64]] = []
+        for part in runs_of_ellipsoids(middle, factor, np.ones(len(plain)), self.grid.shape).parts(SETTLED_AT_ONCE):
+            flat, owner = part.voxels()
+            winner = place[painted[flat]]
+            lost = np.flatnonzero((winner != owner) & (winner >= 0))
+            claims += [(flat[lost], owner[lost]), (flat[lost], winner[lost])]
+        flat, owner = (np.concatenate(column) for column in zip(*claims, strict=True))
+        offset = np.stack(np.unravel_index(flat, self.grid.shape), axis=-1) - middle[owner]
+        steps = np.einsum("nij,nj->ni", np.linalg.inv(factor)[owner], offset)
+        # Distances that are equal by symmetry differ in their last digits; then the first centre in (z, y, x) wins.
+        first = np.empty(len(plain), dtype=np.int64)
+        first[np.lexsort(middle.T[::-1])] = np.arange(len(plain))
+        order = np.lexsort((first[owner], np.round((steps**2).sum(axis=1), 9), flat))
+        best = np.ones(len(order), dtype=bool)
+        best[1:] = flat[order][1:] != flat[order][:-1]
+        painted[flat[order][best]] = plain[owner[order][best]] - rows.start + 1
 
     def _outlined(self, rows: slice, affine: F64) -> Iterator[Runs]:
         """Runs of the frame's outlines, their owners counted from the frame's first spot."""

@@ -113,7 +113,11 @@ def write_ctc(path: str | os.PathLike[str], tracks: Tracks, *, image: ImageSerie
         if inner:
             _write_gold(temporary / "SEG", tracks, (painter, grid, chains.label), image)
     if overlapping:
-        log.warning("%s: %d voxels lie in several spots; the later spot has them.", target, overlapping)
+        log.warning(
+            "%s: %d voxels lie in several spots; of ellipsoids the nearer has them, of outlines the later.",
+            target,
+            overlapping,
+        )
 
 
 def _write_masks(folder: Path, painter: Painter, grid: Grid, *, naming: Naming, image: ImageSeries | None) -> None:
