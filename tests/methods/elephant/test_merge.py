@@ -136,9 +136,83 @@ def test_status_can_follow_the_prediction():
     near_even = spots((0, 0, 0), (0, 0, 20), (0, 0, 40))
     tags = put(before, near_even, update_status=True).tag_set(DETECTION)
     names = [tags.tags[i].name if i >= 0 else None for i in tags.spots]
-    assert names == ["tp", "fn", "fp", "tn", "fb", None]
+    assert names == ["tp", "fn", "fp", "tn", "fb", "fn"]
     untouched = put(before, near_even).tag_set(DETECTION).spots
     np.testing.assert_array_equal(untouched, before.tag_set(DETECTION).spots)
+
+
+def test_a_mark_without_a_tag_learns_whether_it_was_predicted_and_other_tags_stay():
+    before = annotation(None, None).with_tag(DETECTION, Tag("mine"), spots=[])
+    other = annotation("fn").with_tag(DETECTION, Tag("mine"), spots=[0])
+    merged = put(before, spots((0, 0, 1)), update_status=True)
+    assert [merged.tagged(DETECTION, name).tolist() for name in ("tp", "fn")] == [[True, False], [False, True]]
+    assert put(other, spots((0, 0, 1)), update_status=True).tagged(DETECTION, "mine").tolist() == [True]
+
+
+def test_one_prediction_over_two_nuclei_has_found_one_of_them():
+    before = Tracks.build([0, 0], [[0, 0, 0], [0, 0, 3]], radius=2.0)
+    between = put(before, spots((0, 0, 1)), update_status=True)
+    assert between.tagged(DETECTION, "tp").tolist() == [True, False]
+    exactly_between = put(before, spots((0, 0, 1.5)), update_status=True)
+    assert exactly_between.tagged(DETECTION, "tp").tolist() == [True, True]
+
+
+def test_frames_that_were_not_predicted_keep_their_tags():
+    before = annotation("fn", "tp", t=np.array([0, 1]))
+    merged = put(before, spots((0, 0, 0)), update_status=True)
+    assert [merged.tagged(DETECTION, "tp").tolist(), merged.n_spots] == [[True, True], 2]
+
+
+def test_no_prediction_comes_back_where_a_person_deleted_one():
+    gone = Tracks.build([0, 1], [[0, 0, 0], [0, 0, 20]], radius=2.0)
+    merged = put(Tracks.empty(), spots((0, 0, 1.4), (0, 0, 6), (0, 0, 20)), refused=gone)
+    assert merged.centre[:, 2].tolist() == [6, 20]
+    assert put(Tracks.empty(), spots((0, 0, 1.6)), refused=gone).n_spots == 1  # beyond half of the distance
+
+
+def test_a_spot_without_a_place_stays_and_hides_nothing():
+    before = Tracks.build([0], [[np.nan, 0, 0]], radius=2.0)
+    merged = put(before, spots((0, 0, 0)), update_status=True)
+    assert merged.n_spots == 2
+    assert merged.tagged(DETECTION, "fn").tolist() == [True, False]
+
+
+NAMES = [None, "tp", "fn", "fp", "tn", "tb", "fb", "unlabeled"]
+
+
+def as_set(tracks):
+    rows = zip(tracks.t, tracks.centre, tracks.covariance, as_names(tracks), strict=True)
+    return sorted((int(t), *centre, *shape.ravel(), str(name)) for t, centre, shape, name in rows)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 12), st.integers(0, 12), st.booleans(), st.integers(0, 2**32 - 1))
+def test_nothing_depends_on_the_order_of_spots(n_old, n_new, update, seed):
+    rng = np.random.default_rng(seed)
+    before = Tracks.build(rng.integers(0, 2, n_old), rng.integers(0, 8, (n_old, 3)), radius=rng.integers(1, 4, n_old))
+    for row in range(n_old):
+        name = NAMES[rng.integers(len(NAMES))]
+        before = before if name is None else before.with_tag(DETECTION, TAGS[name], spots=[row])
+    before = before.with_tag_set(DETECTION, DETECTION_TAGS)
+    found = {t: spots(*rng.integers(0, 8, (n_new, 3)), radius=rng.integers(1, 4, n_new), quality=0.5) for t in range(2)}
+    refused = Tracks.build(rng.integers(0, 2, 3), rng.integers(0, 8, (3, 3)), radius=1.0)
+    merged = put(before, found, update_status=update, refused=refused)
+    order = rng.permutation(n_new)
+    again = put(
+        before.select(rng.permutation(n_old)),
+        {t: one.take(order) for t, one in reversed(found.items())},
+        update_status=update,
+        refused=refused.select(rng.permutation(3)),
+    )
+    assert as_set(merged) == as_set(again)
+    person = ~before.tagged(DETECTION, "unlabeled")
+    assert {row[:13] for row in as_set(before.select(person))} <= {row[:13] for row in as_set(merged)}
+    positive = np.isin(as_names(before), ["tp", "fn", ""])
+    assert sum(positive & person) == sum(np.isin(as_names(merged), ["tp", "fn", ""])), "accepted stays accepted"
+
+
+def as_names(tracks):
+    return np.array([*(tag.name for tag in tracks.tag_set(DETECTION).tags), ""])[tracks.tag_set(DETECTION).spots]
 
 
 def test_colours_that_a_person_chose_stay():

@@ -1,6 +1,7 @@
 """Predicted spots meet an annotation (paper: post-processing, suppression within d_sup; client: predict spots).
 
-What a person made stays as it is, to the last number. Only predictions that nobody touched are replaced.
+What a person made stays as it is, to the last number. Only predictions that nobody touched are replaced. Within d_sup a
+person's spot comes first, be it accepted or rejected, then the largest prediction. Nothing depends on the order of spots.
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ __all__ = ["merge", "replaceable", "suppress"]
 
 # What a prediction says about a spot that a person judged: (predicted, not predicted).
 VERDICTS = (("tp", "fn"), ("fp", "tn"), ("fb", "tb"))
+TIE = 1e-9  # relative difference of distances that counts as none
 
 
 def merge(
-    tracks: Tracks, found: Mapping[int, Spots], *, suppression_distance: float, update_status: bool = False
+    tracks: Tracks,
+    found: Mapping[int, Spots],
+    *,
+    suppression_distance: float,
+    update_status: bool = False,
+    refused: Tracks | None = None,
 ) -> Tracks:
     """Put predicted spots into an annotation.
 
@@ -38,9 +45,13 @@ def merge(
             :func:`replaceable`); a frame with no spots loses its former predictions. Other frames are not touched.
         suppression_distance: A prediction this near to a spot that stays is dropped, also near one that a person rejected;
             of predictions this near to each other the one with the largest volume stays. World units; paper: d_sup.
-        update_status: Also bring the tags of judged spots up to date in these frames (paper: true and false positives
-            and negatives): tp <-> fn, fp <-> tn, fb <-> tb by whether a prediction is near. Accepted stays accepted and
-            rejected stays rejected. Off by default: nothing that a person made is changed.
+        update_status: Also say of each spot of a person in these frames whether it was predicted (paper: true and false
+            positives and negatives): tp <-> fn, fp <-> tn, fb <-> tb; a mark without a tag becomes tp or fn. Accepted stays
+            accepted and rejected stays rejected, but true and false weigh differently in training. A prediction speaks
+            for the nearest spot only, so that of two nuclei that were predicted as one, one is still a false negative.
+            Off by default: then no tag is changed.
+        refused: Places where a person deleted a prediction: no prediction is put within half the suppression distance of
+            them (half, for nobody sees in the project that one is kept away here). They are not added.
 
     Returns:
         The annotation with new spots at the end, tagged Detection = unlabeled, with quality.
@@ -56,21 +67,29 @@ def merge(
     gone = replaceable(tracks) & np.isin(tracks.t, times)
     kept = tracks.select(~gone) if gone.any() else tracks
     parts: list[tuple[int, Spots]] = []
-    near_kept = np.zeros(kept.n_spots, dtype=bool)
-    order = np.argsort(kept.t, kind="stable")  # once: looking for each frame anew is quadratic in their number
-    first, last = (np.searchsorted(kept.t[order], times, side=side) for side in ("left", "right"))
-    for time, begin, end in zip(times.tolist(), first.tolist(), last.tolist(), strict=True):
+    predicted = np.zeros(kept.n_spots, dtype=bool)
+    unwanted = _by_frame(refused, times) if refused is not None else [np.empty(0, dtype=np.intp)] * len(times)
+    for time, here, refusals in zip(times.tolist(), _by_frame(kept, times), unwanted, strict=True):
         spots = found[time]
         _check(spots, time)
-        here = order[begin:end]
-        free, near_kept[here] = _near(spots.centre, kept.centre[here], suppression_distance)
+        free, predicted[here] = _near(spots.centre, kept.centre[here], suppression_distance)
+        if refused is not None:
+            free &= _near(spots.centre, refused.centre[refusals], suppression_distance / 2)[0]
         chosen = np.flatnonzero(free)
         chosen = chosen[suppress(spots.centre[chosen], spots.covariance[chosen], suppression_distance)]
         parts.append((time, spots.take(chosen)))
     merged = kept.with_tag_set(DETECTION, DETECTION_TAGS)
     if update_status:
-        merged = _updated(merged, near_kept, times)
+        merged = _updated(merged, predicted, times)
     return merged.concatenate(_as_tracks(parts, kept.space_unit)) if any(len(spots) for _, spots in parts) else merged
+
+
+def _by_frame(tracks: Tracks, times: npt.NDArray[np.int64]) -> list[npt.NDArray[np.intp]]:
+    """Rows of finite spots of each frame; sorted once, for looking for each frame anew is quadratic in their number."""
+    order = np.argsort(tracks.t, kind="stable")
+    order = order[np.isfinite(tracks.centre[order]).all(axis=1)]
+    first, last = (np.searchsorted(tracks.t[order], times, side=side) for side in ("left", "right"))
+    return [order[begin:end] for begin, end in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def replaceable(tracks: Tracks) -> Bool:
@@ -95,8 +114,8 @@ def replaceable(tracks: Tracks) -> Bool:
 def suppress(centre: F64, covariance: F64, distance: float) -> npt.NDArray[np.intp]:
     """Return the rows that stay when of spots nearer than ``distance`` only the largest does, in rising order.
 
-    Spots are taken by falling volume (equal volumes by position, so the order of rows does not matter); each one that is
-    still there removes its smaller neighbours.
+    Spots are taken by falling volume (equal volumes by position, then by shape, so the order of rows does not matter); each
+    one that is still there removes its smaller neighbours.
 
     Args:
         centre: (N, 3).
@@ -105,7 +124,9 @@ def suppress(centre: F64, covariance: F64, distance: float) -> npt.NDArray[np.in
     """
     if len(centre) < 2:
         return np.arange(len(centre))
-    order = np.lexsort((centre[:, 2], centre[:, 1], centre[:, 0], -np.linalg.det(covariance)))
+    order = np.lexsort(
+        (*covariance.reshape(-1, 9).T, centre[:, 2], centre[:, 1], centre[:, 0], -np.linalg.det(covariance))
+    )
     pairs = cKDTree(centre[order]).query_pairs(distance, output_type="ndarray")
     stays = np.ones(len(centre), dtype=bool)
     pairs = np.sort(pairs, axis=1)
@@ -116,12 +137,16 @@ def suppress(centre: F64, covariance: F64, distance: float) -> npt.NDArray[np.in
 
 
 def _near(new: F64, old: F64, distance: float) -> tuple[Bool, Bool]:
-    """Tell which new spots are free of old ones, and which old ones have a new one near."""
+    """Tell which new spots are free of old ones, and which old ones are the nearest of a new one within the distance."""
     if not len(new) or not len(old):
         return np.ones(len(new), dtype=bool), np.zeros(len(old), dtype=bool)
-    to_old, _ = cKDTree(old).query(new)
-    to_new, _ = cKDTree(new).query(old)
-    return np.asarray(to_old > distance), np.asarray(to_new <= distance)
+    tree, reached = cKDTree(old), np.zeros(len(old), dtype=bool)
+    to_old: F64 = np.asarray(tree.query(new)[0])
+    close = to_old <= distance
+    # of equally near ones all count: which of them the tree finds first depends on their order
+    for rows in tree.query_ball_point(new[close], to_old[close] * (1 + TIE)):
+        reached[rows] = True
+    return np.asarray(~close), reached
 
 
 def _as_tracks(parts: Sequence[tuple[int, Spots]], unit: str) -> Tracks:
@@ -136,15 +161,17 @@ def _as_tracks(parts: Sequence[tuple[int, Spots]], unit: str) -> Tracks:
     return built.with_tag(DETECTION, UNLABELLED_TAG, spots=np.arange(built.n_spots))
 
 
-def _updated(tracks: Tracks, near: Bool, times: npt.NDArray[np.int64]) -> Tracks:
+def _updated(tracks: Tracks, predicted: Bool, times: npt.NDArray[np.int64]) -> Tracks:
     tags = tracks.tag_set(DETECTION)
     if tags is None:
         return tracks
     column, here = tags.spots.copy(), np.isin(tracks.t, times)
-    for predicted, not_predicted in VERDICTS:
-        codes = tags.position(predicted), tags.position(not_predicted)
+    for yes, no in VERDICTS:
+        codes = tags.position(yes), tags.position(no)
         judged = here & np.isin(tags.spots, codes)
-        column[judged] = np.where(near[judged], *codes)
+        if yes == "tp":
+            judged |= here & (tags.spots == UNTAGGED)
+        column[judged] = np.where(predicted[judged], *codes)
     return tracks.with_tags(replace(tags, spots=column))
 
 
