@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bdv_io.image import WriteOptions
-from howdah import __version__, pipeline
+from howdah import __version__, cli_calibrate, pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
@@ -269,6 +269,9 @@ def doctor(json: JsonOption = False) -> None:
     show_result(report, as_json=json)
     if not report["ready"]:
         warn(str(report["advice"]))
+
+
+cli_calibrate.add_to(app)
 
 
 def main() -> None:

@@ -287,8 +287,8 @@ def test_a_box_beside_the_frame_holds_nothing(weights, image):
 def test_the_background_is_asked_for_only_where_it_is_needed(weights, image, monkeypatch):
     given = []
     monkeypatch.setattr(
-        "howdah.methods.elephant.predict.spots_from_probability",
-        lambda p, config, **options: given.append(options["background"]) or Spots.none(),
+        "howdah.methods.elephant.predict.spots_and_features",
+        lambda p, config, **options: given.append(options["background"]) or (Spots.none(), np.empty((0, 5))),
     )
     Detector(weights, CONFIG).predict_spots(image, AFFINE)
     Detector(weights, CONFIG.but(denoise_edges=True)).predict_spots(image, AFFINE)

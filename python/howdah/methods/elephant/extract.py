@@ -8,6 +8,7 @@ here: see :func:`drawn_size`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,7 +27,7 @@ from howdah.ellipsoids import (
     transform,
 )
 from howdah.methods import Spots
-from howdah.methods.elephant.calibration import Calibration, features
+from howdah.methods.elephant.calibration import FEATURES, Calibration, features
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.targets import MIN_VOXELS
 
@@ -34,7 +35,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["denoised", "drawn_size", "spots_from_probability"]
+__all__ = ["denoised", "drawn_size", "spots_and_features", "spots_from_probability"]
 
 EDGE_SIGMA = 3.0  # voxels, in y and x; the paper names no number, this is the reference's
 SPLIT_DEPTH = 0.1  # of a valley of the centre probability
@@ -66,11 +67,22 @@ def spots_from_probability(
     Returns:
         Spots in world coordinates; quality is calibrated, or the mean centre probability of the component without a calibration.
     """
+    spots, seen = spots_and_features(probability, config, affine=affine, background=background)
+    return spots if calibration is None else replace(spots, quality=calibration.quality(seen))
+
+
+def spots_and_features(
+    probability: F32, config: ElephantConfig, *, affine: F64, background: F32 | None = None
+) -> tuple[Spots, F64]:
+    """Return the spots, with the mean centre probability as quality, and what a calibration looks at: (N, F) features.
+
+    Arguments as for :func:`spots_from_probability`, features as in :mod:`calibration`.
+    """
     if config.denoise_edges and background is not None:
         probability = denoised(probability, background)
     found = connected_components(probability > config.threshold)
     if not found.n:
-        return Spots.none()
+        return Spots.none(), np.empty((0, len(FEATURES)))
     values = probability.reshape(-1)[found.flat]
     measured = ellipsoids_from_voxels(found.flat, found.owner, found.shape, probability=values)
     if config.split:
@@ -83,16 +95,13 @@ def spots_from_probability(
         cores, affine = _made_round(cores, affine)
     centre, covariance = transform(measured.centre, cores / config.centre_ratio**2, affine)
     radii, axes = radii_and_axes(covariance)
+    highest = np.zeros(found.n)
+    np.maximum.at(highest, found.owner, values)
+    seen = features(measured.quality, highest, np.prod(radii, axis=1) ** (1 / 3), usual=config.r_usual)
     kept = radii[:, 0] >= (config.r_min or 0.0)
-    quality = measured.quality
-    if calibration is not None:
-        highest = np.zeros(found.n)
-        np.maximum.at(highest, found.owner, values)
-        radius = np.prod(radii, axis=1) ** (1 / 3)
-        quality = calibration.quality(features(measured.quality, highest, radius, usual=config.r_usual))
     if config.r_max is not None:
         radii = np.minimum(radii, config.r_max)
-    return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), quality[kept])
+    return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), measured.quality[kept]), seen[kept]
 
 
 def denoised(centre: F32, background: F32) -> F32:

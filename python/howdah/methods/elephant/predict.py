@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from howdah.errors import DataError, WeightsError
 from howdah.methods import Spots
 from howdah.methods.elephant import defaults
 from howdah.methods.elephant.box import Box, Region, grown, in_box, region_of
-from howdah.methods.elephant.calibration import DEFAULT, Calibration
+from howdah.methods.elephant.calibration import DEFAULT, FEATURES, Calibration
 from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.extract import spots_from_probability
+from howdah.methods.elephant.extract import spots_and_features, spots_from_probability
 from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
 from howdah.methods.elephant.preprocess import Prepared, prepare
@@ -77,6 +78,7 @@ class Detector:
             self.networks.append(network.eval())
         if not self.networks:
             raise WeightsError("The weights hold no network.")
+        self.weights = weights
         self.calibration = Calibration.from_header(weights.header) or DEFAULT
         self._told = False
 
@@ -105,26 +107,34 @@ class Detector:
                 tiles, those are the tiles that touch the box, and the result is just that of the whole frame. Else it is the box
                 with a margin; the norms of the network then see that part only, so a few nuclei may differ.
         """
+        spots, seen = self.predict_seen(frame, affine, box=box)
+        return replace(spots, quality=self.calibration.quality(seen))
+
+    def predict_seen(self, frame: npt.NDArray[Any], affine: F64, *, box: Box | None = None) -> tuple[Spots, F64]:
+        """Find the nuclei like :meth:`predict_spots`; quality is the mean centre probability, not calibrated.
+
+        Returns:
+            The spots, and (N, F) what the calibration looks at (see :mod:`calibration`).
+        """
         image, grid = self._prepared(frame, affine)
         flags = self._flags(image, grid)
         classes = (CENTRE, BACKGROUND) if self.config.denoise_edges else (CENTRE,)
+        start = (0, 0, 0)
         if box is None:
-            found, start = self._probabilities(image, flags, classes), (0, 0, 0)
+            found = self._probabilities(image, flags, classes)
         else:
             region = region_of(box, grid, image.shape)
             if region is None:
-                return Spots.none()
+                return Spots.none(), np.empty((0, len(FEATURES)))
             found, start = self._around(image, flags, classes, region)
         grid = grid.copy()
         grid[:3, 3] += grid[:3, :3] @ start
-        spots = spots_from_probability(
-            found[0],
-            self.config,
-            affine=grid,
-            background=found[1] if self.config.denoise_edges else None,
-            calibration=self.calibration,
-        )
-        return spots if box is None else spots.take(np.flatnonzero(in_box(spots.centre, box)))
+        background = found[1] if self.config.denoise_edges else None
+        spots, seen = spots_and_features(found[0], self.config, affine=grid, background=background)
+        if box is None:
+            return spots, seen
+        inside = np.flatnonzero(in_box(spots.centre, box))
+        return spots.take(inside), seen[inside]
 
     def _prepared(self, frame: npt.NDArray[Any], affine: F64) -> Prepared:
         if frame.ndim != 3 or 0 in frame.shape:
