@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bdv_io.image import WriteOptions
-from howdah import __version__, cli_lineage, cli_loop, pipeline
+from howdah import __version__, cli_calibrate, cli_lineage, cli_loop, pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
@@ -273,6 +273,7 @@ def doctor(json: JsonOption = False) -> None:
 
 cli_lineage.add_to(app)
 cli_loop.add_to(app)
+cli_calibrate.add_to(app)
 
 
 def main() -> None:

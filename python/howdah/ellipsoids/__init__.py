@@ -8,12 +8,13 @@ affine, :func:`transform` first.
 - :mod:`.shape`: radii and axes, volumes, affine transforms, distances, overlap of pairs.
 - :mod:`.raster`: ellipsoids -> voxels.
 - :mod:`.components`: mask -> connected components, at the cost of the foreground only.
+- :mod:`.split`: components that hold several objects -> their parts.
 - :mod:`.moments`: voxels or labels or a probability map -> ellipsoids.
 """
 
 from __future__ import annotations
 
-from howdah.ellipsoids.components import Components, connected_components
+from howdah.ellipsoids.components import Components, components_of, connected_components
 from howdah.ellipsoids.moments import (
     Ellipsoids,
     ellipsoids_from_labels,
@@ -32,11 +33,13 @@ from howdah.ellipsoids.shape import (
     volume,
     voxel_distance,
 )
+from howdah.ellipsoids.split import split_components
 
 __all__ = [
     "Components",
     "Ellipsoids",
     "Runs",
+    "components_of",
     "connected_components",
     "covariance_from",
     "ellipsoids_from_labels",
@@ -48,6 +51,7 @@ __all__ = [
     "radii_and_axes",
     "rasterise",
     "runs_of",
+    "split_components",
     "squared_distance",
     "transform",
     "volume",

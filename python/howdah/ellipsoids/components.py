@@ -19,7 +19,7 @@ from howdah.errors import DataError
 I64 = npt.NDArray[np.int64]
 Shape = tuple[int, int, int]
 
-__all__ = ["Components", "connected_components"]
+__all__ = ["Components", "components_of", "connected_components"]
 
 # Above this part of run starts among all voxels (noise), a labelling pass over the whole volume is faster.
 DENSE = 0.02
@@ -65,15 +65,33 @@ def connected_components(mask: npt.NDArray[Any]) -> Components:
     flat = np.flatnonzero(mask)
     if not flat.size:
         return Components(shape, flat, np.empty(0, dtype=np.int64), 0)
-    begins = np.ones(len(flat), dtype=bool)
-    begins[1:] = (flat[1:] - flat[:-1] != 1) | (flat[1:] % n_x == 0)
-    first = np.flatnonzero(begins)
-    if len(first) > DENSE * mask.size and mask.size > 10_000:
+    begins = _begins(flat, n_x)
+    if np.count_nonzero(begins) > DENSE * mask.size and mask.size > 10_000:
         labels, n = ndimage.label(mask, np.ones((3, 3, 3), dtype=bool))
         return Components(shape, flat, labels.reshape(-1)[flat].astype(np.int64) - 1, int(n))
+    return components_of(flat, shape, begins=begins)
+
+
+def components_of(flat: I64, shape: Shape, *, begins: npt.NDArray[np.bool_] | None = None) -> Components:
+    """Find the 26-connected components of listed voxels, in the order of :func:`connected_components`.
+
+    Args:
+        flat: (K,) int64, ascending indices of the flattened image.
+        shape: Voxels (Z, Y, X) of the image.
+        begins: (K,) whether a run along x begins at a voxel, where that is known.
+    """
+    if not flat.size:
+        return Components(shape, flat, np.empty(0, dtype=np.int64), 0)
+    first = np.flatnonzero(_begins(flat, shape[2]) if begins is None else begins)
     length = np.diff(first, append=len(flat))
     run = _components_of_runs(flat[first], length, shape)
     return Components(shape, flat, np.repeat(run, length), int(run.max()) + 1)
+
+
+def _begins(flat: I64, n_x: int) -> npt.NDArray[np.bool_]:
+    begins = np.ones(len(flat), dtype=bool)
+    begins[1:] = (flat[1:] - flat[:-1] != 1) | (flat[1:] % n_x == 0)
+    return begins
 
 
 def _components_of_runs(start: I64, length: I64, shape: Shape) -> I64:

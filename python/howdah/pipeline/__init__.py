@@ -6,6 +6,7 @@ Long work is a generator of :class:`howdah.progress.Progress` that returns its r
     result = finish(track(Job("embryo.mastodon"), "tracked.mastodon", settings={}), print)
 """
 
+from howdah.pipeline.calibrate import calibrate
 from howdah.pipeline.catalogue import catalogue
 from howdah.pipeline.conversion import Conversion, compare, convert, join, restore
 from howdah.pipeline.demonstration import demo
@@ -20,6 +21,7 @@ from howdah.progress import finish
 __all__ = [
     "Conversion",
     "Job",
+    "calibrate",
     "catalogue",
     "compare",
     "convert",

@@ -43,7 +43,7 @@ def test_crops_of_large_nuclei_stay_within_reason():
 
 def test_limits_follow_the_marks():
     limits = defaults.spot_limits(np.tile(np.diag([16.0, 4, 9]), (7, 1, 1)))
-    assert limits == pytest.approx({"r_min": 1, "r_max": 8, "suppression_distance": 2})
+    assert limits == pytest.approx({"r_min": 1, "r_max": 8, "r_usual": 24 ** (1 / 3), "suppression_distance": 2})
 
 
 def scene(bright, dark):

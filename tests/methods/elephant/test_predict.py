@@ -4,7 +4,9 @@ import torch
 
 from howdah.ellipsoids import radii_and_axes, runs_of, transform
 from howdah.errors import DataError, WeightsError
-from howdah.methods import SpotDetector
+from howdah.methods import SpotDetector, Spots
+from howdah.methods.elephant.box import box_around, in_box
+from howdah.methods.elephant.calibration import DEFAULT, Calibration
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.network import UNet
 from howdah.methods.elephant.predict import Detector, read_weights, spots_from_probability
@@ -138,7 +140,7 @@ def test_tiling_is_told_once_with_the_memory_that_avoids_it(weights, image, capl
     said = [record.getMessage() for record in caplog.records if record.name == "howdah"]
     assert len(said) == 1
     assert "tiles of 8 x 32 x 48 voxels" in said[0]
-    assert "about 21 MiB (memory_mb)" in said[0]
+    assert "about 7 MiB (memory_mb)" in said[0]
 
 
 def test_one_tile_says_nothing(weights, image, caplog):
@@ -205,3 +207,96 @@ def test_settings_that_do_not_fit_the_training_are_told(weights, caplog):
 def test_a_frame_must_have_three_axes(weights, image):
     with pytest.raises(DataError, match=r"found shape \(40, 70\)"):
         Detector(weights, CONFIG).predict_spots(image[0], np.eye(4))
+
+
+AFFINE = np.diag([4.0, 1, 1, 1])
+
+
+def test_mirrored_frames_are_averaged(weights, image):
+    detector = Detector(weights, CONFIG.but(test_time_flips=True, n_keep_axials=2))
+    image = image[:4, :16, :32]
+    found = detector.predict_centre(image, AFFINE).image
+    for axis in (1, 2):  # the average does not care which way round the frame is
+        mirrored = detector.predict_centre(np.flip(image, axis).copy(), AFFINE).image
+        np.testing.assert_allclose(np.flip(mirrored, axis), found, atol=1e-4)
+    assert np.abs(found - Detector(weights, CONFIG).predict_centre(image, AFFINE).image).max() > 1e-3
+
+
+def test_a_frame_too_large_for_the_network_at_once_gives_the_same(weights, image, monkeypatch, caplog):
+    whole = Detector(weights, CONFIG).predict_centre(image, AFFINE).image
+    monkeypatch.setattr("howdah.methods.elephant.predict.BYTES_PER_VOXEL", 1e12)
+    streamed = Detector(weights, CONFIG.but(n_keep_axials=2)).predict_centre(image, AFFINE).image
+    np.testing.assert_allclose(streamed, whole, atol=1e-3)  # untrained weights on noise
+    assert not caplog.records
+
+
+def blobs(shape=(8, 96, 160), n=40, seed=2):
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(0, 1, (n, 3)) * np.array(shape)
+    flat = runs_of(centre, np.tile(np.diag([1.5, 25, 25.0]), (n, 1, 1)), shape).flat()
+    image = rng.normal(100, 3, shape)
+    image.reshape(-1)[flat] += 80
+    return image.astype(np.uint16)
+
+
+class Bright(torch.nn.Module):
+    """A network that takes bright voxels for centres, and remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, flags):
+        self.seen.append(tuple(x.shape[2:]))
+        centre = x.clamp(0.01, 0.98)
+        return torch.cat([0.99 - centre, torch.full_like(x, 0.01), centre], dim=1).log()
+
+
+@pytest.mark.parametrize("tile", [None, (8, 64, 64)])
+def test_a_box_gives_what_the_whole_frame_gives_in_it(weights, tile):
+    detector = Detector(weights, CONFIG.but(tile_size=tile, split=False, n_keep_axials=3))
+    detector.networks = [Bright()]
+    frame, box = blobs(), box_around((16.0, 15, 15), (24, 30, 30))
+    whole = detector.predict_spots(frame, AFFINE)
+    computed = sum(map(np.prod, detector.networks[0].seen))
+    detector.networks[0].seen.clear()
+    part = detector.predict_spots(frame, AFFINE, box=box)
+    inside = whole.take(np.flatnonzero(in_box(whole.centre, box)))
+    assert 0 < len(part) < len(whole)
+    np.testing.assert_allclose(part.centre, inside.centre, atol=1e-6)
+    np.testing.assert_allclose(part.covariance, inside.covariance, atol=1e-6)
+    np.testing.assert_allclose(part.quality, inside.quality, atol=1e-6)
+    assert sum(map(np.prod, detector.networks[0].seen)) < 0.75 * computed
+
+
+def test_tiles_that_touch_a_box_give_just_the_result_of_the_frame(weights):
+    detector = Detector(weights, CONFIG.but(tile_size=(8, 64, 64), n_keep_axials=3))
+    detector.networks = [Bright()]
+    region = (slice(0, 8), slice(30, 60), slice(40, 70))
+    image, flags = blobs().astype(np.float32) / 200, (True, True, True, False)
+    whole = detector._probabilities(image, flags, (0, 2))
+    part = detector._probabilities(image, flags, (0, 2), only=region)
+    np.testing.assert_array_equal(part[(slice(None), *region)], whole[(slice(None), *region)])
+    assert (part[:, :, :, 150:] == 0).all()
+
+
+def test_a_box_beside_the_frame_holds_nothing(weights, image):
+    assert len(Detector(weights, CONFIG).predict_spots(image, AFFINE, box=box_around((0, -500, 0), 3))) == 0
+
+
+def test_the_background_is_asked_for_only_where_it_is_needed(weights, image, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "howdah.methods.elephant.predict.spots_and_features",
+        lambda p, config, **options: given.append(options["background"]) or (Spots.none(), np.empty((0, 5))),
+    )
+    Detector(weights, CONFIG).predict_spots(image, AFFINE)
+    Detector(weights, CONFIG.but(denoise_edges=True)).predict_spots(image, AFFINE)
+    assert given[0] is None
+    assert given[1].shape == image.shape
+
+
+def test_the_calibration_of_the_weights_counts(weights):
+    kept = Calibration((1.0, 0.0, 0.0, 0.0, 0.0), 5)
+    assert Detector(Weights(weights.members, {"calibration": kept.to_header()}), CONFIG).calibration == kept
+    assert Detector(weights, CONFIG).calibration == DEFAULT

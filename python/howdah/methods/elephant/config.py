@@ -120,6 +120,25 @@ class ElephantConfig(Settings):
     r_max: Positive | None = Field(
         None, description="Larger half-axes are cut to this; world unit. Paper: r_max. Automatic: from the marks."
     )
+    r_usual: Positive | None = Field(
+        None,
+        description="Usual radius of a nucleus; world unit. Tells how much nuclei that are small against the voxels were enlarged "
+        "in the labels, and what size is likely. Automatic: from the marks.",
+    )
+    split: bool = Field(
+        True,
+        description="Cut a detection in which the centre probability has several maxima, or that is larger than r_max and has a "
+        "waist, into its parts.",
+    )
+    denoise_edges: bool = Field(
+        False,
+        description="Subtract the edges of the background's probability, slice by slice, from the centre probability before the "
+        "threshold: thinner centre parts where nuclei border on background. Paper: always on.",
+    )
+    test_time_flips: bool = Field(
+        False,
+        description="Predict each frame as it is and mirrored along y, x and both, and average: steadier, and four times as slow.",
+    )
     suppression_distance: NotNegative | None = Field(
         None,
         description="Of nuclei nearer than this only one stays; world unit. Paper: d_sup. Automatic: from the marks.",

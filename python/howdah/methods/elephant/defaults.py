@@ -77,13 +77,15 @@ def crop_size(covariance: F64, shape: Sequence[int], multiple: Size) -> Size:
 def spot_limits(covariance: F64) -> dict[str, float]:
     """Choose r_min, r_max and the suppression distance from marked nuclei, (N, 3, 3) squared world units.
 
-    r_min is half the smallest usual half-axis (5th percentile), r_max twice the largest (95th). Two spots nearer than
+    r_min is half the smallest usual half-axis (5th percentile), r_max twice the largest (95th), r_usual the median radius of the
+    spheres of the same volume. Two spots nearer than
     the median of the nuclei's shortest half-axis would lie inside one another.
     """
     axes, _ = radii_and_axes(covariance)
     return {
         "r_min": float(np.percentile(axes[:, 0], 5)) / 2,
         "r_max": float(np.percentile(axes[:, 2], 95)) * 2,
+        "r_usual": float(np.median(np.prod(axes, axis=1) ** (1 / 3))),
         "suppression_distance": float(np.median(axes[:, 0])),
     }
 

@@ -1,23 +1,27 @@
-"""From a frame to nuclei (paper: post-processing; Algorithm for detection, parts ii and iii)."""
+"""From a frame to nuclei: the network over a frame, or over a box in it (paper: prediction; Algorithm for detection, part i)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from howdah.ellipsoids import covariance_from, ellipsoids_from_probability, radii_and_axes, transform
 from howdah.errors import DataError, WeightsError
 from howdah.methods import Spots
 from howdah.methods.elephant import defaults
+from howdah.methods.elephant.box import Box, Region, grown, in_box, region_of
+from howdah.methods.elephant.calibration import DEFAULT, FEATURES, Calibration
 from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.network import CENTRE, UNet, multiples, with_depth
+from howdah.methods.elephant.extract import spots_and_features, spots_from_probability
+from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
 from howdah.methods.elephant.preprocess import Prepared, prepare
+from howdah.methods.elephant.stream import bytes_per_voxel, stream
 from howdah.methods.elephant.train import METHOD
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights, load_weights
@@ -28,13 +32,14 @@ F64 = npt.NDArray[np.float64]
 
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
-LEARNED = ("r_min", "r_max", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
+LEARNED = ("r_min", "r_max", "r_usual", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
 PREPARING = ("normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 
 log = logging.getLogger("howdah")
 
-BYTES_PER_VOXEL = 700.0  # of a tile in a forward pass, float32; measured in benchmarks/bench_elephant.py
+BYTES_PER_VOXEL = 700.0  # of a forward pass at once, float32; measured in benchmarks/bench_elephant.py
+MARGIN = 32  # voxels along y and x around a box; more changes little, see benchmarks/bench_box.py
 
 
 def read_weights(path: Any) -> Weights:
@@ -73,6 +78,8 @@ class Detector:
             self.networks.append(network.eval())
         if not self.networks:
             raise WeightsError("The weights hold no network.")
+        self.weights = weights
+        self.calibration = Calibration.from_header(weights.header) or DEFAULT
         self._told = False
 
     def predict_centre(self, frame: npt.NDArray[Any], affine: F64) -> Prepared:
@@ -84,8 +91,52 @@ class Detector:
             frame: (Z, Y, X), any type.
             affine: 4x4, voxels to world; only the ratio of the voxel's edges matters.
 
-        Memory: about 12 bytes a voxel of the frame, plus ``memory_mb`` of the settings for a tile.
+        Memory: about 12 bytes a voxel of the frame, plus ``memory_mb`` of the settings.
         """
+        image, grid = self._prepared(frame, affine)
+        return Prepared(self._probabilities(image, self._flags(image, grid), (CENTRE,))[0], grid)
+
+    def predict_spots(self, frame: npt.NDArray[Any], affine: F64, *, box: Box | None = None) -> Spots:
+        """Find the nuclei of a frame, in world coordinates.
+
+        Args:
+            frame: (Z, Y, X), any type. The whole frame, also where only a box of it is looked at: it is normalised as a whole.
+            affine: 4x4, voxels to world.
+            box: World corners (low, high), each (z, y, x), see :func:`howdah.methods.elephant.box.box_around`. Only nuclei
+                with their centre in it are returned, and only what they need is computed. Where the frame is cut into
+                tiles, those are the tiles that touch the box, and the result is just that of the whole frame. Else it is the box
+                with a margin; the norms of the network then see that part only, so a few nuclei may differ.
+        """
+        spots, seen = self.predict_seen(frame, affine, box=box)
+        return replace(spots, quality=self.calibration.quality(seen))
+
+    def predict_seen(self, frame: npt.NDArray[Any], affine: F64, *, box: Box | None = None) -> tuple[Spots, F64]:
+        """Find the nuclei like :meth:`predict_spots`; quality is the mean centre probability, not calibrated.
+
+        Returns:
+            The spots, and (N, F) what the calibration looks at (see :mod:`calibration`).
+        """
+        image, grid = self._prepared(frame, affine)
+        flags = self._flags(image, grid)
+        classes = (CENTRE, BACKGROUND) if self.config.denoise_edges else (CENTRE,)
+        start = (0, 0, 0)
+        if box is None:
+            found = self._probabilities(image, flags, classes)
+        else:
+            region = region_of(box, grid, image.shape)
+            if region is None:
+                return Spots.none(), np.empty((0, len(FEATURES)))
+            found, start = self._around(image, flags, classes, region)
+        grid = grid.copy()
+        grid[:3, 3] += grid[:3, :3] @ start
+        background = found[1] if self.config.denoise_edges else None
+        spots, seen = spots_and_features(found[0], self.config, affine=grid, background=background)
+        if box is None:
+            return spots, seen
+        inside = np.flatnonzero(in_box(spots.centre, box))
+        return spots.take(inside), seen[inside]
+
+    def _prepared(self, frame: npt.NDArray[Any], affine: F64) -> Prepared:
         if frame.ndim != 3 or 0 in frame.shape:
             raise DataError(f"Detection needs a frame (Z, Y, X); found shape {frame.shape}.")
         if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
@@ -93,38 +144,77 @@ class Detector:
                 "Detection failed: the frame holds values that are no numbers (NaN or infinite), so it cannot be normalised. "
                 "Replace them in the image, by 0 for example, and detect again."
             )
-        image, grid = prepare(frame, affine, self.config)
-        inner = image.shape
-        flags = defaults.keep_axials(grid, inner, n_keep=self.config.n_keep_axials)
+        return prepare(frame, affine, self.config)
+
+    def _flags(self, image: F32, grid: F64) -> tuple[bool, ...]:
+        return defaults.keep_axials(grid, image.shape, n_keep=self.config.n_keep_axials)
+
+    def _around(
+        self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...], region: Region
+    ) -> tuple[F32, tuple[int, int, int]]:
+        """Probabilities (C, Z, Y, X) of a region with a margin, and the voxel where they start."""
+        unit = multiples(flags)
+        margin = (unit[0] if unit[0] > 1 else 4, MARGIN, MARGIN)
+        seen = grown(region, margin, image.shape, multiple=unit)
+        start = (seen[0].start, seen[1].start, seen[2].start)
+        if self._tile(tuple(-(-n // m) * m for n, m in zip(image.shape, unit, strict=True)), unit) is not None:
+            whole = self._probabilities(image, flags, classes, only=seen)
+            return np.ascontiguousarray(whole[(slice(None), *seen)]), start
+        return self._probabilities(np.ascontiguousarray(image[seen]), flags, classes), start
+
+    def _probabilities(
+        self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...], *, only: Region | None = None
+    ) -> F32:
+        """Probabilities (C, Z, Y, X) of some classes; with ``only``, right in that region only."""
+        depth, height, width = image.shape
         image = _padded(image, multiples(flags))
         size = self._tile(image.shape, multiples(flags))
-        plan = tiles.plan(image.shape, size, multiple=multiples(flags))
-        self._tell(len(plan), size, image.size)
+        if size is None:
+            whole = self._computed(image, flags, classes)
+        else:
+            plan = tiles.plan(image.shape, size, multiple=multiples(flags))
+            self._tell(len(plan), size, image.size)
+            if only is not None:
+                plan = [tile for tile in plan if _touches(tile, only)]
 
-        def compute(region: tuple[slice, ...]) -> F32:
-            x = torch.from_numpy(image[region])[None, None].to(self.place.device)
-            x = x.contiguous(memory_format=torch.channels_last_3d)
-            with torch.inference_mode(), self.place.autocast():
-                centres = [network(x, flags)[0, CENTRE].exp() for network in self.networks]
-            mean: F32 = torch.stack(centres).mean(dim=0).cpu().numpy()
-            return mean[None]
+            def compute(region: tuple[slice, ...]) -> F32:
+                return self._computed(np.ascontiguousarray(image[region]), flags, classes)
 
-        whole: F32 = np.zeros((1, 0, 0, 0), dtype=np.float32)
-        for whole in tiles.blend(plan, compute, shape=(1, *image.shape)):  # noqa: B007  the last one is complete
-            pass
-        depth, height, width = inner
-        return Prepared(whole[0, :depth, :height, :width], grid)
+            *_, whole = tiles.blend(plan, compute, shape=(len(classes), *image.shape))
+        return whole[:, :depth, :height, :width]
 
-    def predict_spots(self, frame: npt.NDArray[Any], affine: F64) -> Spots:
-        """Find the nuclei of a frame, in world coordinates."""
-        centre, grid = self.predict_centre(frame, affine)
-        return spots_from_probability(centre, self.config, affine=grid)
+    def _computed(self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...]) -> F32:
+        """Mean probabilities (C, Z, Y, X) of the networks, and of the mirrored frames if asked for, over all of the image."""
+        whole = torch.from_numpy(image)
+        at_once = image.size * BYTES_PER_VOXEL <= self._memory() * 2**20
+        mirrors = [(), (1,), (2,), (1, 2)] if self.config.test_time_flips else [()]
+        total = torch.zeros((len(classes), *image.shape))
+        for network in self.networks:
+            for mirror in mirrors:
+                x = whole.flip(mirror)
+                if at_once:
+                    given = x[None, None].to(self.place.device).contiguous(memory_format=torch.channels_last_3d)
+                    with torch.inference_mode(), self.place.autocast():
+                        log_p = network(given, flags)[0, list(classes)].cpu()
+                else:
+                    log_p = stream(network, x, flags, self.place)[list(classes)]
+                total += log_p.exp().flip([axis + 1 for axis in mirror])
+        mean: F32 = (total / (len(self.networks) * len(mirrors))).numpy()
+        return mean
 
-    def _tile(self, shape: tuple[int, ...], multiple: tuple[int, int, int]) -> tuple[int, ...]:
-        if self.config.tile_size is None:
-            memory = self.config.memory_mb or free_memory_mb(self.place.device)
-            return tiles.size_for_memory(shape, multiple=multiple, bytes_per_voxel=BYTES_PER_VOXEL, memory_mb=memory)
-        return tuple(-(-n // m) * m for n, m in zip(self.config.tile_size, multiple, strict=True))
+    def _memory(self) -> float:
+        return self.config.memory_mb or free_memory_mb(self.place.device)
+
+    def _tile(self, shape: tuple[int, ...], multiple: tuple[int, int, int]) -> tuple[int, ...] | None:
+        """Size of tiles for a padded frame, None where it goes through as a whole."""
+        if self.config.tile_size is not None:
+            asked = [-(-n // m) * m for n, m in zip(self.config.tile_size, multiple, strict=True)]
+            return None if all(n >= m for n, m in zip(asked, shape, strict=True)) else tuple(asked)
+        memory = self._memory()
+        size = tiles.size_for_memory(
+            shape, multiple=multiple, bytes_per_voxel=bytes_per_voxel(self.place), memory_mb=memory
+        )
+        return None if size == tuple(shape) else size
 
     def _tell(self, n_tiles: int, size: tuple[int, ...], n_voxels: int) -> None:
         """Warn once where a frame is cut: the network's norms take the mean and variance of a tile for those of the frame."""
@@ -137,8 +227,17 @@ class Detector:
             "tile_size unset and allow about %d MiB (memory_mb).",
             n_tiles,
             " x ".join(str(n) for n in size),
-            -(-n_voxels * BYTES_PER_VOXEL // 2**20),
+            -(-n_voxels * bytes_per_voxel(self.place) // 2**20),
         )
+
+
+def _touches(tile: tiles.Tile, region: Region) -> bool:
+    """Tell whether a tile has any weight in a region."""
+    for mine, weights, wanted in zip(tile.region, tile.weights, region, strict=True):
+        low, high = max(mine.start, wanted.start) - mine.start, min(mine.stop, wanted.stop) - mine.start
+        if low >= high or not weights[low:high].any():
+            return False
+    return True
 
 
 def _learned(weights: Weights) -> dict[str, Any]:
@@ -169,46 +268,3 @@ def _padded(image: F32, multiple: tuple[int, int, int]) -> F32:
     """Repeat the far edges up to the next multiple: then tiles are pooled in step with one another."""
     missing = [(0, -n % m) for n, m in zip(image.shape, multiple, strict=True)]
     return np.pad(image, missing, mode="edge") if any(pad for _, pad in missing) else image
-
-
-def spots_from_probability(probability: F32, config: ElephantConfig, *, affine: F64) -> Spots:
-    """Turn centre probabilities into ellipsoids.
-
-    Voxels above the threshold, in 26-connected components; each becomes the ellipsoid of its central moments, enlarged by
-    1 / ``centre_ratio``, since the component is the centre part of a nucleus only.
-
-    Args:
-        probability: (Z, Y, X) float32.
-        config: threshold, centre_ratio, r_min, r_max.
-        affine: 4x4, voxels to world.
-
-    Returns:
-        Spots in world coordinates; quality is the mean centre probability of the component.
-    """
-    found = ellipsoids_from_probability(probability, config.threshold)
-    if not len(found.centre):
-        return Spots.none()
-    cores = found.covariance
-    if probability.shape[0] == 1:  # an image of one slice: as thick as wide, so that the spot is seen as a ball
-        cores, affine = _made_round(cores, affine)
-    centre, covariance = transform(found.centre, cores / config.centre_ratio**2, affine)
-    radii, axes = radii_and_axes(covariance)
-    kept = radii[:, 0] >= (config.r_min or 0.0)
-    if config.r_max is not None:
-        radii = np.minimum(radii, config.r_max)
-    return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), found.quality[kept])
-
-
-def _made_round(discs: F64, affine: F64) -> tuple[F64, F64]:
-    """Give discs in one slice (z = 0) a thickness: their mean half-axis in world units, across the plane of the slice.
-
-    The edge of a voxel along z means nothing where there is one slice, so the affine that is returned has the unit normal in
-    its place, and the thickness is in world units.
-    """
-    plane = affine[:3, 1:3]  # a step along y and x
-    normal = np.cross(plane[:, 0], plane[:, 1])
-    upright = affine.copy()
-    upright[:3, 0] = normal / np.linalg.norm(normal)
-    balls = discs.copy()
-    balls[:, 0, 0] = np.sqrt(np.linalg.det(discs[:, 1:, 1:]) * np.linalg.det(plane.T @ plane))
-    return balls, upright

@@ -1,0 +1,206 @@
+"""Ellipsoids from probabilities (paper: post-processing; Algorithm for detection, parts ii and iii).
+
+Sizes: what is found is the centre part of a nucleus, and is enlarged by 1 / ``centre_ratio``. The labels that the network learned
+from never have a centre part of fewer than nine voxels, so nuclei that are small against the voxels all look alike, and too large
+(a radius of two voxels as 1.6 of it). How much too large the usual nucleus of the marks is drawn can be computed, and is undone
+here: see :func:`drawn_size`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from howdah.ellipsoids import (
+    Components,
+    Ellipsoids,
+    connected_components,
+    covariance_from,
+    ellipsoids_from_voxels,
+    radii_and_axes,
+    runs_of,
+    split_components,
+    transform,
+)
+from howdah.methods import Spots
+from howdah.methods.elephant.calibration import FEATURES, Calibration, features
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.targets import MIN_VOXELS
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+__all__ = ["denoised", "drawn_size", "spots_and_features", "spots_from_probability"]
+
+EDGE_SIGMA = 3.0  # voxels, in y and x; the paper names no number, this is the reference's
+SPLIT_DEPTH = 0.1  # of a valley of the centre probability
+SPLIT_SHARE = 0.25  # least part of the usual volume that is cut off
+FADE = 2.0  # from this many times the voxels of the usual drawn nucleus on, a component is as large as it looks
+POSITIONS = 64
+
+
+def spots_from_probability(
+    probability: F32,
+    config: ElephantConfig,
+    *,
+    affine: F64,
+    background: F32 | None = None,
+    calibration: Calibration | None = None,
+) -> Spots:
+    """Turn centre probabilities into ellipsoids.
+
+    Voxels above the threshold, in 26-connected components, cut where they hold several nuclei; each becomes the ellipsoid of
+    its central moments, enlarged by 1 / ``centre_ratio``, since the component is the centre part of a nucleus only.
+
+    Args:
+        probability: (Z, Y, X) float32.
+        config: threshold, centre_ratio, r_min, r_max, r_usual, split, denoise_edges.
+        affine: 4x4, voxels to world.
+        background: (Z, Y, X) probability of the background; needed for ``denoise_edges``.
+        calibration: Turns what is seen of a component into the probability that it is a nucleus.
+
+    Returns:
+        Spots in world coordinates; quality is calibrated, or the mean centre probability of the component without a calibration.
+    """
+    spots, seen = spots_and_features(probability, config, affine=affine, background=background)
+    return spots if calibration is None else replace(spots, quality=calibration.quality(seen))
+
+
+def spots_and_features(
+    probability: F32, config: ElephantConfig, *, affine: F64, background: F32 | None = None
+) -> tuple[Spots, F64]:
+    """Return the spots, with the mean centre probability as quality, and what a calibration looks at: (N, F) features.
+
+    Arguments as for :func:`spots_from_probability`, features as in :mod:`calibration`.
+    """
+    if config.denoise_edges and background is not None:
+        probability = denoised(probability, background)
+    found = connected_components(probability > config.threshold)
+    if not found.n:
+        return Spots.none(), np.empty((0, len(FEATURES)))
+    values = probability.reshape(-1)[found.flat]
+    measured = ellipsoids_from_voxels(found.flat, found.owner, found.shape, probability=values)
+    if config.split:
+        parts = _split(found, values, measured, config, affine=affine)
+        if parts is not found:
+            found, measured = parts, ellipsoids_from_voxels(parts.flat, parts.owner, parts.shape, probability=values)
+    single = found.shape[0] == 1
+    cores = _undrawn(measured, config, affine=affine, single=single)
+    if single:  # an image of one slice: as thick as wide, so that the spot is seen as a ball
+        cores, affine = _made_round(cores, affine)
+    centre, covariance = transform(measured.centre, cores / config.centre_ratio**2, affine)
+    radii, axes = radii_and_axes(covariance)
+    highest = np.zeros(found.n)
+    np.maximum.at(highest, found.owner, values)
+    seen = features(measured.quality, highest, np.prod(radii, axis=1) ** (1 / 3), usual=config.r_usual)
+    kept = radii[:, 0] >= (config.r_min or 0.0)
+    if config.r_max is not None:
+        radii = np.minimum(radii, config.r_max)
+    return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), measured.quality[kept]), seen[kept]
+
+
+def denoised(centre: F32, background: F32) -> F32:
+    """Subtract from the centre probability the edges of the background's, slice by slice (paper: post-processing).
+
+    An edge is the root mean square of the Prewitt gradients along y and x (difference of the voxels on both sides, mean of
+    three rows) of the background, smoothed by a Gaussian. Both arrays are (Z, Y, X); the result is at least 0.
+    """
+    smooth = ndimage.gaussian_filter(background, (0.0, EDGE_SIGMA, EDGE_SIGMA), mode="nearest")
+    steps = [
+        ndimage.uniform_filter1d(ndimage.correlate1d(smooth, [-1, 0, 1], axis=a), 3, axis=b)
+        for a, b in ((1, 2), (2, 1))
+    ]
+    edge = np.hypot(*steps) / np.sqrt(2)
+    result: F32 = np.maximum(centre - edge, 0, dtype=np.float32)
+    return result
+
+
+@lru_cache(maxsize=64)
+def _drawn_size(radius: float, ratio: float, linear: tuple[float, ...], *, single: bool) -> tuple[float, float]:
+    inverse = np.linalg.inv(np.reshape(linear, (3, 3)))
+    core = inverse @ inverse.T * (radius * ratio) ** 2
+    if single:
+        core[0, 1:] = core[1:, 0] = 0.0
+        core[0, 0] = 1.0
+    reach = np.sqrt(np.diagonal(core))
+    true = float(
+        np.pi * reach[0] * np.sqrt(np.linalg.det(core[1:, 1:]))
+        if single
+        else 4 / 3 * np.pi * np.sqrt(np.linalg.det(core))
+    )
+    if true > FADE * MIN_VOXELS:
+        return true, true
+    half = np.ceil(reach).astype(int) + MIN_VOXELS
+    shape = (1 if single else 2 * half[0] + 1, 2 * half[1] + 1, 2 * half[2] + 1)
+    # evenly spread places within a voxel: multiples of the powers of the plastic number's inverse, modulo 1
+    places = (np.arange(1, POSITIONS + 1)[:, None] * 0.8191725133961645 ** np.arange(1, 4)) % 1.0 - 0.5
+    centre = (np.array(shape) - 1) / 2 + (places * (0, 1, 1) if single else places)
+    runs = runs_of(centre, np.tile(core, (POSITIONS, 1, 1)), shape, min_voxels=MIN_VOXELS)
+    return runs.n_voxels / POSITIONS, true
+
+
+def drawn_size(radius: float, ratio: float, affine: F64, *, single: bool = False) -> tuple[float, float]:
+    """Return how many voxels the centre part of a nucleus is drawn with in the labels, on average, and how many it truly has.
+
+    They differ where the centre part is enlarged to nine voxels (see :mod:`targets`).
+
+    Args:
+        radius: Of the nucleus, a ball; world unit.
+        ratio: Size of the centre part relative to the nucleus.
+        affine: 4x4, voxels to world.
+        single: The image has one slice, and the nucleus is a disc.
+    """
+    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
+    return _drawn_size(float(radius), float(ratio), tuple(linear.reshape(-1).tolist()), single=single)
+
+
+def _split(found: Components, values: F32, measured: Ellipsoids, config: ElephantConfig, *, affine: F64) -> Components:
+    """Cut components with several maxima, and those with a half-axis above ``r_max`` that have a waist."""
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    large = None
+    if config.r_max is not None:
+        longest = np.sqrt(np.linalg.eigvalsh(measured.covariance * np.outer(size, size))[:, 2])
+        large = longest / config.centre_ratio > config.r_max
+    least = 1
+    if config.r_usual is not None:
+        drawn, _ = drawn_size(config.r_usual, config.centre_ratio, affine, single=found.shape[0] == 1)
+        least = max(1, round(SPLIT_SHARE * drawn))
+    voxel = (float(size[0]), float(size[1]), float(size[2]))
+    return split_components(found, values, depth=SPLIT_DEPTH, large=large, least_voxels=least, voxel_size=voxel)
+
+
+def _undrawn(measured: Ellipsoids, config: ElephantConfig, *, affine: F64, single: bool) -> F64:
+    """Covariances of the components, in voxels, with the enlargement of small nuclei in the labels undone."""
+    if config.r_usual is None:
+        return measured.covariance
+    drawn, true = drawn_size(config.r_usual, config.centre_ratio, affine, single=single)
+    if drawn <= true:
+        return measured.covariance
+    share = np.clip((np.log(measured.n_voxels / drawn)) / np.log(FADE), 0.0, 1.0)
+    factor = (true / drawn) ** (1 - share)
+    if not single:
+        solids: F64 = measured.covariance * (factor ** (2 / 3))[:, None, None]
+        return solids
+    discs = measured.covariance.copy()
+    discs[:, 1:, 1:] *= factor[:, None, None]
+    return discs
+
+
+def _made_round(discs: F64, affine: F64) -> tuple[F64, F64]:
+    """Give discs in one slice (z = 0) a thickness: their mean half-axis in world units, across the plane of the slice.
+
+    The edge of a voxel along z means nothing where there is one slice, so the affine that is returned has the unit normal in
+    its place, and the thickness is in world units.
+    """
+    plane = affine[:3, 1:3]  # a step along y and x
+    normal = np.cross(plane[:, 0], plane[:, 1])
+    upright = affine.copy()
+    upright[:3, 0] = normal / np.linalg.norm(normal)
+    balls = discs.copy()
+    balls[:, 0, 0] = np.sqrt(np.linalg.det(discs[:, 1:, 1:]) * np.linalg.det(plane.T @ plane))
+    return balls, upright
