@@ -11,27 +11,35 @@ import numpy as np
 
 from bdv_io import Tracks
 from bdv_io.formats import writer_for
-from howdah.linking import LinkingConfig, link_frames
-from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
+from howdah.linking import Estimate, LinkingConfig, link_frames
+from howdah.methods.elephant.status import DETECTION, DETECTION_TAGS, TRACKING, TRACKING_TAGS, UNLABELLED_TAG, Status, spot_status
 from howdah.pipeline.detection import Job, find, train
+from howdah.pipeline.flow import estimate_of
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.saving import save
-from howdah.pipeline.sources import check_target, open_source, parse_frames
+from howdah.pipeline.sources import Source, check_target, open_source, parse_frames
 from howdah.progress import Steps
 
-__all__ = ["link", "track"]
+__all__ = ["link", "linked_anew", "track"]
 
 Sections = Mapping[str, Mapping[str, Any]]
 MACHINE = TRACKING_TAGS[1]
 
 
-def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[dict[str, Any]]:
+def link(
+    job: Job,
+    out: str | os.PathLike[str],
+    *,
+    settings: Sections,
+    flow: str | os.PathLike[str] | None = None,
+) -> Steps[dict[str, Any]]:
     """Link the spots of a project. Links that a person made or approved stay; links that a machine made are made anew.
 
     Args:
-        job: The project. Its movie is only needed to be named in the result.
+        job: The project. Without flow, its movie is only needed to be named in the result.
         out: The result; its ending chooses the format.
-        settings: ``{"linking": {...}}``, fields of :class:`LinkingConfig`.
+        settings: ``{"linking": {...}, "flow": {...}}``, fields of :class:`LinkingConfig` and of ``FlowConfig``.
+        flow: Weights of the flow network, ours or published: then a spot is looked for where the movie says that it was.
 
     Returns:
         The file, and the counts of spots, links, tracks and divisions.
@@ -41,23 +49,31 @@ def link(job: Job, out: str | os.PathLike[str], *, settings: Sections) -> Steps[
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
     config = LinkingConfig.of(settings.get("linking", {}))
     target = check_target(out, source, in_place=True)
-    with recorded(target, "link", inputs=source.inputs, settings={"linking": config.model_dump()}) as record:
-        linked = yield from _linked(source.tracks, config, frames)
+    inputs = {**source.inputs, **({} if flow is None else {"flow": Path(flow)})}
+    used = {"linking": config.model_dump(), "flow": dict(settings.get("flow", {}))}
+    with recorded(target, "link", inputs=inputs, settings=used) as record:
+        linked = yield from linked_anew(source.tracks, config, frames, estimate=_estimate(source, flow, settings))
         written = save(target, linked, source.image, hints=job.hints)
         record.facts |= _counts(linked)
     return {"out": str(written), **_counts(linked)}
 
 
 def track(
-    job: Job, out: str | os.PathLike[str], *, settings: Sections, weights: str | os.PathLike[str] | None = None
+    job: Job,
+    out: str | os.PathLike[str],
+    *,
+    settings: Sections,
+    weights: str | os.PathLike[str] | None = None,
+    flow: str | os.PathLike[str] | None = None,
 ) -> Steps[dict[str, Any]]:
     """The main job: train on the marks (unless weights are given), find the nuclei of every frame, and link them.
 
     Args:
         job: A project with a few marked nuclei (or, with weights, a movie alone).
         out: The result; its ending chooses the format.
-        settings: ``{"elephant": {...}, "linking": {...}}``.
+        settings: ``{"elephant": {...}, "linking": {...}, "flow": {...}}``.
         weights: Trained weights. None: they are trained first and written beside the result.
+        flow: Weights of the flow network; None: link without.
 
     Returns:
         The file, the weights, and the counts of spots, links, tracks and divisions.
@@ -69,25 +85,41 @@ def track(
     if weights is None:
         weights = target.with_name(f"{target.stem}-weights.safetensors")
         yield from train(job, weights, settings=settings)
-    used = {"elephant": dict(settings.get("elephant", {})), "linking": config.model_dump()}
-    with recorded(target, "track", inputs={**source.inputs, "weights": Path(weights)}, settings=used) as record:
+    used = {name: dict(settings.get(name, {})) for name in ("elephant", "flow")} | {"linking": config.model_dump()}
+    inputs = {**source.inputs, "weights": Path(weights), **({} if flow is None else {"flow": Path(flow)})}
+    estimate = _estimate(source, flow, settings)
+    with recorded(target, "track", inputs=inputs, settings=used) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
-        linked = yield from _linked(found, config, list(range(source.image.n_frames)))
+        every = list(range(source.image.n_frames))
+        linked = yield from linked_anew(found, config, every, estimate=estimate)
         written = save(target, linked, source.image, hints=job.hints)
         record.facts |= {"weights": fingerprint(Path(weights)), **_counts(linked)}
     return {"out": str(written), "weights": str(weights), **_counts(linked)}
 
 
-def _linked(tracks: Tracks, config: LinkingConfig, frames: list[int]) -> Steps[Tracks]:
-    """Drop what a machine linked before between these frames, link anew, and tag the new links as a machine's."""
+def linked_anew(
+    tracks: Tracks, config: LinkingConfig, frames: list[int], *, estimate: Estimate | None = None
+) -> Steps[Tracks]:
+    """Drop what a machine linked before between these frames, link anew, and tag the new links and spots as a machine's."""
     wanted = np.isin(tracks.t[tracks.links], frames).all(axis=1)
     kept = tracks.select_links(~(tracks.tagged(TRACKING, MACHINE.name, links=True) & wanted))
     rejected = np.isin(spot_status(kept), [Status.FP, Status.TN, Status.TB, Status.FB])
     linked = yield from link_frames(
-        kept, config, frames=frames, candidates=~rejected & np.isfinite(kept.centre).all(axis=1)
+        kept,
+        config,
+        frames=frames,
+        candidates=~rejected & np.isfinite(kept.centre).all(axis=1),
+        estimate=estimate,
     )
-    new = np.arange(kept.n_links, linked.n_links)
-    return linked.with_tag_set(TRACKING, TRACKING_TAGS).with_tag(TRACKING, MACHINE, links=new)
+    new, inserted = np.arange(kept.n_links, linked.n_links), np.arange(kept.n_spots, linked.n_spots)
+    linked = linked.with_tag_set(TRACKING, TRACKING_TAGS).with_tag(TRACKING, MACHINE, links=new)
+    if len(inserted):
+        linked = linked.with_tag_set(DETECTION, DETECTION_TAGS).with_tag(DETECTION, UNLABELLED_TAG, spots=inserted)
+    return linked
+
+
+def _estimate(source: Source, flow: str | os.PathLike[str] | None, settings: Sections) -> Estimate | None:
+    return None if flow is None else estimate_of(source, Path(flow), settings)
 
 
 def _counts(tracks: Tracks) -> dict[str, Any]:
