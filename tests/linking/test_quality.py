@@ -80,6 +80,6 @@ def test_a_published_lineage(real_data):
     )
     score = score_tracking(truth, link_spots(unlinked(truth)), max_distance=0.1)
     assert score.links.precision >= 0.9999
-    assert score.links.recall >= 0.999
+    assert score.links.recall >= 0.998
     assert score.divisions.precision == 1
-    assert score.divisions.recall >= 0.97
+    assert score.divisions.recall >= 0.93

@@ -56,6 +56,13 @@ class LinkingConfig(Settings):
         description="pairwise and global: cost of a second child, in units of max_distance squared, the cost of starting a new "
         "track. Smaller values give more divisions; from about 1.5 there are hardly any.",
     )
+    size_weight: float = Field(
+        default=0.2,
+        ge=0,
+        le=2,
+        description="pairwise and global: how much the sizes of the ellipsoids count in divisions (daughters have half of the "
+        "mother's volume), in units of max_distance squared per log-odds; 0: not at all. Without effect where all are equal.",
+    )
     displacement_threshold: float = Field(
         default=1.0,
         ge=0,
@@ -81,7 +88,7 @@ class LinkingConfig(Settings):
         "one link goes over the gap.",
     )
     gap_cost: float = Field(
-        default=0.1,
+        default=0.15,
         ge=0,
         description="global: cost of each missing frame of a link, in units of max_distance squared.",
     )

@@ -10,11 +10,13 @@ import numpy.typing as npt
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
 from howdah.linking.config import LinkingConfig
+from howdah.linking.divisions import log_volumes
 from howdah.linking.earlier import Earlier
 from howdah.linking.limits import Limits, limits_of, rows_by_frame
 from howdah.linking.pairs import Pair
 from howdah.linking.programme import NONE
 
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
@@ -34,6 +36,7 @@ class Job:
         rows_of: Rows of each frame, in order of place.
         n_children: (N,) children that exist. has_parent: (N,) bool.
         child_of: (N,) row of a child that exists, or -1.
+        size: (N,) logarithms of the volumes.
     """
 
     tracks: Tracks
@@ -44,6 +47,7 @@ class Job:
     n_children: I64 = field(repr=False)
     has_parent: Bool = field(repr=False)
     child_of: I64 = field(repr=False)
+    size: F64 = field(repr=False)
 
     @classmethod
     def of(cls, tracks: Tracks, config: LinkingConfig, candidates: npt.ArrayLike | None) -> Job:
@@ -66,6 +70,7 @@ class Job:
             n_children=tracks.n_children(),
             has_parent=tracks.n_parents() > 0,
             child_of=child_of,
+            size=log_volumes(tracks),
         )
 
     def rows(self, frame: int) -> I64:
@@ -95,6 +100,9 @@ class Job:
             parents=self.tracks.centre[parents],
             sibling=np.where((known >= 0)[:, None], earlier.origin[known], np.nan),
             sibling_move=np.where(known >= 0, earlier.move[known], np.nan),
+            size=self.size[children],
+            parent_size=self.size[parents],
+            sibling_size=np.where(known >= 0, self.size[known], np.nan),
         )
 
     def frames_to_visit(self, wanted: list[int]) -> list[int]:

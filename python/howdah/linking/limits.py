@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from bdv_io.tracks import Tracks
 from howdah.linking.config import LinkingConfig
+from howdah.linking.divisions import log_volumes, size_model
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -30,6 +31,8 @@ class Limits(NamedTuple):
         penalty_cost: Cost of a division besides its geometry, squared world units.
         max_candidates: Nearest parents considered. divide: Whether divisions are allowed.
         displacement: The paper's d_disp, world units. distance: The paper's d_dist, world units.
+        size_cost: Cost of a division per odds that the sizes speak against it, squared world units.
+        size_spread: How much the logarithms of volumes vary from frame to frame.
     """
 
     max_distance: float
@@ -40,11 +43,14 @@ class Limits(NamedTuple):
     divide: bool
     displacement: float
     distance: float
+    size_cost: float
+    size_spread: float
 
 
 def limits_of(tracks: Tracks, config: LinkingConfig) -> Limits:
     """Return the settings for an annotation, with what is automatic decided."""
     reach = automatic_max_distance(tracks) if config.max_distance is None else config.max_distance
+    sizes = size_model(log_volumes(tracks), tracks.centre, rows_by_frame(tracks))
     return Limits(
         max_distance=reach,
         division_distance=config.division_distance or reach,
@@ -54,6 +60,8 @@ def limits_of(tracks: Tracks, config: LinkingConfig) -> Limits:
         divide=config.max_children > 1,
         displacement=config.displacement_threshold,
         distance=config.distance_threshold,
+        size_cost=config.size_weight * sizes.kept * reach**2,
+        size_spread=sizes.spread,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from howdah.linking.assignment import Edges, candidate_edges
-from howdah.linking.divisions import division_cost, twins
+from howdah.linking.divisions import division_cost, size_odds, twins
 from howdah.linking.limits import Limits
 from howdah.linking.programme import NONE, Choices, best_choices
 
@@ -30,6 +30,7 @@ class Pair(NamedTuple):
         parents: (P, 3), centres.
         sibling: (P, 3), estimated earlier position of the child that a parent has already; NaN where it has none.
         sibling_move: (P,), the move of that child, NaN where unknown.
+        size: (C,), logarithms of the volumes; the same for the parents, ``parent_size`` (P,), and siblings, ``sibling_size`` (P,).
     """
 
     origin: F64
@@ -37,6 +38,9 @@ class Pair(NamedTuple):
     parents: F64
     sibling: F64
     sibling_move: F64
+    size: F64
+    parent_size: F64
+    sibling_size: F64
 
 
 def link_pair(pair: Pair, limits: Limits) -> I64:
@@ -74,6 +78,8 @@ def pair_choices(edges: Edges, pair: Pair, limits: Limits, *, prune: bool = True
     mother, first, second = pairs.parent[left], pairs.child[left], pairs.child[right]
     places = (pair.origin[first], pair.origin[second], pair.parents[mother])
     cost = division_cost(*places, penalty_cost=limits.penalty_cost)
+    sizes = pair.size[first], pair.size[second], pair.parent_size[mother]
+    cost += limits.size_cost * size_odds(*sizes, spread=limits.size_spread)
     divisions = Choices(mother, first, second, 2 * alone - cost)
     if prune:
         one_link = np.minimum(np.minimum(pairs.cost[left], pairs.cost[right]), alone)
@@ -82,4 +88,6 @@ def pair_choices(edges: Edges, pair: Pair, limits: Limits, *, prune: bool = True
     sibling, place = pair.sibling[more.parent], pair.parents[more.parent]
     known = np.minimum(((sibling - place) ** 2).sum(axis=1), alone)
     cost = division_cost(pair.origin[more.child], sibling, place, penalty_cost=limits.penalty_cost) - known
+    sizes = pair.size[more.child], pair.sibling_size[more.parent], pair.parent_size[more.parent]
+    cost += limits.size_cost * size_odds(*sizes, spread=limits.size_spread)
     return links.joined(divisions, Choices(more.parent, more.child, np.full(len(cost), NONE), alone - cost))
