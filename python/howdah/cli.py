@@ -12,13 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from bdv_io.image import WriteOptions
-from howdah import __version__, cli_calibrate, cli_lineage, cli_loop, pipeline
+from howdah import __version__, cli_calibrate, cli_flow, cli_lineage, cli_loop, pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
 from howdah.config import Settings
 from howdah.linking import LinkingConfig
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.flow.config import FlowConfig
 
 __all__ = ["app", "main"]
 
@@ -42,7 +43,7 @@ ReachOption = Annotated[
     typer.Option("--reach", metavar="LENGTH", help="How far a spot may have moved and still be the same."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
-SECTIONS: dict[str, type[Settings]] = {"elephant": ElephantConfig, "linking": LinkingConfig}
+SECTIONS: dict[str, type[Settings]] = {"elephant": ElephantConfig, "flow": FlowConfig, "linking": LinkingConfig}
 
 
 def _exit(code: int) -> None:
@@ -111,6 +112,9 @@ def train(
     job = pipeline.Job(source, **movie)
     target = weights or pipeline.default_target(source, "weights.safetensors")
     _run(lambda: pipeline.train(job, target, settings=settings, start=start), as_json=json)
+
+
+cli_flow.add_to(app, SECTIONS)
 
 
 @app.command()

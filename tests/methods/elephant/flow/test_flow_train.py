@@ -177,7 +177,7 @@ def shift_map(way, shape=(8, 48, 48), affine=AFFINE, earlier_affine=AFFINE):
 def test_positions_are_the_mean_flow_over_the_ellipsoid_in_world_units():
     tracks = marks()
     found = shift_map([1, 2, -3]).positions(tracks.centre, tracks.covariance)
-    np.testing.assert_allclose(found, tracks.centre + [2, 2, -3], atol=1e-5)
+    np.testing.assert_allclose(found, tracks.centre + np.array([2, 2, -3]), atol=1e-5)
     ramp = np.zeros((3, 8, 48, 48), np.float32)
     ramp[1] = np.arange(48)[:, None]
     found = FlowMap(ramp, AFFINE, AFFINE).positions(tracks.centre, tracks.covariance)
@@ -196,7 +196,7 @@ def test_an_earlier_frame_with_another_affine():
     other = AFFINE.copy()
     other[:3, 3] = 1, 10, 100
     found = shift_map([1, 2, -3], earlier_affine=other).positions(CENTRES, np.repeat(np.eye(3)[None] * 9, 4, axis=0))
-    np.testing.assert_allclose(found, CENTRES + [3, 12, 97], atol=1e-5)
+    np.testing.assert_allclose(found, CENTRES + np.array([3, 12, 97]), atol=1e-5)
 
 
 def test_flow_is_a_flow_estimator(weights):
