@@ -1,9 +1,9 @@
 """Following one nucleus back through a movie (client: back track), or forward, where its track is missing.
 
 In each frame: where was it, by the flow? Is there a spot already? Else, does the detector find a nucleus in a small box? (A spot
-that is further than a radius from the place, or has a child already, has to be nearer than what the detector finds.) Else, a copy at the estimated
-place bridges the frame. What a person made is not changed: links are only added, to spots
-that have no parent, and from spots with fewer than two children.
+that is further than a radius from the place, or has a child already, has to be nearer than what the detector finds.) Else, a
+copy at the estimated place bridges the frame. What a person made is not changed: links are only added, to spots that have no
+parent, and from spots with fewer than two children.
 """
 
 from __future__ import annotations
