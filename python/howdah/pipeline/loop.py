@@ -25,7 +25,7 @@ from howdah.config import Settings
 from howdah.errors import DataError
 from howdah.linking import LinkingConfig
 from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.judge import Review, judge, still_refused, survivors, with_refused
+from howdah.methods.elephant.judge import Review, judge, present, still_refused, with_refused
 from howdah.methods.elephant.merge import merge, replaceable
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.detection import Job, _detector, _marks, _needs_torch
@@ -193,7 +193,7 @@ def cycle(loop: Loop) -> Steps[dict[str, Any]]:
             predict_s=round(seconds - train_s, 2),
             total_s=round(seconds, 2),
         )
-        _land(files, look, merged, State((*look.cycles, row), look.digest, "", kept, look.refused))
+        _land(files, look, merged, State((*look.cycles, row), look.number + 1, look.digest, "", kept, look.refused))
         record.facts |= {"cycle": row.cycle, "spots": merged.n_spots}
     write_table(files.table, (*look.cycles, row))
     draw_cycles(files.plot, (*look.cycles, row), title=files.project.name)
@@ -207,7 +207,7 @@ class _Look:
     Attributes:
         tracks: The annotation, with what a person moved tagged as hers.
         before: What was learned before, None if nothing was. cycles: The cycles so far, judged.
-        changes: Frame -> number of news. digest: Of the file.
+        changes: Frame -> number of news. digest: Of the file. number: Of the last cycle's versions.
     """
 
     source: Source
@@ -217,20 +217,19 @@ class _Look:
     cycles: tuple[Cycle, ...]
     changes: Mapping[int, int]
     digest: str
-    judged: bool
+    number: int
 
     @classmethod
     def at(cls, source: Source, files: Files, state: State) -> _Look:
         copy_file(files.project, files.fresh)
         _refuse_if_saved_again(source.tracks, files)  # else the copy is another version than was read
         now = digest(files.fresh)
-        written, read = read_version(files.written), read_version(files.read)
+        written, read = read_version(files.written(state.number)), read_version(files.read(state.number))
         if written is None or read is None or not state.cycles:
-            return cls(
-                source, source.tracks, None, _in_unit(state.refused, source), state.cycles, {}, now, judged=False
-            )
-        fresh = written.select(np.arange(min(state.kept, written.n_spots), written.n_spots))
-        reopened = now == state.written or not fresh.n_spots or survivors(fresh, source.tracks) > 0
+            cycles, refused = state.cycles, _in_unit(state.refused, source)
+            return cls(source, source.tracks, None, refused, cycles, {}, now, state.number)
+        undone = files.in_place and now == state.read and now != state.written
+        reopened = not undone and (now == state.written or _is_from(written, state.kept, read, source.tracks))
         base = written if reopened else read  # she went on in the window that was open, and saved
         cycles, refused = state.cycles, _in_unit(state.refused, source)
         review: Review = judge(base, source.tracks)
@@ -238,14 +237,22 @@ class _Look:
             said = review.judgement
             facts = {name: getattr(said, name) for name in JUDGED}
             cycles = (*cycles[:-1], replace(cycles[-1], **facts))
-        elif files.in_place and now == state.read and not reopened:
+        elif undone:
             cycles = cycles[:-1]  # the last cycle was undone, or killed before its result stood there
         grown = still_refused(refused.concatenate(review.refused), review.tracks)
         before = with_refused(base, refused)
-        return cls(source, review.tracks, before, grown, cycles, review.changes, now, judged=reopened)
+        return cls(source, review.tracks, before, grown, cycles, review.changes, now, state.number)
 
 
 JUDGED = ("validated", "moved", "rejected", "deleted", "untouched", "missed", "precision", "recall")
+
+
+def _is_from(written: Tracks, kept: int, read: Tracks, now: Tracks) -> bool:
+    """Whether a project was made from what the loop wrote, and not from what it had read: it has some of the predictions that
+    were new then. Where there were none, that is taken for granted."""
+    fresh = written.select(np.arange(min(kept, written.n_spots), written.n_spots))
+    fresh = fresh.select(~present(fresh, read))
+    return not fresh.n_spots or bool(present(fresh, now).any())
 
 
 def _in_unit(refused: Tracks, source: Source) -> Tracks:
@@ -376,19 +383,21 @@ def _merged(loop: Loop, look: _Look, found: Mapping[int, Spots], distance: float
 def _land(files: Files, look: _Look, merged: Tracks, state: State) -> None:
     """Put everything in its place: the copies, the state, and at last the project, unless it has been saved again.
 
-    Killed in between, the state speaks of a cycle whose result is not there: the next one sees that, and repeats it.
+    Killed before the project is replaced, the state speaks of a cycle whose result is not there: the next one sees that the
+    project is still the one that was read, and repeats it.
     """
-    copy_file(files.fresh, files.read)
+    copy_file(files.fresh, files.read(state.number))
     files.fresh.unlink()
     try:
         write_tracks(files.fresh, replace(merged, origin=None), image=look.source.image)
         _refuse_if_saved_again(look.source.tracks, files)
-        copy_file(files.fresh, files.written)
+        copy_file(files.fresh, files.written(state.number))
         replace(state, written=digest(files.fresh)).save(files.state)
         with replacing(files.out, verify=lambda _: _refuse_if_saved_again(look.source.tracks, files)) as temporary:
             os.replace(files.fresh, temporary)
     finally:
         files.fresh.unlink(missing_ok=True)
+    files.forget(look.number)
 
 
 def _facts(files: Files, look: _Look, row: Cycle) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_cycles"]
 
 RIGHT, WRONG, MISSED, INK = "#1b9e77", "#d95f02", "#7570b3", "#333333"
+ROOM = 1.45  # above the bars, for the legend
 
 
 def draw_cycles(path: str | os.PathLike[str], cycles: Sequence[Cycle], *, title: str = "") -> None:
@@ -47,8 +48,11 @@ def draw_cycles(path: str | os.PathLike[str], cycles: Sequence[Cycle], *, title:
         below = below + height
     nuclei = counts.twinx()
     nuclei.plot(number, _column(cycles, "nuclei"), color=INK, marker=".", label="nuclei in all")
-    nuclei.set_ylim(bottom=0)
-    counts.set_title("judgements (bars), nuclei in all (line)", fontsize=9)
+    nuclei.set_ylim(0, ROOM * max(float(np.nanmax(_column(cycles, "nuclei"))), 1))
+    nuclei.set_ylabel("nuclei in all (line)", fontsize=8)
+    nuclei.tick_params(labelsize=8)
+    counts.set_ylim(0, ROOM * max(float(below.max()), 1))
+    counts.set_title("what was said of the predictions (bars)", fontsize=9)
 
     times.bar(number, _column(cycles, "train_s"), color="#8da0cb", label="training", width=0.7)
     times.bar(
@@ -59,6 +63,8 @@ def draw_cycles(path: str | os.PathLike[str], cycles: Sequence[Cycle], *, title:
         label="finding",
         width=0.7,
     )
+    seconds = _column(cycles, "train_s") + _column(cycles, "predict_s")
+    times.set_ylim(0, ROOM * max(float(seconds.max()), 1e-3))
     times.set_title("seconds a cycle", fontsize=9)
     for axes in (curves, counts, times):
         axes.set_xlabel("cycle", fontsize=8)

@@ -64,15 +64,18 @@ class Files:
         """The state, JSON."""
         return self.project.with_name(f"{self.project.stem}.loop.json")
 
-    @property
-    def written(self) -> Path:
-        """The project as the last cycle wrote it; beside the result, for it names the movie relative to itself."""
-        return self.out.with_name(f"{self.project.stem}.loop.written")
+    def written(self, number: int) -> Path:
+        """The project as a cycle wrote it; beside the result, for it names the movie relative to itself."""
+        return self.out.with_name(f"{self.project.stem}.loop-{number}.written")
 
-    @property
-    def read(self) -> Path:
-        """The project as the last cycle found it."""
-        return self.project.with_name(f"{self.project.stem}.loop.read")
+    def read(self, number: int) -> Path:
+        """The project as a cycle found it."""
+        return self.project.with_name(f"{self.project.stem}.loop-{number}.read")
+
+    def forget(self, number: int) -> None:
+        """Delete the two versions of a former cycle."""
+        self.written(number).unlink(missing_ok=True)
+        self.read(number).unlink(missing_ok=True)
 
     @property
     def fresh(self) -> Path:
@@ -133,12 +136,15 @@ class State:
 
     Attributes:
         cycles: The cycles so far.
+        number: Names the two versions of the last cycle; it only grows, so that a version is never overwritten while the
+            state speaks of it.
         read: Digest of the project that the last cycle read. written: Of the one that it wrote.
         kept: Number of spots in the written project that were there before; those after them are new predictions.
         refused: Predictions that a person deleted.
     """
 
     cycles: tuple[Cycle, ...] = ()
+    number: int = 0
     read: str = ""
     written: str = ""
     kept: int = 0
@@ -160,7 +166,8 @@ class State:
             cycles = tuple(Cycle(**{**row, "frames": tuple(row["frames"])}) for row in rows)
             table = np.array(facts["refused"], dtype=np.float64).reshape(-1, 13)
             refused = Tracks.build(table[:, 0], table[:, 1:4], covariance=table[:, 4:].reshape(-1, 3, 3))
-            return cls(cycles, str(facts["read"]), str(facts["written"]), int(facts["kept"]), refused)
+            numbers = int(facts["number"]), str(facts["read"]), str(facts["written"]), int(facts["kept"])
+            return cls(cycles, *numbers, refused)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(
                 f"Reading {file} failed: it is damaged, or no state of a loop ({error}). Move it away: the loop then begins anew, "
@@ -173,6 +180,7 @@ class State:
         rows = np.column_stack([refused.t, refused.centre, refused.covariance.reshape(-1, 9)])
         facts = {
             "howdah": __version__,
+            "number": self.number,
             "read": self.read,
             "written": self.written,
             "kept": self.kept,

@@ -55,7 +55,7 @@ def watch(
                 try:
                     result = yield from cycle(loop)
                 except (BusyError, FormatError, MissingDataError) as error:
-                    if eye.gives_up_on(error):
+                    if eye.gives_up():
                         yield Progress("cycle", result["cycle"], 0, message=f"Nothing was done. {error}")
                 except (BdvIoError, HowdahError) as error:
                     eye.is_done()
@@ -84,6 +84,8 @@ class _Eye:
         """Whether the file has changed, looks as it did the last time, and is none of the known versions."""
         now, before = self._look(), self.last
         self.last = now
+        if now != before:
+            self.failures = 0
         if now is None or now != before or now == self.finished:
             return False
         if digest(self.file) in known:
@@ -95,10 +97,8 @@ class _Eye:
         """Do not report this version again."""
         self.finished, self.failures = self.last, 0
 
-    def gives_up_on(self, error: BdvIoError) -> bool:
-        """Count a failure to read; True once it lasts (the version is then done), or for what waiting does not mend."""
-        if isinstance(error, BusyError):
-            return False  # saved again, or still being written: looked at again at once
+    def gives_up(self) -> bool:
+        """Count a failure to read; True once the file has stayed unreadable for too long (this version is then done)."""
         self.failures += 1
         lasts = self.failures >= self.patience
         if lasts:

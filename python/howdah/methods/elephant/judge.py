@@ -16,7 +16,7 @@ from howdah.methods.elephant.status import DETECTION, DETECTION_TAGS, TRACKING, 
 
 Rows = npt.NDArray[np.intp]
 
-__all__ = ["Judgement", "Review", "bare", "judge", "still_refused", "survivors", "with_refused"]
+__all__ = ["Judgement", "Review", "bare", "judge", "present", "still_refused", "with_refused"]
 
 POSITIVE = (Status.TP, Status.FN)
 TIDIED = 10  # predictions of a frame; who deletes all of so many clears up, and says nothing about each
@@ -123,11 +123,11 @@ def bare(tracks: Tracks, rows: Rows) -> Tracks:
     return Tracks.build(some.t, some.centre, covariance=some.covariance, space_unit=tracks.space_unit)
 
 
-def survivors(fresh: Tracks, after: Tracks) -> int:
-    """Count the spots of ``fresh`` that are in ``after`` at exactly the same place, whatever became of their tags."""
-    mine, theirs = (np.column_stack([tracks.t, tracks.centre]) + 0.0 for tracks in (fresh, after))
+def present(spots: Tracks, among: Tracks) -> npt.NDArray[np.bool_]:
+    """Return the (N,) mask of ``spots`` that are in another annotation at exactly the same place, whatever their tags."""
+    mine, theirs = (np.column_stack([tracks.t, tracks.centre]) + 0.0 for tracks in (spots, among))  # -0 becomes 0
     known = {row.tobytes() for row in theirs}
-    return sum(row.tobytes() in known for row in mine)
+    return np.array([row.tobytes() in known for row in mine], dtype=bool)
 
 
 def still_refused(refused: Tracks, tracks: Tracks) -> Tracks:
