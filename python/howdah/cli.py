@@ -15,11 +15,9 @@ from bdv_io.image import WriteOptions
 from howdah import __version__, cli_calibrate, cli_flow, cli_lineage, cli_loop, pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
+from howdah.cli_sections import SECTIONS
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
-from howdah.config import Settings
-from howdah.linking import LinkingConfig
-from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.flow.config import FlowConfig
+from howdah.config import read_toml
 
 __all__ = ["app", "main"]
 
@@ -42,8 +40,11 @@ ReachOption = Annotated[
     float | None,
     typer.Option("--reach", metavar="LENGTH", help="How far a spot may have moved and still be the same."),
 ]
+FlowOption = Annotated[
+    Path | None,
+    typer.Option("--flow", metavar="FILE", help="Weights of the flow (`train-flow`, or published): links follow it."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
-SECTIONS: dict[str, type[Settings]] = {"elephant": ElephantConfig, "flow": FlowConfig, "linking": LinkingConfig}
 
 
 def _exit(code: int) -> None:
@@ -114,7 +115,7 @@ def train(
     _run(lambda: pipeline.train(job, target, settings=settings, start=start), as_json=json)
 
 
-cli_flow.add_to(app, SECTIONS)
+cli_flow.add_to(app)
 
 
 @app.command()
@@ -128,32 +129,44 @@ def predict(
         Path, typer.Option("--weights", "-w", metavar="FILE", help="Weights that `train` wrote, or published ones.")
     ],
     out: OutOption = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            "--box", metavar="Z,Y,X[,EDGE]", help="Only in a box: its middle, then one edge or three; world units."
+        ),
+    ] = None,
+    update_status: Annotated[
+        bool,
+        typer.Option("--update-status", help="Also tag your spots by whether they were predicted: tp or fn, fp or tn."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Find the nuclei of every frame. What a person marked or validated is not changed."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "spots.mastodon")
-    _run(lambda: pipeline.predict(job, target, weights=weights, settings=settings), as_json=json)
+    where = pipeline.Where(box=box, update_status=update_status)
+    _run(lambda: pipeline.predict(job, target, weights=weights, settings=settings, where=where), as_json=json)
 
 
 @app.command()
-@with_settings(SECTIONS, "linking")
-@with_movie("image", "frames")
+@with_settings(SECTIONS, "linking", from_file=("flow",))
+@with_movie("image", "setup", "frames")
 def link(
     source: SourceArgument,
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],
     out: OutOption = None,
+    flow: FlowOption = None,
     json: JsonOption = False,
 ) -> None:
     """Link the spots of a project into tracks. Links that a person made or approved stay."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "linked.mastodon")
-    _run(lambda: pipeline.link(job, target, settings=settings), as_json=json)
+    _run(lambda: pipeline.link(job, target, settings=settings, flow=flow), as_json=json)
 
 
 @app.command()
-@with_settings(SECTIONS, "elephant", "linking")
+@with_settings(SECTIONS, "elephant", "linking", from_file=("flow",))
 @with_movie("image", "setup", "frames")
 def track(
     source: SourceArgument,
@@ -164,12 +177,13 @@ def track(
         Path | None,
         typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the marks first)."),
     ] = None,
+    flow: FlowOption = None,
     json: JsonOption = False,
 ) -> None:
     """The main job: from a few marked nuclei to the nuclei of every frame, linked into tracks."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "tracked.mastodon")
-    _run(lambda: pipeline.track(job, target, weights=weights, settings=settings), as_json=json)
+    _run(lambda: pipeline.track(job, target, weights=weights, flow=flow, settings=settings), as_json=json)
 
 
 @app.command()
@@ -264,6 +278,33 @@ def demo(
 ) -> None:
     """Run the main job on a synthetic embryo: mark ten nuclei, train, find, link, and compare with the truth."""
     _run(lambda: pipeline.demo(out, seed=seed), as_json=json)
+
+
+@app.command()
+def reproduce(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="elephant")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FOLDER", help="Holds the data sets, each a folder (Fluo-N3DH-CE, PH).")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Weights, results and scores; work that is there is kept."),
+    ] = Path("howdah-reproduce"),
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="Only this one; DATA may then be its folder.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="Changes to the published settings.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run what a method's paper ran on public data, with its settings, and put our figures beside the paper's."""
+
+    def steps() -> Any:
+        changes = {} if config is None else read_toml(config, SECTIONS)
+        return pipeline.reproduce(method, data, out, dataset=dataset, settings=changes)
+
+    _run(steps, as_json=json)
 
 
 @app.command()

@@ -10,9 +10,8 @@ import typer
 from howdah import pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
+from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
-from howdah.linking import LinkingConfig
-from howdah.methods.elephant.config import ElephantConfig
 
 __all__ = ["add_to"]
 
@@ -21,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the command ``calibrate``."""
 
     @app.command()
-    @with_settings({"elephant": ElephantConfig, "linking": LinkingConfig}, "elephant")
+    @with_settings(SECTIONS, "elephant")
     @with_movie("image", "setup", "frames")
     def calibrate(
         source: Annotated[

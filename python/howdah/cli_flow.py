@@ -9,22 +9,19 @@ import typer
 
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
+from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
-from howdah.config import Settings
-from howdah.methods.elephant.flow.config import FlowConfig
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.flow import train_flow
 
-__all__ = ["SECTIONS", "add_to"]
-
-SECTIONS: dict[str, type[Settings]] = {"flow": FlowConfig}
+__all__ = ["add_to"]
 
 
-def add_to(app: typer.Typer, known: dict[str, type[Settings]] | None = None) -> None:
-    """Add ``train-flow`` to the command line; ``known`` are all sections that a settings file may hold."""
+def add_to(app: typer.Typer) -> None:
+    """Add ``train-flow`` to the command line."""
 
     @app.command("train-flow")
-    @with_settings({**(known or {}), **SECTIONS}, "flow")
+    @with_settings(SECTIONS, "flow")
     @with_movie("image", "setup", "frames")
     def train_flow_command(
         source: Annotated[

@@ -11,11 +11,9 @@ import typer
 from howdah import pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
+from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
 from howdah.errors import ConfigError
-from howdah.linking import LinkingConfig
-from howdah.methods.elephant.backtrack import BacktrackConfig
-from howdah.methods.elephant.config import ElephantConfig
 from howdah.pipeline import lineage_tables, lineages
 from howdah.pipeline.backtrack import backtrack as follow
 
@@ -341,7 +339,7 @@ def bad_links(project: Project, out: Out = None, also_mine: AlsoMine = False, js
 
 
 @lineage.command()
-@with_settings({"linking": LinkingConfig}, "linking")
+@with_settings(SECTIONS, "linking", from_file=("flow",))
 def propose(
     project: Project,
     settings: dict[str, dict[str, Any]],
@@ -395,7 +393,7 @@ def export_ctc(
     _show(lambda: lineage_tables.export_ctc(project, out, completed=completed, image=image), as_json=json)
 
 
-@with_settings({"backtrack": BacktrackConfig, "elephant": ElephantConfig}, "backtrack")
+@with_settings(SECTIONS, "backtrack", from_file=("elephant", "flow"))
 @with_movie("image", "setup")
 def backtrack(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="A project (.mastodon ...) that names its movie.")],

@@ -14,17 +14,14 @@ import typer
 from howdah import pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
+from howdah.cli_sections import SECTIONS
 from howdah.cli_show import console, guarded, run, show_result
-from howdah.config import Settings
-from howdah.linking import LinkingConfig
-from howdah.methods.elephant.config import ElephantConfig
-from howdah.pipeline.loop import Loop, LoopConfig, once
+from howdah.pipeline.loop import Loop, once
 from howdah.pipeline.loop_watch import watch
 from howdah.progress import Progress, Steps, finish
 
-__all__ = ["SECTIONS", "add_to"]
+__all__ = ["add_to"]
 
-SECTIONS: dict[str, type[Settings]] = {"elephant": ElephantConfig, "loop": LoopConfig, "linking": LinkingConfig}
 # fields of Loop as options: type and default
 CHOICES: dict[str, tuple[Any, Any]] = {
     "out": (

@@ -26,13 +26,15 @@ CONFIG = Annotated[
 
 
 def with_settings(
-    known: Mapping[str, type[Settings]], *used: str
+    known: Mapping[str, type[Settings]], *used: str, from_file: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command one option for each field of the settings that it uses, and ``--config``.
 
     Args:
         known: Section of a settings file -> its settings; a file may hold sections that this command does not use.
         used: The sections that the command uses.
+        from_file: Sections that it uses too, but only as the file has them: their settings are no options (two networks have
+            settings of the same names).
 
     The command receives ``settings``: section -> the values that the user set, checked but not completed with defaults
     (a weights file may bring its own). Options win over the file.
@@ -51,17 +53,17 @@ def with_settings(
 
         def wrapper(**given: Any) -> Any:
             file = given.pop("config")
-            values: dict[str, dict[str, Any]] = {name: {} for name in sections}
+            values: dict[str, dict[str, Any]] = {name: {} for name in (*sections, *from_file)}
             if file is not None:
                 read: dict[str, dict[str, Any]] = {}
                 _exit_if(guarded(lambda: read.update(read_toml(file, known))))
-                values.update({name: read[name] for name in sections if name in read})
+                values.update({name: read[name] for name in values if name in read})
             for option, (section, field) in places.items():
                 text = given.pop(option)
                 if text is not None:
                     values[section][field] = _parsed(text)
             source = f"{file} and the options" if file else "the options"
-            _exit_if(guarded(lambda: [kind.of(values[name], source=source) for name, kind in sections.items()]))
+            _exit_if(guarded(lambda: [known[name].of(values[name], source=source) for name in values]))
             return command(**given, settings=values)
 
         parameters = [*own, *extra]

@@ -86,7 +86,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = Weights(({"w": torch.ones(3)},), {"method": "elephant-detection", "metrics": {"loss": 1.0}})
     save_weights(tmp_path / "w.safetensors", weights)
     stub = Stub(centre, np.where(np.arange(20) % 2, 0.6, 0.95), weights)
-    monkeypatch.setattr(importlib.import_module("howdah.pipeline.calibrate"), "_detector", lambda file, settings: stub)
+    monkeypatch.setattr(
+        importlib.import_module("howdah.pipeline.calibrate"), "detector_of", lambda file, settings: stub
+    )
     return tmp_path / "judged.mastodon"
 
 

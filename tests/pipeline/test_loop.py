@@ -78,7 +78,7 @@ def seer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float]]:
     )
     monkeypatch.setattr(live, "live", learn)
     monkeypatch.setattr(prediction, "read_weights", lambda path: None)
-    monkeypatch.setattr(pipeline_loop, "_detector", lambda weights, settings: detector)
+    monkeypatch.setattr(pipeline_loop, "detector_of", lambda weights, settings: detector)
     return places
 
 

@@ -10,10 +10,11 @@ from howdah.pipeline.calibrate import calibrate
 from howdah.pipeline.catalogue import catalogue
 from howdah.pipeline.conversion import Conversion, compare, convert, join, restore
 from howdah.pipeline.demonstration import demo
-from howdah.pipeline.detection import Job, predict, train
+from howdah.pipeline.detection import Job, Where, predict, train
 from howdah.pipeline.facts import describe, known_formats
 from howdah.pipeline.health import examine
 from howdah.pipeline.picture import draw_result
+from howdah.pipeline.reproduction import reproduce
 from howdah.pipeline.sources import default_target, open_source
 from howdah.pipeline.tracking import link, track
 from howdah.progress import finish
@@ -21,6 +22,7 @@ from howdah.progress import finish
 __all__ = [
     "Conversion",
     "Job",
+    "Where",
     "calibrate",
     "catalogue",
     "compare",
@@ -36,6 +38,7 @@ __all__ = [
     "link",
     "open_source",
     "predict",
+    "reproduce",
     "restore",
     "track",
     "train",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from bdv_io.formats import writer_for
 from howdah.lineages import find_spot
 from howdah.methods.elephant.backtrack import BacktrackConfig, Detect, Estimate, Step
 from howdah.methods.elephant.backtrack import backtrack as follow
-from howdah.pipeline.detection import Job, _detector
+from howdah.pipeline.detection import Job, detector_of
+from howdah.pipeline.flow import estimate_of
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target
@@ -84,7 +84,7 @@ def _detect_from(source: Source, weights: Path, settings: Sections) -> Detect:
     """A detector that looks at a box of a frame; nothing is found in a frame that is missing."""
     from howdah.methods import Spots
 
-    detector: Any = _detector(weights, settings)
+    detector = detector_of(weights, settings)
     image, setup = source.image, source.setup
 
     def detect(frame: int, box: Any) -> Spots:
@@ -98,7 +98,7 @@ def _detect_from(source: Source, weights: Path, settings: Sections) -> Detect:
 
 def _estimate_from(source: Source, weights: Path, settings: Sections) -> Estimate:
     """Where ellipsoids were one frame earlier, by a flow network; not known beside a frame that is missing."""
-    estimate: Estimate = importlib.import_module("howdah.pipeline.flow").estimate_of(source, weights, settings)
+    estimate: Estimate = estimate_of(source, weights, settings)
     image, setup = source.image, source.setup
 
     def place(frame: int, centre: Any, covariance: Any) -> Any:

@@ -18,7 +18,7 @@ from howdah.ellipsoids import squared_distance
 from howdah.errors import DataError
 from howdah.methods.elephant.calibration import reliability
 from howdah.methods.elephant.status import Status, spot_status
-from howdah.pipeline.detection import Job, _detector
+from howdah.pipeline.detection import Job, detector_of
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import check_target
 from howdah.progress import Progress, Steps
@@ -63,7 +63,7 @@ def calibrate(
     file = Path(weights)
     target = check_target(file if out is None else out, source, ending=".safetensors")
     judged = _judged(source.tracks, frames)
-    detector = _detector(file, settings or {})
+    detector = detector_of(file, settings or {})
     image, setup = source.image, source.setup
     seen, right = [], []
     times = np.unique(judged.t).tolist()

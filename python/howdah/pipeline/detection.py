@@ -14,7 +14,8 @@ import numpy as np
 from bdv_io import Tracks
 from bdv_io.formats import writer_for
 from bdv_io.image import Hints
-from howdah.errors import DataError, MissingExtraError
+from howdah.errors import ConfigError, DataError, MissingExtraError
+from howdah.methods.elephant.box import Box, box_around
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.record import Record, fingerprint, recorded
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from howdah.methods.elephant.predict import Detector
     from howdah.nn.checkpoint import Weights
 
-__all__ = ["Job", "find", "predict", "train"]
+__all__ = ["Job", "Where", "detector_of", "find", "predict", "train"]
 
 Sections = Mapping[str, Mapping[str, Any]]
 log = logging.getLogger("howdah")
@@ -56,6 +57,44 @@ class Job:
             self.source, image=self.image, setup=self.setup, hints=self.hints if self.hints.given else None
         )
         return source, parse_frames(self.frames, source.image.n_frames)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which part of a frame is predicted, and what is said of a person's spots there.
+
+    Attributes:
+        box: Middle of a box and its edges, ``"z,y,x"``, ``"z,y,x,edge"`` or ``"z,y,x,dz,dy,dx"``, world units; where edges are
+            not given they are about five nuclei long. None: everywhere.
+        update_status: Tag a person's spots by whether they were predicted (tp or fn, fp or tn, fb or tb).
+    """
+
+    box: str | None = None
+    update_status: bool = False
+
+    def corners(self, r_max: float | None) -> Box | None:
+        """Return the box in world coordinates, None for everywhere; ``r_max`` is about the diameter of a usual nucleus.
+
+        Raises:
+            ConfigError: The box is not 3, 4 or 6 numbers, an edge is not positive, or no size is known.
+        """
+        if self.box is None:
+            return None
+        try:
+            numbers = [float(part) for part in self.box.split(",")]
+        except ValueError:
+            numbers = []
+        edges = numbers[3:]
+        if len(numbers) not in (3, 4, 6) or not np.isfinite(numbers).all() or min(edges, default=1.0) <= 0:
+            raise ConfigError(
+                f"The box '{self.box}' is not understood. Give its middle z,y,x, then one edge or three, in world units: "
+                "3, 4 or 6 numbers."
+            )
+        if not edges and r_max is None:
+            raise ConfigError(
+                "These weights do not say how large nuclei are: give the edge of the box, too (Z,Y,X,EDGE)."
+            )
+        return box_around(numbers[:3], edges if len(edges) == 3 else edges[0] if edges else 5 * (r_max or 0.0))
 
 
 def train(
@@ -95,7 +134,12 @@ def train(
 
 
 def predict(
-    job: Job, out: str | os.PathLike[str], *, weights: str | os.PathLike[str], settings: Sections
+    job: Job,
+    out: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str],
+    settings: Sections,
+    where: Where | None = None,
 ) -> Steps[dict[str, Any]]:
     """Find the nuclei of every frame, and write them with what a person annotated.
 
@@ -104,6 +148,7 @@ def predict(
         out: The result; its ending chooses the format.
         weights: From :func:`train`, or published ones.
         settings: ``{"elephant": {...}}``; what is not given is as the weights were trained.
+        where: Only in a box, and whether a person's spots are tagged by what was predicted.
 
     Returns:
         The file and the counts.
@@ -113,32 +158,49 @@ def predict(
     target = check_target(out, source, in_place=True)
     inputs = {**source.inputs, "weights": Path(weights)}
     with recorded(target, "predict", inputs=inputs, settings=settings) as record:
-        found = yield from find(source, frames, Path(weights), settings, record=record)
+        found = yield from find(source, frames, Path(weights), settings, record=record, where=where)
         written = save(target, found, source.image, hints=job.hints)
         record.facts |= {"weights": fingerprint(Path(weights)), "spots": found.n_spots}
     return {"out": str(written), "spots": found.n_spots, "new_spots": found.n_spots - source.tracks.n_spots}
 
 
-def find(source: Source, frames: list[int], weights: Path, settings: Sections, *, record: Record) -> Steps[Tracks]:
+def find(
+    source: Source,
+    frames: list[int],
+    weights: Path,
+    settings: Sections,
+    *,
+    record: Record,
+    where: Where | None = None,
+) -> Steps[Tracks]:
     """Find the nuclei of some frames and merge them with the annotation; nothing is written."""
     from howdah.methods.elephant.merge import merge
 
-    detector = _detector(weights, settings)
+    detector = detector_of(weights, settings)
     record.facts |= {"device": str(detector.place.device), "settings_used": detector.config.model_dump(mode="json")}
     image, setup = source.image, source.setup
+    chosen = where or Where()
+    box = chosen.corners(detector.config.r_max)
     found = {}
     yield Progress("detect", 0, len(frames), message=detector.place.sentence)
     for number, frame in enumerate(frames):
         if image.is_missing(frame, setup):
             log.warning("Frame %d of %s is missing; no nuclei are looked for there.", frame, image.path)
         else:
-            found[frame] = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup))
+            found[frame] = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup), box=box)
         yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
     distance = detector.config.suppression_distance
-    return merge(source.tracks, found, suppression_distance=0.0 if distance is None else distance)
+    return merge(
+        source.tracks,
+        found,
+        suppression_distance=0.0 if distance is None else distance,
+        update_status=chosen.update_status,
+        box=box,
+    )
 
 
-def _detector(weights: Path, settings: Sections) -> Detector:
+def detector_of(weights: Path, settings: Sections) -> Detector:
+    """Return the detector of a weights file; what the settings leave open is as it was trained."""
     with _needs_torch():
         from howdah.methods.elephant.predict import Detector, read_weights
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from bdv_io.tags import UNTAGGED, Tag, TagSet
 from howdah import lineages
 from howdah.errors import ConfigError, DataError
 from howdah.linking import LinkingConfig
+from howdah.linking.proposals import find_proposals
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
 from howdah.pipeline.lineages import Annotation, Facts, PathLike, edit, open_annotation
 from howdah.pipeline.sources import check_target
@@ -162,7 +162,6 @@ def propose(
     Returns:
         The files, the counts by kind, and the first proposals.
     """
-    find = importlib.import_module("howdah.linking.proposals").find_proposals
     config = LinkingConfig.of((settings or {}).get("linking", {}))
     rows_at = check_target(table or f"{Path(out).with_suffix('')}-proposals.csv")
     found: dict[str, Table] = {}
@@ -170,7 +169,9 @@ def propose(
     def change(given: Annotation) -> tuple[Tracks, Facts]:
         tracks = given.tracks
         rejected = np.isin(spot_status(tracks), [Status.FP, Status.TN, Status.TB, Status.FB])
-        proposals = find(tracks, config, candidates=~rejected & np.isfinite(tracks.centre).all(axis=1), limit=limit)
+        proposals = find_proposals(
+            tracks, config, candidates=~rejected & np.isfinite(tracks.centre).all(axis=1), limit=limit
+        )
         found["table"] = proposals_table(tracks, proposals)
         marked, added = marked_for_review(tracks, proposals, add_links=add_links)
         kinds, counts = np.unique(found["table"]["what"], return_counts=True)

@@ -28,7 +28,7 @@ from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.judge import Review, judge, present, still_refused, with_refused
 from howdah.methods.elephant.merge import merge, replaceable
 from howdah.methods.elephant.status import Status, spot_status
-from howdah.pipeline.detection import Job, _detector, _marks, _needs_torch
+from howdah.pipeline.detection import Job, _marks, _needs_torch, detector_of
 from howdah.pipeline.loop_picture import draw_cycles
 from howdah.pipeline.loop_state import (
     Cycle,
@@ -42,7 +42,7 @@ from howdah.pipeline.loop_state import (
 )
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import Source, check_target, parse_frames
-from howdah.pipeline.tracking import _linked
+from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def cycle(loop: Loop) -> Steps[dict[str, Any]]:
         if loop.link:
             beside = {near for frame in found for near in (frame - 1, frame, frame + 1)}
             config = LinkingConfig.of(loop.settings.get("linking", {}))
-            merged = yield from _linked(merged, config, sorted(beside & set(range(source.image.n_frames))))
+            merged = yield from linked_anew(merged, config, sorted(beside & set(range(source.image.n_frames))))
         seconds = time.perf_counter() - began
         row = Cycle(
             cycle=len(look.cycles) + 1,
@@ -353,7 +353,7 @@ def _chosen(loop: Loop, look: _Look) -> list[int]:
 def _predict(loop: Loop, look: _Look, frames: list[int]) -> Steps[tuple[dict[int, Spots], float, str]]:
     """Find the nuclei of some frames; return them by frame, the suppression distance, and the device."""
     image, setup = look.source.image, look.source.setup
-    detector = _detector(loop.files.weights, loop.settings)
+    detector = detector_of(loop.files.weights, loop.settings)
     found: dict[int, Spots] = {}
     yield Progress("detect", 0, len(frames))
     for number, frame in enumerate(frames):

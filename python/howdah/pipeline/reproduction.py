@@ -24,8 +24,8 @@ from bdv_io.formats import identify, open_image, read_tracks, write_tracks
 from bdv_io.image import Hints, ImageSeries
 from bdv_io.safe_write import replacing
 from howdah.errors import ConfigError, MissingExtraError
-from howdah.metrics import score_tracking
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
+from howdah.metrics import score_tracking
 from howdah.pipeline.detection import Job, train
 from howdah.pipeline.flow import train_flow
 from howdah.pipeline.tracking import link, track
@@ -126,7 +126,9 @@ def _challenge(one: Reproduction, folder: Path, out: Path) -> Steps[dict[str, An
     learned = [name for name in sequences if (folder / f"{name}_GT").is_dir()]
     pairs = [(a, b) for a in learned for b in sequences if a != b] or [(a, a) for a in learned]
     if not pairs:
-        raise MissingDataError(f"Reproducing {one.name} failed: {folder} holds no sequence with its truth (01 and 01_GT).")
+        raise MissingDataError(
+            f"Reproducing {one.name} failed: {folder} holds no sequence with its truth (01 and 01_GT)."
+        )
     ours: dict[str, Any] = {}
     for teacher in dict.fromkeys(a for a, _ in pairs):
         where = out / f"learned-{teacher}"

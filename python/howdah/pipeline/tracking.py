@@ -12,7 +12,15 @@ import numpy as np
 from bdv_io import Tracks
 from bdv_io.formats import writer_for
 from howdah.linking import Estimate, LinkingConfig, link_frames
-from howdah.methods.elephant.status import DETECTION, DETECTION_TAGS, TRACKING, TRACKING_TAGS, UNLABELLED_TAG, Status, spot_status
+from howdah.methods.elephant.status import (
+    DETECTION,
+    DETECTION_TAGS,
+    TRACKING,
+    TRACKING_TAGS,
+    UNLABELLED_TAG,
+    Status,
+    spot_status,
+)
 from howdah.pipeline.detection import Job, find, train
 from howdah.pipeline.flow import estimate_of
 from howdah.pipeline.record import fingerprint, recorded

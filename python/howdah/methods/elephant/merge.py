@@ -16,7 +16,9 @@ from scipy.spatial import cKDTree
 from bdv_io.tags import UNTAGGED
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
+from howdah.lineages.protection import COMPUTED_SETS
 from howdah.methods import Spots
+from howdah.methods.elephant.box import Box, in_box
 from howdah.methods.elephant.status import DETECTION, DETECTION_TAGS, TRACKING, UNLABELLED_TAG, Status, spot_status
 
 F64 = npt.NDArray[np.float64]
@@ -36,6 +38,7 @@ def merge(
     suppression_distance: float,
     update_status: bool = False,
     refused: Tracks | None = None,
+    box: Box | None = None,
 ) -> Tracks:
     """Put predicted spots into an annotation.
 
@@ -52,6 +55,8 @@ def merge(
             Off by default: then no tag is changed.
         refused: Places where a person deleted a prediction: no prediction is put within half the suppression distance of
             them (half, for nobody sees in the project that one is kept away here). They are not added.
+        box: Corners (low, high), each (z, y, x), world units, where prediction was limited to a box: what lies outside is
+            neither replaced nor judged.
 
     Returns:
         The annotation with new spots at the end, tagged Detection = unlabeled, with quality.
@@ -65,6 +70,8 @@ def merge(
         )
     times = np.array(sorted(found), dtype=np.int64)
     gone = replaceable(tracks) & np.isin(tracks.t, times)
+    if box is not None:
+        gone &= in_box(tracks.centre, box)
     kept = tracks.select(~gone) if gone.any() else tracks
     parts: list[tuple[int, Spots]] = []
     predicted = np.zeros(kept.n_spots, dtype=bool)
@@ -80,7 +87,8 @@ def merge(
         parts.append((time, spots.take(chosen)))
     merged = kept.with_tag_set(DETECTION, DETECTION_TAGS)
     if update_status:
-        merged = _updated(merged, predicted, times)
+        seen = np.isin(kept.t, times) if box is None else np.isin(kept.t, times) & in_box(kept.centre, box)
+        merged = _updated(merged, predicted, seen)
     return merged.concatenate(_as_tracks(parts, kept.space_unit)) if any(len(spots) for _, spots in parts) else merged
 
 
@@ -95,14 +103,14 @@ def _by_frame(tracks: Tracks, times: npt.NDArray[np.int64]) -> list[npt.NDArray[
 def replaceable(tracks: Tracks) -> Bool:
     """Return the (N,) mask of spots that a new prediction may delete: predictions that no person has touched.
 
-    That is Detection = unlabeled, and not Tracking = Approved, without a label (a name that a person gave), without a tag in any
-    other tag set, and without a link that a person made or approved (links that a program made are tagged
-    Tracking = unlabeled).
+    That is Detection = unlabeled, and not Tracking = Approved, without a label (a name that a person gave), without a tag in
+    any other tag set (but those that programs fill, as of progenitors), and without a link that a person made or approved
+    (links that a program made are tagged Tracking = unlabeled).
     """
     mask: Bool = spot_status(tracks) == Status.UNLABELLED
     mask &= ~tracks.tagged(TRACKING, "Approved")
     for tags in tracks.tag_sets:
-        if tags.name not in (DETECTION, TRACKING):
+        if tags.name not in (DETECTION, TRACKING, *COMPUTED_SETS):
             mask &= tags.spots == UNTAGGED
     rows = np.flatnonzero(mask)
     mask[rows] = [name is None for name in tracks.label[rows].tolist()]
@@ -161,11 +169,11 @@ def _as_tracks(parts: Sequence[tuple[int, Spots]], unit: str) -> Tracks:
     return built.with_tag(DETECTION, UNLABELLED_TAG, spots=np.arange(built.n_spots))
 
 
-def _updated(tracks: Tracks, predicted: Bool, times: npt.NDArray[np.int64]) -> Tracks:
+def _updated(tracks: Tracks, predicted: Bool, here: Bool) -> Tracks:
     tags = tracks.tag_set(DETECTION)
     if tags is None:
         return tracks
-    column, here = tags.spots.copy(), np.isin(tracks.t, times)
+    column = tags.spots.copy()
     for yes, no in VERDICTS:
         codes = tags.position(yes), tags.position(no)
         judged = here & np.isin(tags.spots, codes)

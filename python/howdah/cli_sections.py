@@ -1,0 +1,20 @@
+"""The sections that a settings file may hold; one list, so that one file serves every command."""
+
+from __future__ import annotations
+
+from howdah.config import Settings
+from howdah.linking import LinkingConfig
+from howdah.methods.elephant.backtrack import BacktrackConfig
+from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.flow.config import FlowConfig
+from howdah.pipeline.loop import LoopConfig
+
+__all__ = ["SECTIONS"]
+
+SECTIONS: dict[str, type[Settings]] = {
+    "elephant": ElephantConfig,
+    "flow": FlowConfig,
+    "linking": LinkingConfig,
+    "loop": LoopConfig,
+    "backtrack": BacktrackConfig,
+}
