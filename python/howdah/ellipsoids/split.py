@@ -32,6 +32,7 @@ def split_components(
     *,
     depth: float = 0.1,
     large: Bool | None = None,
+    only: Bool | None = None,
     least_voxels: int = 1,
     voxel_size: Vector = (1.0, 1.0, 1.0),
 ) -> Components:
@@ -46,6 +47,7 @@ def split_components(
         values: (K,) value of each voxel of ``found``.
         depth: In the unit of the values.
         large: (n,) components that are larger than one object can be; none if None.
+        only: (n,) components that may be cut; all if None.
         least_voxels: A part of fewer voxels is not cut off.
         voxel_size: Edge lengths (z, y, x) of a voxel, for distances.
 
@@ -54,7 +56,7 @@ def split_components(
     """
     wide = np.zeros(found.n, dtype=bool) if large is None else large
     several = _fall_apart(found, values, depth)
-    candidates = np.flatnonzero(several | wide)
+    candidates = np.flatnonzero((several | wide) if only is None else (several | wide) & only)
     if not candidates.size:
         return found
     owner, n = found.owner.copy(), found.n
