@@ -197,3 +197,18 @@ def test_the_same_news_give_the_same_weights_in_any_order_of_spots():
     config = SMALL.but(seed=3)
     one = finish(start([marks(0, 1)], Pace(epochs=1, ends=True), config))[1]
     assert one.sha256 == finish(start([marks(1, 0)], Pace(epochs=1, ends=True), config))[1].sha256
+
+
+def test_steps_grow_after_a_start_from_weights_and_shrink_towards_the_pause():
+    _, weights = finish(start([marks(0)], Pace(epochs=1, ends=True)))
+    run = start([marks(0)], Pace(epochs=20, ends=True), start=weights)  # 40 steps
+    rates = []
+    for progress in run:
+        if progress.values:
+            session = run.gi_yieldfrom.gi_frame.f_locals["self"]
+            rates.append(session.run.optimiser.param_groups[0]["lr"] / SMALL.learning_rate)
+    assert rates[0] == pytest.approx(1 / 11)
+    assert max(rates) == pytest.approx(1.0)
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[21:]) < 0).all()
+    assert rates[-1] == pytest.approx(0.05)

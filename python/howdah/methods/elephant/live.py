@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from bdv_io.tracks import Tracks
 from howdah import __version__
@@ -30,6 +31,9 @@ Rows = Mapping[int, F64]
 __all__ = ["Pace", "live"]
 
 GROWN = 2  # what is left to be decided is decided anew once there are this many times as many marks
+WARM_UP = 10  # steps after beginning from weights without the moments of their training
+COOL_DOWN = 0.5  # share of a training in which steps become smaller
+SMALLEST = 0.05  # size of the last steps, relative to the first
 FAVOUR = 4  # a changed mark is this many times as likely to be in the middle of a crop as another one of its frame
 
 
@@ -214,13 +218,27 @@ def _new_rows(before: F64, now: F64) -> F64:
     return fresh
 
 
+class _LiveRun(_Run):
+    """A step of training whose size is set from outside, relative to the learning rate."""
+
+    factor = 1.0
+
+    def _rate(self, number: int) -> float:
+        """The numbers of steps have no end here that a step size could be planned by."""
+        return self.config.learning_rate
+
+    def _descend(self, loss: torch.Tensor, rate: float) -> None:
+        super()._descend(loss, rate * self.factor)
+
+
 class _Session:
     """A network that learns, again and again, from samples that change."""
 
     def __init__(self, samples: _LiveSamples, pace: Pace, start: Weights | None, save_to: Path | None) -> None:
         self.samples, self.pace, self.start, self.save_to = samples, pace, start, save_to
         self.place = pick(samples.config.device, precision=samples.config.precision)
-        self.run = _Run(samples, self.place, start)
+        self.run = _LiveRun(samples, self.place, start)
+        self.warm_up = WARM_UP if start is not None else 0
         self.passes = int(start.header.get("passes", 0)) if start is not None else 0
         self.steps = self.unsaved = 0
         self.saved_at = time.monotonic()
@@ -292,9 +310,19 @@ class _Session:
             for number in range(steps):
                 if done and self.pace.seconds is not None and time.monotonic() - began >= self.pace.seconds:
                     return
+                self.run.factor = self._factor(epoch - 1 + number / steps, time.monotonic() - began)
                 values = self.run._detection_step(first + number)
                 done += 1
                 yield self._counted(values, done, (self.pace.epochs or 0) * steps)
+
+    def _factor(self, epochs: float, seconds: float) -> float:
+        """Size of a step relative to the learning rate: small at first, while the moments of weights that come from a file are
+        still unknown, and falling in a straight line over the second half of what is to be done, so that weights settle."""
+        shares = [epochs / self.pace.epochs] if self.pace.epochs is not None else []
+        shares += [seconds / max(self.pace.seconds, 1e-9)] if self.pace.seconds is not None else []
+        left = 1 - max(shares, default=0.0)
+        settling = min(left / COOL_DOWN, 1.0)
+        return max(settling, SMALLEST) * min((self.steps + 1) / (self.warm_up + 1), 1.0)
 
     def _counted(self, values: Mapping[str, float], done: int, total: int) -> Progress:
         broken = [name for name, value in values.items() if not math.isfinite(value)]
