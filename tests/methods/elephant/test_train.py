@@ -24,6 +24,7 @@ SMALL = ElephantConfig(
     precision="float32",
     device="cpu",
     scale_range=0,
+    rescale=(1, 1, 1),
 )
 
 

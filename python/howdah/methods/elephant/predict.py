@@ -28,7 +28,17 @@ F64 = npt.NDArray[np.float64]
 
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
-LEARNED = ("r_min", "r_max", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
+LEARNED = (
+    "normalisation",
+    "nucleus_size",
+    "rescale",
+    "r_min",
+    "r_max",
+    "suppression_distance",
+    "n_keep_axials",
+    "background_threshold",
+    "crop_size",
+)
 PREPARING = ("normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 

@@ -17,6 +17,7 @@ from howdah.errors import DataError
 from howdah.methods.elephant import defaults
 from howdah.methods.elephant.augment import Augmentation, random_crop
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.guesses import guess_nuclei
 from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.methods.elephant.targets import render_labels
@@ -76,6 +77,7 @@ class Samples:
     _kept: OrderedDict[int, MarkedFrame] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.automatic_background = self.config.background_threshold is None
         status = spot_status(self.marks)
         self.marks = self.marks.select(status != Status.UNLABELLED)
         self.status = spot_status(self.marks)
@@ -90,9 +92,16 @@ class Samples:
         """Return the settings with every ``None`` decided (but ``n_keep_axials`` and ``tile_size``: they follow the image)."""
         positive = np.isin(self.status, (Status.TP, Status.FN))
         nuclei = self.marks.select(positive)
+        size = defaults.nucleus_size(nuclei.covariance)
+        time = int(nuclei.t[0])
+        spacing = defaults.voxel_size(affine_of(self.affine, time))
+        shape = self._read(time).shape
+        first = {"nucleus_size": size, "rescale": defaults.working_scale(size, spacing, shape)}
+        self.config = self.config.but(**{name: v for name, v in first.items() if getattr(self.config, name) is None})
+        if self.config.normalisation is None:
+            self.config = self.config.but(normalisation=self._normalisation(nuclei))
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
         cut: dict[str, Any] = {}
-        time = int(nuclei.t[0])
         image, affine = self._prepared(time)
         _, covariance = _in_voxels(nuclei, affine)
         flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
@@ -112,23 +121,38 @@ class Samples:
         unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
         return self.config.but(**unset, **cut)
 
+    def _normalisation(self, nuclei: Tracks) -> str:
+        """Choose ``local`` where the contrast of marked nuclei differs much, else ``minmax``."""
+        contrasts = []
+        for t in np.unique(nuclei.t)[:5]:
+            image, affine = self._prepared(int(t), self.config.but(normalisation="minmax"))
+            contrasts.append(defaults.contrast(image, *_in_voxels(nuclei.select(nuclei.t == t), affine)))
+        return "local" if defaults.uneven(np.concatenate(contrasts)) else "minmax"
+
     def marked(self, time: int) -> MarkedFrame:
         """Return a marked frame, from memory or read and drawn."""
         if time in self._kept:
             self._kept.move_to_end(time)
             return self._kept[time]
-        config, (image, affine) = self.config, self._prepared(time)
+        config, frame = self.config, self._read(time)
+        image, affine = prepare(frame, affine_of(self.affine, time), config)
         here = self.marks.t == time
         centre, covariance = _in_voxels(self.marks.select(here), affine)
-        level = config.background_threshold or 0.0
         shape = (image.shape[0], image.shape[1], image.shape[2])
+        plain = image
+        if config.guesses and config.normalisation == "local":
+            plain = prepare(frame, affine_of(self.affine, time), config.but(normalisation="minmax")).image
+        guessed, background = self._guesses(plain, time, centre, covariance)
+        if background is None or not self.automatic_background:
+            level = config.background_threshold or 0.0
+            background = (image < level if level < 1 else image <= level) if level else None  # 1 means all voxels
         labels = render_labels(
-            centre,
-            covariance,
-            self.status[here],
+            np.concatenate([centre, guessed]),
+            np.concatenate([covariance, np.tile(np.median(covariance, axis=0), (len(guessed), 1, 1))]),
+            np.concatenate([self.status[here], np.full(len(guessed), Status.TP, dtype=np.int8)]),
             shape,
             centre_ratio=config.centre_ratio,
-            background=(image < level if level < 1 else image <= level) if level else None,  # 1 means all voxels
+            background=background,
         )
         inside = ((centre > -1) & (centre < np.asarray(shape))).all(axis=1)
         if not inside.any():
@@ -136,12 +160,22 @@ class Samples:
                 f"None of the {len(centre)} marks of frame {time} lies inside its image of {shape} voxels (z, y, x). "
                 "Check that annotation and movie belong together and have the same voxel size."
             )
-        frame = MarkedFrame(image, affine, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
-        self._kept[time] = frame
+        marked = MarkedFrame(image, affine, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
+        self._kept[time] = marked
         room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
         while len(self._kept) > 1 and sum(f.image.nbytes + f.labels.nbytes for f in self._kept.values()) > room:
             self._kept.popitem(last=False)
-        return frame
+        return marked
+
+    def _guesses(self, image: F32, time: int, centre: F64, covariance: F64) -> tuple[F64, npt.NDArray[np.bool_] | None]:
+        """Guess nuclei away from the marks of a frame; (M, 3) voxels, and what is background."""
+        positive = np.isin(self.status[self.marks.t == time], (Status.TP, Status.FN))
+        if not self.config.guesses or not positive.any():
+            return np.empty((0, 3)), None
+        found, background = guess_nuclei(image, centre[positive], covariance[positive])
+        away = found[:, None] - centre  # nothing is guessed where a person said what is there
+        near = (np.einsum("mni,nij,mnj->mn", away, np.linalg.inv(covariance), away) < 1).any(axis=1)
+        return found[~near], background
 
     @property
     def steps(self) -> int:
@@ -194,10 +228,13 @@ class Samples:
             contrast=config.contrast_range,
         )
 
-    def _prepared(self, time: int) -> Prepared:
+    def _prepared(self, time: int, config: ElephantConfig | None = None) -> Prepared:
+        return prepare(self._read(time), affine_of(self.affine, time), config or self.config)
+
+    def _read(self, time: int) -> npt.NDArray[Any]:
         frame = self.frames(time)
         if np.ndim(frame) != 3 or 0 in np.shape(frame):
             raise DataError(f"Frame {time} of the movie has shape {np.shape(frame)}; expected voxels (Z, Y, X).")
         if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
             raise DataError(f"Frame {time} of the movie holds values that are no numbers; it cannot be normalised.")
-        return prepare(frame, affine_of(self.affine, time), self.config)
+        return frame

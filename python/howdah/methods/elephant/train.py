@@ -105,7 +105,7 @@ def train(
         "device": str(place.device),
         "precision": str(place.precision),
     }
-    weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
+    weights = Weights((run.weights(),), header)
     if save_to is not None and state is not None:
         save_weights(save_to, weights)
         _forget(state)
@@ -157,7 +157,7 @@ class _Run:
             self.network = UNet()
         if start is not None:
             self.network.load_state_dict(start.members[0])
-        self.network.to(place.device).train()
+        self.network.to(place.device, memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
         rates = self.config.prior_learning_rates if start is None and self.config.prior_training else ()
         self.prior = [rate for rate in rates for _ in range(self.config.prior_crops)]
         self.steps = len(self.prior) + samples.steps
@@ -177,6 +177,10 @@ class _Run:
         kept = {key: value.clone() for key, value in kept.items()}
         done, header = load_state(state, self.network, self.optimiser)
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
+            for parameter, moments in self.optimiser.state.items():  # a file knows no memory layout
+                for key, value in moments.items():
+                    if value.shape == parameter.shape:
+                        moments[key] = torch.empty_like(parameter).copy_(value)
             return done, f"Resumed after {done} of {self.steps} steps."
         self.network.load_state_dict(kept)
         self.optimiser = self._adam()
@@ -196,12 +200,19 @@ class _Run:
         images, labels = self.samples.batch(number)  # (B, z, y, x)
         image = torch.from_numpy(images).to(self.place.device)
         terms = detection_loss(self._forward(image), torch.from_numpy(labels).to(self.place.device), self.config)
-        self._descend(terms["loss"], self.config.learning_rate)
+        self._descend(terms["loss"], self._rate(number))
         return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _rate(self, number: int) -> float:
+        """Return the step size of a step: constant, then falling in a straight line to a twentieth."""
+        config, steps = self.config, self.samples.steps
+        left = (steps - number) / max(steps * config.cool_down, 1)
+        return config.learning_rate * max(min(left, 1.0), 0.05)
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
         with self.place.autocast():
-            log_p: torch.Tensor = self.network(image[:, None], self.samples.flags)  # (B, 3, z, y, x)
+            x = image[:, None].contiguous(memory_format=torch.channels_last_3d)
+            log_p: torch.Tensor = self.network(x, self.samples.flags)  # (B, 3, z, y, x)
         return log_p
 
     def _descend(self, loss: torch.Tensor, rate: float) -> None:
@@ -217,3 +228,29 @@ class _Run:
                 "learning rate, or compute in float32; the last saved state is intact."
             )
         self.optimiser.step()
+        self._average()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Follow the weights by a running mean, kept with the moments of the optimiser: so it is saved and resumed with them."""
+        kept = self.config.averaging
+        if not kept:
+            return
+        for parameter in self.network.parameters():
+            state = self.optimiser.state[parameter]
+            if "average" not in state:
+                state["average"] = parameter.detach().clone()
+            else:
+                share = 1 - min(
+                    kept, (1 + float(state["step"])) / (10 + float(state["step"]))
+                )  # young means forget faster
+                state["average"].lerp_(parameter, share)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights to predict with: the running mean where there is one; copies on the CPU."""
+        found = {key: value.detach().cpu().clone() for key, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            average = self.optimiser.state.get(parameter, {}).get("average")
+            if average is not None:
+                found[name] = average.detach().cpu().clone()
+        return found
