@@ -38,6 +38,11 @@ class ElephantConfig(Settings):
         description="Learn also from nuclei that are guessed: bright blobs of the size of the marked ones, where most marked "
         "nuclei are such blobs. Paper: no.",
     )
+    guess_height: NotNegative | None = Field(
+        None,
+        description="At prediction, guessed nuclei that the network is not sure of are kept if they rise so much above what is "
+        "around, in units of its usual differences; 0 = off. Automatic: from the marks where normalisation is 'local', else off.",
+    )
     # ---- loss
     class_weights: tuple[NotNegative, NotNegative, NotNegative] = Field(
         (1.0, 10.0, 10.0), description="Weights of background, periphery and centre; no unit. Paper: wc."
@@ -51,6 +56,11 @@ class ElephantConfig(Settings):
     nll_weight: NotNegative = Field(1.0, description="Weight of the log-likelihood term; no unit. Paper: alpha.")
     dice_weight: NotNegative = Field(5.0, description="Weight of the dice term; no unit. Paper: beta.")
     smooth_weight: NotNegative = Field(1.0, description="Weight of the roughness term; no unit. Paper: gamma.")
+    loss: Literal["normalised", "sums"] = Field(
+        "normalised",
+        description="What true and false voxels count: their number times their weight (normalised; paper: current version), or "
+        "their weight alone, and terms are added up (sums; paper: analyses other than Figure 3).",
+    )
     # ---- training
     n_epochs: int = Field(
         40,
@@ -77,11 +87,19 @@ class ElephantConfig(Settings):
         description="Weights to predict with are a running mean over steps, of which this share is kept each step; no unit; "
         "0 = the last weights. Paper: 0.",
     )
+    n_members: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Networks that are trained, with seeds seed, seed + 1 and so on; their predictions are averaged. Paper: 1.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- augmentation
     flip: bool = Field(True, description="Mirror crops at random along each axis.")
-    scale_range: float = Field(
-        0.2, ge=0, lt=1, description="Crops are scaled by up to 1 ± this; no unit; 0 = off. Paper: (0.5, 2) for CE."
+    scale_range: Annotated[float, Field(ge=0, lt=1)] | tuple[Scale, Scale] = Field(
+        0.2,
+        description="Nuclei in crops are scaled by up to 1 ± this, or by a factor between these two, along the finest axis; coarse "
+        "axes change by less; no unit; 0 = off. Paper: (0.5, 2) for CE.",
     )
     rotation_degrees: float = Field(
         180.0, ge=0, le=180, description="Crops are turned in xy by up to ± this; degrees; 0 = off."
@@ -171,6 +189,8 @@ class ElephantConfig(Settings):
             raise ValueError("class_weights are all 0: there would be nothing to learn")
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError("percentiles must rise and lie in 0-100")
+        if isinstance(self.scale_range, tuple) and self.scale_range[0] > self.scale_range[1]:
+            raise ValueError("scale_range must not fall: (least factor, largest factor)")
         if self.nll_weight + self.dice_weight + self.smooth_weight == 0:
             raise ValueError("nll_weight, dice_weight and smooth_weight are all 0: there would be nothing to learn")
         if self.r_min is not None and self.r_max is not None and self.r_min > self.r_max:

@@ -15,6 +15,7 @@ from howdah.errors import DataError, WeightsError
 from howdah.methods import Spots
 from howdah.methods.elephant import defaults
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.guesses import lift_missed
 from howdah.methods.elephant.network import CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
 from howdah.methods.elephant.preprocess import Prepared, prepare
@@ -123,7 +124,12 @@ class Detector:
         for whole in tiles.blend(plan, compute, shape=(1, *image.shape)):  # noqa: B007  the last one is complete
             pass
         depth, height, width = inner
-        return Prepared(whole[0, :depth, :height, :width], grid)
+        centre = whole[0, :depth, :height, :width]
+        if self.config.guess_height and self.config.nucleus_size is not None:
+            plain = prepare(frame, affine, self.config.but(normalisation="minmax")).image
+            reach = np.asarray(self.config.nucleus_size) / defaults.voxel_size(grid)
+            centre = lift_missed(centre, plain, reach, self.config)
+        return Prepared(centre, grid)
 
     def predict_spots(self, frame: npt.NDArray[Any], affine: F64) -> Spots:
         """Find the nuclei of a frame, in world coordinates."""

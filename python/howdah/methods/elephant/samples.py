@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from howdah.errors import DataError
 from howdah.methods.elephant import defaults
 from howdah.methods.elephant.augment import Augmentation, random_crop
 from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.guesses import guess_nuclei
+from howdah.methods.elephant.guesses import guess_nuclei, hill_height
 from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.methods.elephant.targets import render_labels
@@ -57,6 +58,11 @@ def affine_of(affine: Affine, frame: int) -> F64:
 def _in_voxels(marks: Tracks, affine: F64) -> tuple[F64, F64]:
     """Centres and covariances of marks in voxels; ``affine`` goes from voxels to the world."""
     return transform(marks.centre, marks.covariance, np.linalg.inv(affine))
+
+
+def _part(low: float, high: float, share: float) -> tuple[float, float]:
+    """Return the range of factors, brought nearer to 1."""
+    return 1 + (low - 1) * share, 1 + (high - 1) * share
 
 
 @dataclass
@@ -103,6 +109,7 @@ class Samples:
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
         cut: dict[str, Any] = {}
         image, affine = self._prepared(time)
+        found["guess_height"] = self._guess_height(nuclei.select(nuclei.t == time), time)
         _, covariance = _in_voxels(nuclei, affine)
         flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
         found["crop_size"] = defaults.crop_size(covariance, image.shape, defaults.multiples(flags))
@@ -129,6 +136,12 @@ class Samples:
             contrasts.append(defaults.contrast(image, *_in_voxels(nuclei.select(nuclei.t == t), affine)))
         return "local" if defaults.uneven(np.concatenate(contrasts)) else "minmax"
 
+    def _guess_height(self, nuclei: Tracks, time: int) -> float:
+        if not self.config.guesses or self.config.normalisation != "local":
+            return 0.0
+        plain, affine = self._prepared(time, self.config.but(normalisation="minmax"))
+        return hill_height(plain, *_in_voxels(nuclei, affine)) or 0.0
+
     def marked(self, time: int) -> MarkedFrame:
         """Return a marked frame, from memory or read and drawn."""
         if time in self._kept:
@@ -143,9 +156,12 @@ class Samples:
         if config.guesses and config.normalisation == "local":
             plain = prepare(frame, affine_of(self.affine, time), config.but(normalisation="minmax")).image
         guessed, background = self._guesses(plain, time, centre, covariance)
+        level = config.background_threshold or 0.0
+        dark = (image < level if level < 1 else image <= level) if level else None  # 1 means all voxels
         if background is None or not self.automatic_background:
-            level = config.background_threshold or 0.0
-            background = (image < level if level < 1 else image <= level) if level else None  # 1 means all voxels
+            background = dark
+        elif dark is not None and config.normalisation != "local":  # else it is compared with what is around already
+            background |= dark
         labels = render_labels(
             np.concatenate([centre, guessed]),
             np.concatenate([covariance, np.tile(np.median(covariance, axis=0), (len(guessed), 1, 1))]),
@@ -176,6 +192,14 @@ class Samples:
         away = found[:, None] - centre  # nothing is guessed where a person said what is there
         near = (np.einsum("mni,nij,mnj->mn", away, np.linalg.inv(covariance), away) < 1).any(axis=1)
         return found[~near], background
+
+    def seeded(self, seed: int) -> Samples:
+        """Return the same samples with another seed for the crops; frames in memory are shared."""
+        if seed == self.config.seed:
+            return self
+        other = copy.copy(self)
+        other.config = self.config.but(seed=seed)
+        return other
 
     @property
     def steps(self) -> int:
@@ -217,13 +241,13 @@ class Samples:
             raise DataError("The size of crops is not decided yet: use resolved() settings.")
         return self.config.crop_size
 
-    def _how(self, time: int, scale: float) -> Augmentation:
-        size = defaults.voxel_size(self.marked(time).affine)
-        per_axis = scale * size.min() / size  # coarse axes change by less, so that crops do not become thin
-        config = self.config
+    def _how(self, time: int, scale: float | tuple[float, float]) -> Augmentation:
+        config, size = self.config, defaults.voxel_size(self.marked(time).affine)
+        low, high = scale if isinstance(scale, tuple) else (1 - scale, 1 + scale)
+        z, y, x = size.min() / size  # coarse axes change by less, so that crops do not become thin
         return Augmentation(
             flip=config.flip,
-            scale=(float(per_axis[0]), float(per_axis[1]), float(per_axis[2])),
+            scale=(_part(low, high, z), _part(low, high, y), _part(low, high, x)),
             rotation_degrees=config.rotation_degrees,
             contrast=config.contrast_range,
         )

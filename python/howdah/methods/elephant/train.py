@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +75,24 @@ def train(
     place = pick(config.device, precision=config.precision)
     samples = Samples(frames, marks, affine, config)
     samples.config = resolved = samples.resolved()
-    run = _Run(samples, place, start)
+    runs = [_Run(samples.seeded(config.seed + member), place, start) for member in range(config.n_members)]
     data = {"marks": samples.marks.n_spots, "frames": samples.times, "fingerprint": fingerprint(samples, start)}
-    state = save_to.with_name(save_to.name + ".training") if save_to is not None else None
-    done, message = 0, place.sentence
-    if state is not None and resume and state.is_file():
-        done, said = run.resume(state, data)
-        message = f"{message} {said}"
-
-    def save(step: int) -> None:
-        if state is not None:
-            save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": data})
-
-    yield Progress("train", done, run.steps, message=message)
+    states = [_state_of(save_to, member) for member in range(config.n_members)]
+    total, before, message = sum(run.steps for run in runs), 0, place.sentence
     curve: deque[Mapping[str, float]] = deque(maxlen=LAST)
-    steps = fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
-    with contextlib.closing(steps):  # cancelled here means cancelled there, at once: the state is saved
-        for progress in steps:
-            curve.append(progress.values)
-            yield progress
+    for run, state in zip(runs, states, strict=True):
+        done = 0
+        if state is not None and resume and state.is_file():
+            done, said = run.resume(state, data)
+            message = f"{message} {said}"
+        yield Progress("train", before + done, total, message=message)
+        with contextlib.closing(
+            _steps(run, done, state, data)
+        ) as steps:  # cancelled here means cancelled there, at once
+            for progress in steps:
+                curve.append(progress.values)
+                yield replace(progress, done=before + progress.done, total=total)
+        before, message = before + run.steps, ""
     header = {
         "method": METHOD,
         "version": __version__,
@@ -100,16 +100,33 @@ def train(
         "resolved": resolved.model_dump(mode="json"),
         "data": data,
         "metrics": _means(curve),
-        "steps": run.steps,
+        "steps": runs[0].steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
         "precision": str(place.precision),
     }
-    weights = Weights((run.weights(),), header)
-    if save_to is not None and state is not None:
+    weights = Weights(tuple(run.weights() for run in runs), header)
+    if save_to is not None:
         save_weights(save_to, weights)
-        _forget(state)
+        for state in states:
+            if state is not None:
+                _forget(state)
     return weights
+
+
+def _state_of(save_to: Path | None, member: int) -> Path | None:
+    """Return where the state of a network in training is kept; of an ensemble each has its own, until all are trained."""
+    return save_to.with_name(f"{save_to.name}.training{member or ''}") if save_to is not None else None
+
+
+def _steps(run: _Run, done: int, state: Path | None, data: Mapping[str, Any]) -> Generator[Progress, None, None]:
+    """Train one network from the step ``done`` on, and save its state now and then."""
+
+    def save(step: int) -> None:
+        if state is not None:
+            save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": dict(data)})
+
+    return fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
 
 
 def _forget(state: Path) -> None:
