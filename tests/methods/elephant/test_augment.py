@@ -7,7 +7,7 @@ from howdah.methods.elephant.augment import Augmentation, random_crop
 
 SHAPE = (10, 40, 44)
 STILL = Augmentation(flip=False)
-EVERYTHING = Augmentation(scale=(0.05, 0.3, 0.3), rotation_degrees=180, contrast=0.5)
+EVERYTHING = Augmentation(scale=((0.95, 1.05), (0.7, 1.3), (0.7, 1.3)), rotation_degrees=180, contrast=0.5)
 
 
 def scene():
@@ -55,14 +55,14 @@ def test_the_mark_is_in_the_crop_however_it_is_turned(seed, size, share):
     at = np.array(share) * (np.array(SHAPE) - 1)
     place = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).astype(np.float32)
     near = np.exp(-((place - at) ** 2).sum(-1) / 2).astype(np.float32)  # bright where the mark is
-    how = Augmentation(scale=(0.05, 0.3, 0.3), rotation_degrees=180)
+    how = Augmentation(scale=((0.95, 1.05), (0.7, 1.3), (0.7, 1.3)), rotation_degrees=180)
     assert crop(size, around=at, how=how, seed=seed, image=near)[0].max() > 0.5
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6))
 def test_image_and_labels_move_together(seed):
-    how = Augmentation(scale=(0.05, 0.3, 0.3), rotation_degrees=180)
+    how = Augmentation(scale=((0.95, 1.05), (0.7, 1.3), (0.7, 1.3)), rotation_degrees=180)
     image, labels = crop((8, 24, 24), around=(5, 17, 19), how=how, seed=seed)
     clear = (image < 0.01) | (image > 0.99)  # between them lies the interpolated edge
     inside = labels[clear & (image > 0.5)]
@@ -105,3 +105,26 @@ def test_less_contrast_keeps_the_background():
 def test_the_same_seed_gives_the_same_crop():
     first, second = (crop((8, 24, 24), how=EVERYTHING, seed=5)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_factor_of_two_makes_things_twice_as_large(factor):
+    image, labels = np.zeros((1, 64, 64), np.float32), np.zeros((1, 64, 64), np.uint8)
+    labels[0, 28:36, 28:36] = 6
+    how = Augmentation(False, scale=((1, 1), (factor, factor), (factor, factor)))
+    _image, seen = random_crop(
+        image, labels, (1, 64, 64), around=np.array([0, 31.5, 31.5]), how=how, rng=np.random.default_rng(0)
+    )
+    assert (seen == 6).sum() == pytest.approx(64 * factor**2, rel=0.35)
+
+
+def test_contrast_is_never_less_than_the_setting():
+    image, labels = scene()
+    labels[labels == 0] = 1
+    how = Augmentation(False, contrast=0.6)
+    left = []
+    for seed in range(40):
+        seen = random_crop(image, labels, SHAPE, around=None, how=how, rng=np.random.default_rng(seed))[0]
+        left.append(float(seen[labels == 6].mean() / image[labels == 6].mean()))
+    assert 0.6 <= min(left) < 0.7
+    assert 0.9 < max(left) <= 1

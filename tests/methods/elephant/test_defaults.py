@@ -62,3 +62,16 @@ def test_background_lies_between_surroundings_and_nuclei():
 
 def test_no_background_where_nuclei_are_dark():
     assert defaults.background_level(*scene(0.2, 0.8)) == 0
+
+
+def test_the_working_grid_is_coarser_for_large_nuclei_only():
+    assert defaults.working_scale((5.0, 5.0, 5.0), np.ones(3), (100, 400, 400)) == (0.5, 0.5, 0.5)
+    assert defaults.working_scale((3.0, 3.0, 3.0), np.array([1, 0.25, 0.25]), (24, 400, 400)) == (1.0, 0.208, 0.208)
+    assert defaults.working_scale((3.0, 2.0, 2.0), np.ones(3), (24, 400, 400)) == (1.0, 1.0, 1.0)
+    assert defaults.working_scale((5.0, 5.0, 5.0), np.ones(3), (20, 48, 48))[1:] == (1.0, 1.0)
+
+
+def test_contrast_is_uneven_where_a_tenth_is_faint():
+    assert not defaults.uneven(np.ones(10))
+    assert defaults.uneven(np.array([1.0] * 8 + [0.2] * 2))
+    assert not defaults.uneven(np.array([1.0, 0.1]))  # too few to tell

@@ -98,3 +98,11 @@ def test_prior_loss_by_hand():
     log_p = torch.tensor([[0.6, 0.1, 0.3], [0.2, 0.1, 0.7]]).log().T.reshape(1, 3, 1, 1, 2)
     image = torch.tensor([0.2, 0.9]).reshape(1, 1, 1, 2)
     assert prior_loss(log_p, image).item() == pytest.approx((0.1 + 0.2) / 2 + (0.2 + 0.1) / 2)
+
+
+def test_the_earlier_loss_adds_up_parts_and_terms():
+    found = values(P, [1, 3, 6, 5], false_weight=2.5, loss="sums")
+    true_nll = -(math.log(0.5) + 10 * math.log(0.7)) / 11
+    false_nll = -(10 * math.log(0.3) + 10 * math.log(0.3)) / 20
+    assert found["nll"] == pytest.approx(true_nll + 2.5 * false_nll)
+    assert found["loss"] == pytest.approx(found["nll"] + 5 * found["dice"] + found["smooth"])

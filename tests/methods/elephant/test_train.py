@@ -8,6 +8,7 @@ from bdv_io.tracks import Tracks
 from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.predict import Detector, read_weights
+from howdah.methods.elephant.preprocess import prepare
 from howdah.methods.elephant.samples import Samples
 from howdah.methods.elephant.status import DETECTION, UNLABELLED_TAG
 from howdah.methods.elephant.train import train
@@ -24,6 +25,7 @@ SMALL = ElephantConfig(
     precision="float32",
     device="cpu",
     scale_range=0,
+    rescale=(1, 1, 1),
 )
 
 
@@ -217,3 +219,55 @@ def test_it_learns(tmp_path):
     nearest = np.linalg.norm(spots.centre[:, None] - CENTRES, axis=-1)
     assert (nearest.min(axis=0) < 3).all()
     assert (nearest.min(axis=1) < 5).all()
+
+
+def test_an_ensemble_holds_networks_of_different_seeds_and_resumes(tmp_path):
+    config = SMALL.but(n_members=2)
+    _, whole = finish(train(frame, marks(), config, affine=AFFINE))
+    _, alone = finish(train(frame, marks(), SMALL.but(seed=1), affine=AFFINE))
+    assert len(whole.members) == 2
+    key = "out_conv.weight"
+    torch.testing.assert_close(whole.members[1][key], alone.members[0][key])
+    assert not torch.equal(whole.members[0][key], whole.members[1][key])
+    file = tmp_path / "w.safetensors"
+    run = train(frame, marks(), config, affine=AFFINE, save_to=file)
+    for _ in range(9):  # into the second network
+        next(run)
+    run.close()
+    seen, resumed = finish(train(frame, marks(), config, affine=AFFINE, save_to=file))
+    assert resumed.sha256 == whole.sha256
+    assert len([p for p in seen if p.values]) < 4
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_the_paper_s_range_of_scales():
+    samples = Samples(frame, marks(), AFFINE, SMALL.but(scale_range=(0.5, 2)))
+    samples.config = samples.resolved()
+    assert samples._how(0, samples.config.scale_range).scale == ((0.75, 1.5), (0.5, 2), (0.5, 2))
+    with pytest.raises(ConfigError, match="scale_range must not fall"):
+        SMALL.but(scale_range=(2, 0.5))
+
+
+def test_guesses_add_the_nuclei_that_nobody_marked():
+    without, with_ = (
+        Samples(frame, marks(2), AFFINE, SMALL.but(background_threshold=0, guesses=guesses))
+        for guesses in (False, True)
+    )
+    at = (4, 36, 36)  # the fourth nucleus
+    assert without.marked(0).labels[at] == 0
+    assert with_.marked(0).labels[at] == 3
+    assert with_.marked(0).labels[4, 12, 12] == 6
+
+
+def test_dark_nuclei_are_not_guessed():
+    samples = Samples(lambda t: 1000 - frame().astype(np.int32), marks(3), AFFINE, SMALL.but(background_threshold=0))
+    assert set(np.unique(samples.marked(0).labels)) <= {0, 5, 6}
+
+
+@pytest.mark.parametrize("setting", [{"slice_median": True}, {"rescale": (1, 0.5, 0.5)}, {"normalisation": "local"}])
+def test_samples_are_prepared_as_set(setting):
+    samples = Samples(frame, marks(3), AFFINE, SMALL.but(**setting))
+    samples.config = samples.resolved()
+    expected = prepare(frame(), AFFINE, samples.config)
+    np.testing.assert_array_equal(samples.marked(0).image, expected.image)
+    np.testing.assert_array_equal(samples.marked(0).affine, expected.affine)

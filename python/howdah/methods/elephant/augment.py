@@ -18,6 +18,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.uint8]
 Size = tuple[int, int, int]
+Range = tuple[float, float]
 
 __all__ = ["Augmentation", "random_crop"]
 
@@ -28,13 +29,13 @@ class Augmentation:
 
     Attributes:
         flip: Mirror along each axis with probability 1/2.
-        scale: (z, y, x) largest relative change of scale.
+        scale: (z, y, x), each the least and the largest factor by which things grow.
         rotation_degrees: Largest turn in xy.
         contrast: Smallest factor of contrast; 1 = off.
     """
 
     flip: bool = True
-    scale: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[Range, Range, Range] = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0))
     rotation_degrees: float = 0.0
     contrast: float = 1.0
 
@@ -55,7 +56,7 @@ def random_crop(
     Returns:
         (z, y, x) float32 image, edges of the frame repeated outside; (z, y, x) uint8 labels, 0 outside.
     """
-    zoom = np.array([rng.uniform(1 - s, 1 + s) if s else 1.0 for s in how.scale])
+    zoom = np.array([1 / rng.uniform(low, high) if low < high else 1 / low for low, high in how.scale])
     angle = np.deg2rad(rng.uniform(-how.rotation_degrees, how.rotation_degrees)) if how.rotation_degrees else 0.0
     turn = np.eye(3)
     turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]

@@ -33,6 +33,16 @@ class ElephantConfig(Settings):
         description="Voxels darker than this are background; normalised intensity 0-1, 0 labels none. "
         "Paper: background threshold, 0.03-1. Automatic: from the marked nuclei and what is around them.",
     )
+    guesses: bool = Field(
+        True,
+        description="Learn also from nuclei that are guessed: bright blobs of the size of the marked ones, where most marked "
+        "nuclei are such blobs. Paper: no.",
+    )
+    guess_height: NotNegative | None = Field(
+        None,
+        description="At prediction, guessed nuclei that the network is not sure of are kept if they rise so much above what is "
+        "around, in units of its usual differences; 0 = off. Automatic: from the marks where normalisation is 'local', else off.",
+    )
     # ---- loss
     class_weights: tuple[NotNegative, NotNegative, NotNegative] = Field(
         (1.0, 10.0, 10.0), description="Weights of background, periphery and centre; no unit. Paper: wc."
@@ -46,6 +56,11 @@ class ElephantConfig(Settings):
     nll_weight: NotNegative = Field(1.0, description="Weight of the log-likelihood term; no unit. Paper: alpha.")
     dice_weight: NotNegative = Field(5.0, description="Weight of the dice term; no unit. Paper: beta.")
     smooth_weight: NotNegative = Field(1.0, description="Weight of the roughness term; no unit. Paper: gamma.")
+    loss: Literal["normalised", "sums"] = Field(
+        "normalised",
+        description="What true and false voxels count: their number times their weight (normalised; paper: current version), or "
+        "their weight alone, and terms are added up (sums; paper: analyses other than Figure 3).",
+    )
     # ---- training
     n_epochs: int = Field(
         40,
@@ -60,12 +75,31 @@ class ElephantConfig(Settings):
         "Automatic: about four nuclei wide, small enough for a CPU.",
     )
     batch_size: Count = Field(1, description="Crops in one step. Paper: 1.")
-    learning_rate: Positive = Field(1e-3, description="Step size of Adam. Paper: 5e-5 to 5e-6 for a trained network.")
+    learning_rate: Positive = Field(2e-3, description="Step size of Adam. Paper: 5e-5 to 5e-6 for a trained network.")
+    cool_down: Fraction = Field(
+        0.5,
+        description="Share of the steps, at the end, in which the step size falls to a twentieth; no unit. Paper: 0.",
+    )
+    averaging: float = Field(
+        0.97,
+        ge=0,
+        lt=1,
+        description="Weights to predict with are a running mean over steps, of which this share is kept each step; no unit; "
+        "0 = the last weights. Paper: 0.",
+    )
+    n_members: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Networks that are trained, with seeds seed, seed + 1 and so on; their predictions are averaged. Paper: 1.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- augmentation
     flip: bool = Field(True, description="Mirror crops at random along each axis.")
-    scale_range: float = Field(
-        0.2, ge=0, lt=1, description="Crops are scaled by up to 1 ± this; no unit; 0 = off. Paper: (0.5, 2) for CE."
+    scale_range: Annotated[float, Field(ge=0, lt=1)] | tuple[Scale, Scale] = Field(
+        0.2,
+        description="Nuclei in crops are scaled by up to 1 ± this, or by a factor between these two, along the finest axis; coarse "
+        "axes change by less; no unit; 0 = off. Paper: (0.5, 2) for CE.",
     )
     rotation_degrees: float = Field(
         180.0, ge=0, le=180, description="Crops are turned in xy by up to ± this; degrees; 0 = off."
@@ -84,8 +118,14 @@ class ElephantConfig(Settings):
         (0.01, 0.001, 0.0001), description="Step size of Adam in each pass of the prior training."
     )
     # ---- image
-    normalisation: Literal["minmax", "percentile"] = Field(
-        "minmax", description="Each frame is brought to 0-1 by its minimum and maximum (paper) or by two percentiles."
+    normalisation: Literal["minmax", "percentile", "local"] | None = Field(
+        None,
+        description="Each frame is brought to 0-1 by its minimum and maximum (minmax, paper), by two percentiles, or voxel by "
+        "voxel by the mean and spread around it (local). Automatic: local where some marked nuclei are much fainter than others.",
+    )
+    nucleus_size: tuple[Positive, Positive, Positive] | None = Field(
+        None,
+        description="Usual half-extents (z, y, x) of nuclei, for normalisation 'local'; world unit. Automatic: from the marks.",
     )
     percentiles: tuple[float, float] = Field(
         (0.1, 99.9), description="The two percentiles; percent. Only for normalisation 'percentile'."
@@ -95,10 +135,11 @@ class ElephantConfig(Settings):
         description="Shift each slice so that its median is that of the frame, before normalisation: for backgrounds that "
         "change with depth. Paper: done for CE.",
     )
-    rescale: tuple[Scale, Scale, Scale] = Field(
-        (1.0, 1.0, 1.0),
+    rescale: tuple[Scale, Scale, Scale] | None = Field(
+        None,
         description="Voxels (z, y, x) of the working grid per voxel of the movie; no unit. Below 1 makes large nuclei smaller "
-        "for the network and everything faster; results stay in world units.",
+        "for the network and everything faster; results stay in world units. Automatic: nuclei keep a "
+        "half-extent of about 2.5 voxels.",
     )
     n_keep_axials: int | None = Field(
         None,
@@ -167,6 +208,8 @@ class ElephantConfig(Settings):
             raise ValueError("class_weights are all 0: there would be nothing to learn")
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError("percentiles must rise and lie in 0-100")
+        if isinstance(self.scale_range, tuple) and self.scale_range[0] > self.scale_range[1]:
+            raise ValueError("scale_range must not fall: (least factor, largest factor)")
         if self.nll_weight + self.dice_weight + self.smooth_weight == 0:
             raise ValueError("nll_weight, dice_weight and smooth_weight are all 0: there would be nothing to learn")
         if self.r_min is not None and self.r_max is not None and self.r_min > self.r_max:

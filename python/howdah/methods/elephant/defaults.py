@@ -18,11 +18,25 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Size = tuple[int, int, int]
 
-__all__ = ["background_level", "crop_size", "keep_axials", "multiples", "spot_limits", "voxel_size"]
+__all__ = [
+    "background_level",
+    "contrast",
+    "crop_size",
+    "keep_axials",
+    "multiples",
+    "nucleus_size",
+    "spot_limits",
+    "uneven",
+    "voxel_size",
+    "working_scale",
+]
 
 LEVELS = 4  # poolings of the network
 CROP_VOXELS = 16 * 64 * 64  # a training step on two CPU cores then takes well under a second
 BACKGROUND_SHARE = 0.25
+REACH = 2.5  # voxels
+UNEVEN = 0.5
+LEAST = 48  # voxels
 
 
 def voxel_size(affine: F64) -> F64:
@@ -88,6 +102,39 @@ def spot_limits(covariance: F64) -> dict[str, float]:
         "r_usual": float(np.median(np.prod(axes, axis=1) ** (1 / 3))),
         "suppression_distance": float(np.median(axes[:, 0])),
     }
+
+
+def nucleus_size(covariance: F64) -> tuple[float, float, float]:
+    """Return the median half-extents (z, y, x) of marked nuclei, (N, 3, 3) squared world units; world units."""
+    z, y, x = np.sqrt(np.median(np.einsum("nii->ni", covariance), axis=0))
+    return float(z), float(y), float(x)
+
+
+def working_scale(size: Sequence[float], voxel: F64, shape: Sequence[int]) -> tuple[float, float, float]:
+    """Choose working voxels per voxel of the movie, (z, y, x): half-extents of nuclei shall not be many voxels.
+
+    Coarser voxels show the network more of the surroundings, take the noise away and compute faster. It is never finer than
+    the movie, y and x stay alike, and what is small already, of less than 48 voxels along y or x, stays as it is.
+    """
+    reach = np.asarray(size) / voxel
+    z = min(1.0, REACH / reach[0])
+    yx = min(1.0, max(REACH / min(reach[1:]), LEAST / min(shape[1:])))
+    steps = [1.0 if factor > 0.75 else round(factor, 3) for factor in (z, yx, yx)]
+    return steps[0], steps[1], steps[2]
+
+
+def contrast(image: F32, centre: F64, covariance: F64) -> F64:
+    """Return how much brighter than its surroundings each marked nucleus is, (N,); parameters as background_level."""
+    middle = _over_voxels(image, centre, covariance, outer=0.5, inner=0.0, percent=50)
+    around = _over_voxels(image, centre, covariance, outer=2.0, inner=1.3, percent=25)
+    found: F64 = np.asarray(middle - around, dtype=np.float64)
+    return found
+
+
+def uneven(contrasts: F64) -> bool:
+    """Tell whether the contrast of nuclei differs so much that faint ones need help: below half the median for a tenth."""
+    known = contrasts[np.isfinite(contrasts)]
+    return len(known) >= 5 and bool(np.percentile(known, 10) < UNEVEN * np.median(known))
 
 
 def background_level(image: F32, centre: F64, covariance: F64) -> float:

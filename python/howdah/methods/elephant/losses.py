@@ -17,7 +17,7 @@ SMOOTHING = ((3, 1.0), (5, 8.0), (5, 8.0))  # window and sigma in voxels along z
 
 
 def detection_loss(log_p: Tensor, labels: Tensor, config: ElephantConfig) -> dict[str, Tensor]:
-    """Compute L_vclass and its three terms.
+    """Compute L_vclass and its three terms, in the form of the paper's current version or (``loss="sums"``) its earlier one.
 
     Args:
         log_p: (B, 3, Z, Y, X) float32, log-probabilities of background, periphery, centre.
@@ -38,23 +38,26 @@ def detection_loss(log_p: Tensor, labels: Tensor, config: ElephantConfig) -> dic
     p = per_class[:, CENTRE].exp()
     is_centre = (target == CENTRE).float()
     nll = dice = log_p.new_zeros(())
-    total = 0.0
+    total, normalised = 0.0, config.loss == "normalised"
     for part, factor in ((~is_false, config.true_weight), (is_false, config.false_weight)):
         n = int(part.sum())
         if n == 0 or factor == 0:
             continue
         mask = part.float()
-        share = n * factor
+        share = n * factor if normalised else factor
         total += share
         nll = nll - share * (picked * weight * mask).sum() / (weight * mask).sum().clamp_min(EPSILON)
         overlap = (p * is_centre * mask).sum()
         size = ((p**2 + is_centre) * mask).sum().clamp_min(EPSILON)
         dice = dice + share * (1 - 2 * overlap / size)
-    nll, dice = nll / max(total, EPSILON), dice / max(total, EPSILON)
+    if normalised:
+        nll, dice = nll / max(total, EPSILON), dice / max(total, EPSILON)
     centre = log_p[:, CENTRE].exp()
     smooth = (centre - smoothed(centre)).abs().mean()
     weights = (config.nll_weight, config.dice_weight, config.smooth_weight)
-    loss = (weights[0] * nll + weights[1] * dice + weights[2] * smooth) / sum(weights)
+    loss = weights[0] * nll + weights[1] * dice + weights[2] * smooth
+    if normalised:
+        loss = loss / sum(weights)
     return {"loss": loss, "nll": nll, "dice": dice, "smooth": smooth}
 
 

@@ -18,6 +18,7 @@ from howdah.methods.elephant.box import Box, Region, grown, in_box, region_of
 from howdah.methods.elephant.calibration import DEFAULT, FEATURES, Calibration
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.extract import spots_and_features, spots_from_probability
+from howdah.methods.elephant.guesses import lift_missed
 from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
 from howdah.methods.elephant.preprocess import Prepared, prepare
@@ -32,7 +33,18 @@ F64 = npt.NDArray[np.float64]
 
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
-LEARNED = ("r_min", "r_max", "r_usual", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
+LEARNED = (
+    "normalisation",
+    "nucleus_size",
+    "rescale",
+    "r_min",
+    "r_max",
+    "r_usual",
+    "suppression_distance",
+    "n_keep_axials",
+    "background_threshold",
+    "crop_size",
+)
 PREPARING = ("normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 
@@ -94,7 +106,8 @@ class Detector:
         Memory: about 12 bytes a voxel of the frame, plus ``memory_mb`` of the settings.
         """
         image, grid = self._prepared(frame, affine)
-        return Prepared(self._probabilities(image, self._flags(image, grid), (CENTRE,))[0], grid)
+        found = self._probabilities(image, self._flags(image, grid), (CENTRE,))
+        return Prepared(self._lifted(found, frame, affine, (0, 0, 0))[0], grid)
 
     def predict_spots(self, frame: npt.NDArray[Any], affine: F64, *, box: Box | None = None) -> Spots:
         """Find the nuclei of a frame, in world coordinates.
@@ -127,6 +140,7 @@ class Detector:
             if region is None:
                 return Spots.none(), np.empty((0, len(FEATURES)))
             found, start = self._around(image, flags, classes, region)
+        found = self._lifted(found, frame, affine, start)
         grid = grid.copy()
         grid[:3, 3] += grid[:3, :3] @ start
         background = found[1] if self.config.denoise_edges else None
@@ -135,6 +149,16 @@ class Detector:
             return spots, seen
         inside = np.flatnonzero(in_box(spots.centre, box))
         return spots.take(inside), seen[inside]
+
+    def _lifted(self, found: F32, frame: npt.NDArray[Any], affine: F64, start: tuple[int, int, int]) -> F32:
+        """Raise what the network half sees in the first of the classes (C, z, y, x), from the voxel ``start`` on."""
+        if not self.config.guess_height or self.config.nucleus_size is None:
+            return found
+        plain, grid = prepare(frame, affine, self.config.but(normalisation="minmax"))
+        here = tuple(slice(first, first + n) for first, n in zip(start, found.shape[1:], strict=True))
+        reach = np.asarray(self.config.nucleus_size) / defaults.voxel_size(grid)
+        lifted = lift_missed(found[0], plain[here], reach, self.config)
+        return np.concatenate([lifted[None], found[1:]])
 
     def _prepared(self, frame: npt.NDArray[Any], affine: F64) -> Prepared:
         if frame.ndim != 3 or 0 in frame.shape:

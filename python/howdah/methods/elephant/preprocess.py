@@ -6,30 +6,43 @@ medians shifted to the volume's median). Training and prediction both come throu
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from howdah.errors import ConfigError
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Vector = tuple[float, float, float]
 
-__all__ = ["Prepared", "Preparing", "level_slices", "normalise", "prepare", "resample"]
+__all__ = ["Prepared", "Preparing", "level_slices", "local_contrast", "normalise", "prepare", "resample"]
+
+FLAT, LIMIT = 0.01, 8.0
+SMOOTH, SHOWN = 0.4, 3.0  # usual differences on either side that 0..1 stands for
 
 
 class Preparing(Protocol):
     """The settings that say how a frame is prepared; every network's settings have them."""
 
     @property
-    def normalisation(self) -> str: ...  # noqa: D102
+    def normalisation(self) -> str | None: ...  # noqa: D102
     @property
     def percentiles(self) -> tuple[float, float]: ...  # noqa: D102
     @property
     def slice_median(self) -> bool: ...  # noqa: D102
     @property
-    def rescale(self) -> Vector: ...  # noqa: D102
+    def rescale(self) -> Vector | None: ...  # noqa: D102
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """Settings that know how large nuclei are; normalisation ``"local"`` needs them."""
+
+    @property
+    def nucleus_size(self) -> Vector | None: ...
 
 
 class Prepared(NamedTuple):
@@ -53,8 +66,20 @@ def prepare(frame: npt.NDArray[Any], affine: F64, config: Preparing) -> Prepared
         config: ``slice_median``, ``normalisation``, ``percentiles``, ``rescale``.
     """
     level = level_slices(frame) if config.slice_median else frame
-    image = normalise(level, config.normalisation, percentiles=config.percentiles)
-    return resample(image, affine, config.rescale)
+    how = config.normalisation or "minmax"
+    image = normalise(level, "minmax" if how == "local" else how, percentiles=config.percentiles)
+    prepared = resample(image, affine, config.rescale or (1.0, 1.0, 1.0))
+    if how != "local":
+        return prepared
+    size = config.nucleus_size if isinstance(config, Sized) else None
+    if size is None:
+        raise ConfigError(
+            "Normalisation 'local' compares a voxel with what is around it, and needs to know how large nuclei are: set "
+            "nucleus_size, the half-extents (z, y, x) in world units. Training takes them from the marks."
+        )
+    reach = np.asarray(size) / np.linalg.norm(prepared.affine[:3, :3], axis=0)
+    contrast = local_contrast(prepared.image, reach, smooth=SMOOTH, mean=1.5, spread=1.0)
+    return Prepared(np.clip(contrast / (2 * SHOWN) + np.float32(0.5), 0, 1), prepared.affine)
 
 
 def level_slices(frame: npt.NDArray[Any]) -> F32:
@@ -74,6 +99,29 @@ def normalise(frame: npt.NDArray[Any], how: str = "minmax", *, percentiles: tupl
     scaled -= np.float32(low)
     scaled *= np.float32(1 / (high - low) if high > low else 0)
     return scaled if how == "minmax" else np.clip(scaled, 0, 1, out=scaled)
+
+
+def local_contrast(image: F32, reach: F64, *, smooth: float, mean: float, spread: float) -> F32:
+    """Compare each voxel with its surroundings: minus their mean, by their usual difference from it; float32, within -8 to 8.
+
+    Faint nuclei in haze then look like bright ones. A hundredth of the image's range is added to the usual difference, so that
+    flat regions become 0 and their noise does not grow.
+
+    Args:
+        image: (Z, Y, X).
+        reach: (z, y, x) usual half-extents of nuclei in voxels; unit of the other three.
+        smooth: Sigma of the Gaussian that takes the noise away.
+        mean: Sigma of the Gaussian that says what the surroundings are.
+        spread: Sigma of the Gaussian over which differences are averaged.
+    """
+    fine = ndimage.gaussian_filter(image, smooth * reach, truncate=3)
+    less = fine - ndimage.gaussian_filter(fine, mean * reach, truncate=3)
+    variance = ndimage.gaussian_filter(less * less, spread * reach, truncate=3)
+    low, high = np.percentile(fine, (0, 99.9))
+    least = np.float32(FLAT * (high - low) or 1.0)
+    scale = np.sqrt(np.maximum(variance, 0)) + least
+    contrast: F32 = np.clip(less / scale, -LIMIT, LIMIT).astype(np.float32, copy=False)
+    return contrast
 
 
 def resample(image: F32, affine: F64, factors: Vector) -> Prepared:

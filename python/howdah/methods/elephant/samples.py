@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from howdah.errors import DataError
 from howdah.methods.elephant import defaults
 from howdah.methods.elephant.augment import Augmentation, random_crop
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.guesses import guess_nuclei, hill_height
 from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.methods.elephant.targets import render_labels
@@ -58,6 +60,11 @@ def _in_voxels(marks: Tracks, affine: F64) -> tuple[F64, F64]:
     return transform(marks.centre, marks.covariance, np.linalg.inv(affine))
 
 
+def _part(low: float, high: float, share: float) -> tuple[float, float]:
+    """Return the range of factors, brought nearer to 1."""
+    return 1 + (low - 1) * share, 1 + (high - 1) * share
+
+
 @dataclass
 class Samples:
     """Crops for training, drawn from the marked frames; frames are kept in memory as far as allowed.
@@ -76,6 +83,7 @@ class Samples:
     _kept: OrderedDict[int, MarkedFrame] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.automatic_background = self.config.background_threshold is None
         status = spot_status(self.marks)
         self.marks = self.marks.select(status != Status.UNLABELLED)
         self.status = spot_status(self.marks)
@@ -90,10 +98,18 @@ class Samples:
         """Return the settings with every ``None`` decided (but ``n_keep_axials`` and ``tile_size``: they follow the image)."""
         positive = np.isin(self.status, (Status.TP, Status.FN))
         nuclei = self.marks.select(positive)
+        size = defaults.nucleus_size(nuclei.covariance)
+        time = int(nuclei.t[0])
+        spacing = defaults.voxel_size(affine_of(self.affine, time))
+        shape = self._read(time).shape
+        first = {"nucleus_size": size, "rescale": defaults.working_scale(size, spacing, shape)}
+        self.config = self.config.but(**{name: v for name, v in first.items() if getattr(self.config, name) is None})
+        if self.config.normalisation is None:
+            self.config = self.config.but(normalisation=self._normalisation(nuclei))
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
         cut: dict[str, Any] = {}
-        time = int(nuclei.t[0])
         image, affine = self._prepared(time)
+        found["guess_height"] = self._guess_height(nuclei.select(nuclei.t == time), time)
         _, covariance = _in_voxels(nuclei, affine)
         flags = defaults.keep_axials(affine, image.shape, n_keep=self.config.n_keep_axials)
         found["crop_size"] = defaults.crop_size(covariance, image.shape, defaults.multiples(flags))
@@ -112,23 +128,47 @@ class Samples:
         unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
         return self.config.but(**unset, **cut)
 
+    def _normalisation(self, nuclei: Tracks) -> str:
+        """Choose ``local`` where the contrast of marked nuclei differs much, else ``minmax``."""
+        contrasts = []
+        for t in np.unique(nuclei.t)[:5]:
+            image, affine = self._prepared(int(t), self.config.but(normalisation="minmax"))
+            contrasts.append(defaults.contrast(image, *_in_voxels(nuclei.select(nuclei.t == t), affine)))
+        return "local" if defaults.uneven(np.concatenate(contrasts)) else "minmax"
+
+    def _guess_height(self, nuclei: Tracks, time: int) -> float:
+        if not self.config.guesses or self.config.normalisation != "local":
+            return 0.0
+        plain, affine = self._prepared(time, self.config.but(normalisation="minmax"))
+        return hill_height(plain, *_in_voxels(nuclei, affine)) or 0.0
+
     def marked(self, time: int) -> MarkedFrame:
         """Return a marked frame, from memory or read and drawn."""
         if time in self._kept:
             self._kept.move_to_end(time)
             return self._kept[time]
-        config, (image, affine) = self.config, self._prepared(time)
+        config, frame = self.config, self._read(time)
+        image, affine = prepare(frame, affine_of(self.affine, time), config)
         here = self.marks.t == time
         centre, covariance = _in_voxels(self.marks.select(here), affine)
-        level = config.background_threshold or 0.0
         shape = (image.shape[0], image.shape[1], image.shape[2])
+        plain = image
+        if config.guesses and config.normalisation == "local":
+            plain = prepare(frame, affine_of(self.affine, time), config.but(normalisation="minmax")).image
+        guessed, background = self._guesses(plain, time, centre, covariance)
+        level = config.background_threshold or 0.0
+        dark = (image < level if level < 1 else image <= level) if level else None  # 1 means all voxels
+        if background is None or not self.automatic_background:
+            background = dark
+        elif dark is not None and config.normalisation != "local":  # else it is compared with what is around already
+            background |= dark
         labels = render_labels(
-            centre,
-            covariance,
-            self.status[here],
+            np.concatenate([centre, guessed]),
+            np.concatenate([covariance, np.tile(np.median(covariance, axis=0), (len(guessed), 1, 1))]),
+            np.concatenate([self.status[here], np.full(len(guessed), Status.TP, dtype=np.int8)]),
             shape,
             centre_ratio=config.centre_ratio,
-            background=(image < level if level < 1 else image <= level) if level else None,  # 1 means all voxels
+            background=background,
         )
         inside = ((centre > -1) & (centre < np.asarray(shape))).all(axis=1)
         if not inside.any():
@@ -136,12 +176,30 @@ class Samples:
                 f"None of the {len(centre)} marks of frame {time} lies inside its image of {shape} voxels (z, y, x). "
                 "Check that annotation and movie belong together and have the same voxel size."
             )
-        frame = MarkedFrame(image, affine, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
-        self._kept[time] = frame
+        marked = MarkedFrame(image, affine, labels, np.clip(centre[inside], 0, np.asarray(shape) - 1))
+        self._kept[time] = marked
         room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
         while len(self._kept) > 1 and sum(f.image.nbytes + f.labels.nbytes for f in self._kept.values()) > room:
             self._kept.popitem(last=False)
-        return frame
+        return marked
+
+    def _guesses(self, image: F32, time: int, centre: F64, covariance: F64) -> tuple[F64, npt.NDArray[np.bool_] | None]:
+        """Guess nuclei away from the marks of a frame; (M, 3) voxels, and what is background."""
+        positive = np.isin(self.status[self.marks.t == time], (Status.TP, Status.FN))
+        if not self.config.guesses or not positive.any():
+            return np.empty((0, 3)), None
+        found, background = guess_nuclei(image, centre[positive], covariance[positive])
+        away = found[:, None] - centre  # nothing is guessed where a person said what is there
+        near = (np.einsum("mni,nij,mnj->mn", away, np.linalg.inv(covariance), away) < 1).any(axis=1)
+        return found[~near], background
+
+    def seeded(self, seed: int) -> Samples:
+        """Return the same samples with another seed for the crops; frames in memory are shared."""
+        if seed == self.config.seed:
+            return self
+        other = copy.copy(self)
+        other.config = self.config.but(seed=seed)
+        return other
 
     @property
     def steps(self) -> int:
@@ -183,21 +241,24 @@ class Samples:
             raise DataError("The size of crops is not decided yet: use resolved() settings.")
         return self.config.crop_size
 
-    def _how(self, time: int, scale: float) -> Augmentation:
-        size = defaults.voxel_size(self.marked(time).affine)
-        per_axis = scale * size.min() / size  # coarse axes change by less, so that crops do not become thin
-        config = self.config
+    def _how(self, time: int, scale: float | tuple[float, float]) -> Augmentation:
+        config, size = self.config, defaults.voxel_size(self.marked(time).affine)
+        low, high = scale if isinstance(scale, tuple) else (1 - scale, 1 + scale)
+        z, y, x = size.min() / size  # coarse axes change by less, so that crops do not become thin
         return Augmentation(
             flip=config.flip,
-            scale=(float(per_axis[0]), float(per_axis[1]), float(per_axis[2])),
+            scale=(_part(low, high, z), _part(low, high, y), _part(low, high, x)),
             rotation_degrees=config.rotation_degrees,
             contrast=config.contrast_range,
         )
 
-    def _prepared(self, time: int) -> Prepared:
+    def _prepared(self, time: int, config: ElephantConfig | None = None) -> Prepared:
+        return prepare(self._read(time), affine_of(self.affine, time), config or self.config)
+
+    def _read(self, time: int) -> npt.NDArray[Any]:
         frame = self.frames(time)
         if np.ndim(frame) != 3 or 0 in np.shape(frame):
             raise DataError(f"Frame {time} of the movie has shape {np.shape(frame)}; expected voxels (Z, Y, X).")
         if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
             raise DataError(f"Frame {time} of the movie holds values that are no numbers; it cannot be normalised.")
-        return prepare(frame, affine_of(self.affine, time), self.config)
+        return frame

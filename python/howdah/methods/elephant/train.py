@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +75,24 @@ def train(
     place = pick(config.device, precision=config.precision)
     samples = Samples(frames, marks, affine, config)
     samples.config = resolved = samples.resolved()
-    run = _Run(samples, place, start)
+    runs = [_Run(samples.seeded(config.seed + member), place, start) for member in range(config.n_members)]
     data = {"marks": samples.marks.n_spots, "frames": samples.times, "fingerprint": fingerprint(samples, start)}
-    state = save_to.with_name(save_to.name + ".training") if save_to is not None else None
-    done, message = 0, place.sentence
-    if state is not None and resume and state.is_file():
-        done, said = run.resume(state, data)
-        message = f"{message} {said}"
-
-    def save(step: int) -> None:
-        if state is not None:
-            save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": data})
-
-    yield Progress("train", done, run.steps, message=message)
+    states = [_state_of(save_to, member) for member in range(config.n_members)]
+    total, before, message = sum(run.steps for run in runs), 0, place.sentence
     curve: deque[Mapping[str, float]] = deque(maxlen=LAST)
-    steps = fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
-    with contextlib.closing(steps):  # cancelled here means cancelled there, at once: the state is saved
-        for progress in steps:
-            curve.append(progress.values)
-            yield progress
+    for run, state in zip(runs, states, strict=True):
+        done = 0
+        if state is not None and resume and state.is_file():
+            done, said = run.resume(state, data)
+            message = f"{message} {said}"
+        yield Progress("train", before + done, total, message=message)
+        with contextlib.closing(
+            _steps(run, done, state, data)
+        ) as steps:  # cancelled here means cancelled there, at once
+            for progress in steps:
+                curve.append(progress.values)
+                yield replace(progress, done=before + progress.done, total=total)
+        before, message = before + run.steps, ""
     header = {
         "method": METHOD,
         "version": __version__,
@@ -100,16 +100,33 @@ def train(
         "resolved": resolved.model_dump(mode="json"),
         "data": data,
         "metrics": _means(curve),
-        "steps": run.steps,
+        "steps": runs[0].steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
         "precision": str(place.precision),
     }
-    weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
-    if save_to is not None and state is not None:
+    weights = Weights(tuple(run.weights() for run in runs), header)
+    if save_to is not None:
         save_weights(save_to, weights)
-        _forget(state)
+        for state in states:
+            if state is not None:
+                _forget(state)
     return weights
+
+
+def _state_of(save_to: Path | None, member: int) -> Path | None:
+    """Return where the state of a network in training is kept; of an ensemble each has its own, until all are trained."""
+    return save_to.with_name(f"{save_to.name}.training{member or ''}") if save_to is not None else None
+
+
+def _steps(run: _Run, done: int, state: Path | None, data: Mapping[str, Any]) -> Generator[Progress, None, None]:
+    """Train one network from the step ``done`` on, and save its state now and then."""
+
+    def save(step: int) -> None:
+        if state is not None:
+            save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": dict(data)})
+
+    return fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
 
 
 def _forget(state: Path) -> None:
@@ -157,7 +174,7 @@ class _Run:
             self.network = UNet()
         if start is not None:
             self.network.load_state_dict(start.members[0])
-        self.network.to(place.device).train()
+        self.network.to(place.device, memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
         rates = self.config.prior_learning_rates if start is None and self.config.prior_training else ()
         self.prior = [rate for rate in rates for _ in range(self.config.prior_crops)]
         self.steps = len(self.prior) + samples.steps
@@ -177,6 +194,10 @@ class _Run:
         kept = {key: value.clone() for key, value in kept.items()}
         done, header = load_state(state, self.network, self.optimiser)
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
+            for parameter, moments in self.optimiser.state.items():  # a file knows no memory layout
+                for key, value in moments.items():
+                    if value.shape == parameter.shape:
+                        moments[key] = torch.empty_like(parameter).copy_(value)
             return done, f"Resumed after {done} of {self.steps} steps."
         self.network.load_state_dict(kept)
         self.optimiser = self._adam()
@@ -196,12 +217,19 @@ class _Run:
         images, labels = self.samples.batch(number)  # (B, z, y, x)
         image = torch.from_numpy(images).to(self.place.device)
         terms = detection_loss(self._forward(image), torch.from_numpy(labels).to(self.place.device), self.config)
-        self._descend(terms["loss"], self.config.learning_rate)
+        self._descend(terms["loss"], self._rate(number))
         return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _rate(self, number: int) -> float:
+        """Return the step size of a step: constant, then falling in a straight line to a twentieth."""
+        config, steps = self.config, self.samples.steps
+        left = (steps - number) / max(steps * config.cool_down, 1)
+        return config.learning_rate * max(min(left, 1.0), 0.05)
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
         with self.place.autocast():
-            log_p: torch.Tensor = self.network(image[:, None], self.samples.flags)  # (B, 3, z, y, x)
+            x = image[:, None].contiguous(memory_format=torch.channels_last_3d)
+            log_p: torch.Tensor = self.network(x, self.samples.flags)  # (B, 3, z, y, x)
         return log_p
 
     def _descend(self, loss: torch.Tensor, rate: float) -> None:
@@ -217,3 +245,29 @@ class _Run:
                 "learning rate, or compute in float32; the last saved state is intact."
             )
         self.optimiser.step()
+        self._average()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Follow the weights by a running mean, kept with the moments of the optimiser: so it is saved and resumed with them."""
+        kept = self.config.averaging
+        if not kept:
+            return
+        for parameter in self.network.parameters():
+            state = self.optimiser.state[parameter]
+            if "average" not in state:
+                state["average"] = parameter.detach().clone()
+            else:
+                share = 1 - min(
+                    kept, (1 + float(state["step"])) / (10 + float(state["step"]))
+                )  # young means forget faster
+                state["average"].lerp_(parameter, share)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights to predict with: the running mean where there is one; copies on the CPU."""
+        found = {key: value.detach().cpu().clone() for key, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            average = self.optimiser.state.get(parameter, {}).get("average")
+            if average is not None:
+                found[name] = average.detach().cpu().clone()
+        return found
