@@ -11,7 +11,7 @@ from linking.drawn import movie, pairs
 from bdv_io.tags import Tag
 from bdv_io.tracks import Tracks
 from howdah.errors import ConfigError, DataError
-from howdah.linking import LinkingConfig, automatic_max_distance, link_frames, link_spots
+from howdah.linking import LINK_QUALITY, LinkingConfig, automatic_max_distance, link_frames, link_spots
 
 FIVE = LinkingConfig(max_distance=5)
 
@@ -179,26 +179,45 @@ class TestAutomaticDistance:
         assert automatic_max_distance(movie()) > 0
 
 
-@settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 40), frames=st.integers(1, 4), existing=st.booleans())
-def test_promises_hold_for_any_movie(seed, n, frames, existing):
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(0, 40),
+    frames=st.integers(1, 4),
+    existing=st.booleans(),
+    solver=st.sampled_from(["pairwise", "nearest", "global"]),
+    gap=st.integers(1, 3),
+)
+def test_promises_hold_for_any_movie(seed, n, frames, existing, solver, gap):
     rng = np.random.default_rng(seed)
-    tracks = Tracks.build(rng.integers(0, frames, n), rng.integers(0, 6, (n, 3)), radius=1.0)
+    tracks = Tracks.build(rng.integers(0, frames, n), rng.integers(0, 6, (n, 3)), radius=rng.uniform(0.5, 1.5, n))
     if existing and n:
         a, b = rng.integers(0, n, (2, n))
         good = tracks.t[a] < tracks.t[b]
         tracks = tracks.with_links(np.unique(np.stack([a[good], b[good]], axis=1), axis=0)).validate()
-    linked = link_spots(tracks, LinkingConfig(max_distance=3)).validate()
+    config = LinkingConfig(solver=solver, max_distance=3, frame_gap=gap)
+    linked = link_spots(tracks, config).validate()
     new = linked.links[tracks.n_links :]
     np.testing.assert_array_equal(linked.links[: tracks.n_links], tracks.links)
+    np.testing.assert_array_equal(linked.centre[:n], tracks.centre)
     assert (linked.t[new[:, 1]] - linked.t[new[:, 0]] == 1).all()
-    assert (linked.n_parents() <= np.maximum(tracks.n_parents(), 1)).all()
-    assert (linked.n_children() <= np.maximum(tracks.n_children(), 2)).all()
-    assert (np.linalg.norm(linked.centre[new[:, 0]] - linked.centre[new[:, 1]], axis=1) <= 3).all()
+    assert (linked.n_parents()[:n] <= np.maximum(tracks.n_parents(), 1)).all()
+    assert (linked.n_children()[:n] <= np.maximum(tracks.n_children(), 2)).all()
+    assert (linked.n_parents()[n:] == 1).all()
+    assert (linked.n_children()[n:] == 1).all()
+    assert (np.linalg.norm(linked.centre[new[:, 0]] - linked.centre[new[:, 1]], axis=1) <= 3 + 1e-9).all()
+    quality = linked.feature(LINK_QUALITY, target="link").values[tracks.n_links :]
+    assert ((quality >= 0) & (quality <= 1)).all()
     order = rng.permutation(n)
-    shuffled = link_spots(tracks.select(order), LinkingConfig(max_distance=3))
-    assert {tuple(pair) for pair in shuffled.id[shuffled.links].tolist()} == {
-        tuple(pair) for pair in linked.id[linked.links].tolist()
+    shuffled = link_spots(tracks.select(order), config)
+    assert ends(shuffled) == ends(linked)
+
+
+def ends(tracks: Tracks) -> set[tuple[object, ...]]:
+    """Links as frames and places, and the ids of spots that were there before."""
+    return {
+        (*tracks.id[[a, b]].tolist(), int(tracks.t[a]), *tracks.centre[[a, b]].round(6).ravel().tolist())
+        for a, b in tracks.links
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bdv_io.tracks import Tracks
-from howdah.linking import LinkingConfig, link_spots
+from howdah.linking import LINK_QUALITY, LinkingConfig, link_spots
 from howdah.metrics import Counts, score_tracking
 
 
@@ -65,6 +65,44 @@ def test_a_good_flow_makes_it_nearly_perfect():
     score = score_tracking(truth, linked, max_distance=0.1)
     assert score.links.f1 >= 0.999
     assert score.divisions.f1 == 1
+
+
+def kept_parents(tracks: Tracks, n: int) -> np.ndarray:
+    """(n,) the parent of each of the first spots, over spots that come after them; -1 for none."""
+    parent = np.full(tracks.n_spots, -1)
+    parent[tracks.links[:, 1]] = tracks.links[:, 0]
+    found = parent[:n]
+    while (found >= n).any():
+        found = np.where(found >= n, parent[found], found)
+    return found
+
+
+@pytest.mark.parametrize(("solver", "recall"), [("pairwise", 0.97), ("nearest", 0.94), ("global", 0.985)])
+def test_a_tenth_of_the_spots_lost(solver, recall):
+    right = true = 0
+    for seed in range(3):
+        whole = simulated(seed, 1.0)
+        kept = np.random.default_rng(seed).random(whole.n_spots) >= 0.1
+        order = np.concatenate([np.flatnonzero(kept), np.flatnonzero(~kept)])
+        n = int(kept.sum())
+        truth = kept_parents(whole.select(order), n)
+        linked = link_spots(unlinked(whole.select(kept)), LinkingConfig(solver=solver, frame_gap=3))
+        right += int(((kept_parents(linked, n) == truth) & (truth >= 0)).sum())
+        true += int((truth >= 0).sum())
+    assert right / true >= recall
+
+
+def test_links_of_low_quality_are_more_often_wrong():
+    quality, right = [], []
+    for seed in range(5):
+        truth = simulated(seed, 3.0)
+        linked = link_spots(unlinked(truth))
+        quality.append(linked.feature(LINK_QUALITY, target="link").values)
+        right.append(np.isin(linked.links @ [truth.n_spots, 1], truth.links @ [truth.n_spots, 1]))
+    found, good = np.concatenate(quality), np.concatenate(right)
+    fifths = [part.mean() for part in np.array_split(good[np.argsort(found)], 5)]
+    assert fifths[0] < 0.95
+    assert min(fifths[1:]) > 0.97
 
 
 @pytest.mark.real

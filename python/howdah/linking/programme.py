@@ -36,7 +36,7 @@ log = logging.getLogger("howdah")
 NONE = -1
 WHOLE = 1e-6
 BATCH = 20_000
-PART = 60_000
+PART = 20_000
 
 
 class Choices(NamedTuple):
