@@ -20,7 +20,7 @@ Labels = npt.NDArray[np.uint8]
 Size = tuple[int, int, int]
 Range = tuple[float, float]
 
-__all__ = ["Augmentation", "random_crop"]
+__all__ = ["Augmentation", "random_crop", "scales"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,25 @@ class Augmentation:
     scale: tuple[Range, Range, Range] = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0))
     rotation_degrees: float = 0.0
     contrast: float = 1.0
+
+
+def scales(setting: float | Range, voxel_size: F64) -> tuple[Range, Range, Range]:
+    """Return the least and largest factor along z, y and x that a setting means.
+
+    Coarse axes change by less, so that crops do not become thin.
+
+    Args:
+        setting: Up to 1 ± this, or the least and largest factor, along the finest axis.
+        voxel_size: (3,) edges of a voxel, world units.
+    """
+    low, high = setting if isinstance(setting, tuple) else (1 - setting, 1 + setting)
+    z, y, x = voxel_size.min() / voxel_size
+    return _part(low, high, z), _part(low, high, y), _part(low, high, x)
+
+
+def _part(low: float, high: float, share: float) -> tuple[float, float]:
+    """Return the range of factors, brought nearer to 1."""
+    return 1 + (low - 1) * share, 1 + (high - 1) * share
 
 
 def random_crop(

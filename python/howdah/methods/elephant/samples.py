@@ -16,7 +16,7 @@ from bdv_io.tracks import Tracks
 from howdah.ellipsoids import transform
 from howdah.errors import DataError
 from howdah.methods.elephant import defaults
-from howdah.methods.elephant.augment import Augmentation, random_crop
+from howdah.methods.elephant.augment import Augmentation, random_crop, scales
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.guesses import guess_nuclei, hill_height
 from howdah.methods.elephant.preprocess import Prepared, prepare
@@ -58,11 +58,6 @@ def affine_of(affine: Affine, frame: int) -> F64:
 def _in_voxels(marks: Tracks, affine: F64) -> tuple[F64, F64]:
     """Centres and covariances of marks in voxels; ``affine`` goes from voxels to the world."""
     return transform(marks.centre, marks.covariance, np.linalg.inv(affine))
-
-
-def _part(low: float, high: float, share: float) -> tuple[float, float]:
-    """Return the range of factors, brought nearer to 1."""
-    return 1 + (low - 1) * share, 1 + (high - 1) * share
 
 
 @dataclass
@@ -243,11 +238,9 @@ class Samples:
 
     def _how(self, time: int, scale: float | tuple[float, float]) -> Augmentation:
         config, size = self.config, defaults.voxel_size(self.marked(time).affine)
-        low, high = scale if isinstance(scale, tuple) else (1 - scale, 1 + scale)
-        z, y, x = size.min() / size  # coarse axes change by less, so that crops do not become thin
         return Augmentation(
             flip=config.flip,
-            scale=(_part(low, high, z), _part(low, high, y), _part(low, high, x)),
+            scale=scales(scale, size),
             rotation_degrees=config.rotation_degrees,
             contrast=config.contrast_range,
         )

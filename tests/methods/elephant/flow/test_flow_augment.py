@@ -10,7 +10,7 @@ SHAPE = (12, 40, 48)
 CENTRE = np.array([[5.1, 14.2, 20.3], [6.2, 25.1, 30.4]])
 WAY = np.array([[1.0, 4, -3], [-1.0, 2, 5]])
 COVARIANCE = np.array([np.diag([4.1, 16.3, 9.7]), np.diag([4.3, 9.9, 25.7])])
-HOW = Augmentation(flip=True, scale=(0.1, 0.3, 0.3), rotation_degrees=180)
+HOW = Augmentation(flip=True, scale=((0.9, 1.1), (0.7, 1.3), (0.7, 1.3)), rotation_degrees=180)
 
 
 def blobs(centre, width=2.0):

@@ -78,7 +78,7 @@ def random_crop(
         how: Flips, scale and rotation.
         rng: Where randomness comes from.
     """
-    zoom = np.array([rng.uniform(1 - s, 1 + s) if s else 1.0 for s in how.scale])
+    zoom = np.array([1 / rng.uniform(low, high) if low < high else 1 / low for low, high in how.scale])
     angle = np.deg2rad(rng.uniform(-how.rotation_degrees, how.rotation_degrees)) if how.rotation_degrees else 0.0
     turn = np.eye(3)
     turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]

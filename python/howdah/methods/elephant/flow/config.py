@@ -60,8 +60,10 @@ class FlowConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- augmentation
     flip: bool = Field(True, description="Mirror crops at random along each axis, and their displacements with them.")
-    scale_range: float = Field(
-        0.2, ge=0, lt=1, description="Crops are scaled by up to 1 ± this; no unit; 0 = off. Paper: (0.5, 2) for CE."
+    scale_range: Annotated[float, Field(ge=0, lt=1)] | tuple[Scale, Scale] = Field(
+        0.2,
+        description="Crops are scaled by up to 1 ± this, or by a factor between these two, along the finest axis; coarse axes "
+        "change by less; no unit; 0 = off. Paper: (0.5, 2) for CE.",
     )
     rotation_degrees: float = Field(
         180.0, ge=0, le=180, description="Crops are turned in xy by up to ± this; degrees; 0 = off. Paper: 180 for PH."

@@ -14,7 +14,7 @@ from bdv_io.tracks import Tracks
 from howdah.ellipsoids import transform
 from howdah.errors import DataError
 from howdah.methods.elephant import defaults
-from howdah.methods.elephant.augment import Augmentation
+from howdah.methods.elephant.augment import Augmentation, scales
 from howdah.methods.elephant.flow.augment import random_crop
 from howdah.methods.elephant.flow.config import FlowConfig
 from howdah.methods.elephant.flow.targets import teaching_links
@@ -194,9 +194,8 @@ class FlowSamples:
         return defaults.keep_axials(grid, image.shape, n_keep=self.config.n_keep_axials)
 
     def _how(self, affine: F64) -> Augmentation:
-        size = defaults.voxel_size(affine)
-        z, y, x = (self.config.scale_range * size.min() / size).tolist()  # coarse axes change by less
-        return Augmentation(flip=self.config.flip, scale=(z, y, x), rotation_degrees=self.config.rotation_degrees)
+        scale = scales(self.config.scale_range, defaults.voxel_size(affine))
+        return Augmentation(flip=self.config.flip, scale=scale, rotation_degrees=self.config.rotation_degrees)
 
     def _linked(self, time: int) -> tuple[F64, F64, F64]:
         """Centres, covariances and displacements of the links into a frame, voxels of the working grid."""
