@@ -138,8 +138,8 @@ class ElephantConfig(Settings):
     rescale: tuple[Scale, Scale, Scale] | None = Field(
         None,
         description="Voxels (z, y, x) of the working grid per voxel of the movie; no unit. Below 1 makes large nuclei smaller "
-        "for the network and everything faster; results stay in world units. Automatic: nuclei keep a "
-        "half-extent of about 2.5 voxels.",
+        "for the network and everything faster; results stay in world units. Automatic: 1, "
+        "but where normalisation is 'local' nuclei keep a half-extent of about 2.5 voxels.",
     )
     n_keep_axials: int | None = Field(
         None,

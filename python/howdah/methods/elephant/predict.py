@@ -34,6 +34,7 @@ F64 = npt.NDArray[np.float64]
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
 LEARNED = (
+    "guess_height",
     "normalisation",
     "nucleus_size",
     "rescale",

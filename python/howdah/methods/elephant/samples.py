@@ -93,14 +93,13 @@ class Samples:
         """Return the settings with every ``None`` decided (but ``n_keep_axials`` and ``tile_size``: they follow the image)."""
         positive = np.isin(self.status, (Status.TP, Status.FN))
         nuclei = self.marks.select(positive)
-        size = defaults.nucleus_size(nuclei.covariance)
         time = int(nuclei.t[0])
-        spacing = defaults.voxel_size(affine_of(self.affine, time))
-        shape = self._read(time).shape
-        first = {"nucleus_size": size, "rescale": defaults.working_scale(size, spacing, shape)}
-        self.config = self.config.but(**{name: v for name, v in first.items() if getattr(self.config, name) is None})
+        if self.config.nucleus_size is None:
+            self.config = self.config.but(nucleus_size=defaults.nucleus_size(nuclei.covariance))
         if self.config.normalisation is None:
             self.config = self.config.but(normalisation=self._normalisation(nuclei))
+        if self.config.rescale is None:
+            self.config = self.config.but(rescale=self._working_scale(nuclei, time))
         found: dict[str, Any] = defaults.spot_limits(nuclei.covariance)
         cut: dict[str, Any] = {}
         image, affine = self._prepared(time)
@@ -122,6 +121,13 @@ class Samples:
             found["background_threshold"] = float(np.median(levels))
         unset = {name: value for name, value in found.items() if getattr(self.config, name) is None}
         return self.config.but(**unset, **cut)
+
+    def _working_scale(self, nuclei: Tracks, time: int) -> tuple[float, float, float]:
+        """Choose a coarser grid where faint nuclei must be told from noise; else fine voxels keep nuclei apart that touch."""
+        if self.config.normalisation != "local":
+            return 1.0, 1.0, 1.0
+        size, spacing = defaults.nucleus_size(nuclei.covariance), defaults.voxel_size(affine_of(self.affine, time))
+        return defaults.working_scale(size, spacing, self._read(time).shape)
 
     def _normalisation(self, nuclei: Tracks) -> str:
         """Choose ``local`` where the contrast of marked nuclei differs much, else ``minmax``."""
