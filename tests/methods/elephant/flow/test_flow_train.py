@@ -64,13 +64,9 @@ def test_a_training_counts_its_steps_and_returns_weights():
     header = weights.header
     assert header["method"] == "elephant-flow"
     assert header["config"]["max_displacement"] is None
-    assert header["resolved"]["max_displacement"] == [
-        4,
-        8,
-        8,
-    ]  # voxels: at least 4, else twice the longest way, rounded up
+    assert header["resolved"]["max_displacement"] == [5, 10, 10]  # voxels: a nucleus wide, since they move less
     assert header["data"]["links"] == 2
-    assert Flow(weights).config.max_displacement == (4, 8, 8)
+    assert Flow(weights).config.max_displacement == (5, 10, 10)
 
 
 def test_a_cancelled_training_resumes_as_if_nothing_had_happened(tmp_path):
@@ -205,7 +201,7 @@ def test_flow_is_a_flow_estimator(weights):
     found = flow.predict_flow(frame(0), frame(1), AFFINE)
     assert found.shape == (3, 8, 48, 48)
     assert found.dtype == np.float32
-    assert (np.abs(found) <= np.reshape([4, 8, 8], (3, 1, 1, 1))).all()
+    assert (np.abs(found) <= np.reshape([5, 10, 10], (3, 1, 1, 1))).all()
 
 
 def test_tiles_and_boxes_give_what_the_whole_frame_gives(weights):
@@ -269,6 +265,11 @@ def test_frames_that_do_not_fit_are_sentences(weights):
 def test_a_damaged_header_is_a_sentence(weights):
     with pytest.raises(WeightsError, match="'max_displacement'"):
         Flow(Weights(weights.members, {"resolved": {"seed": 1}}))
+
+
+def test_another_scaling_than_that_of_the_weights_is_said(weights, caplog):
+    assert Flow(weights, SMALL.but(max_displacement=(1, 2, 3))).config.max_displacement == (5, 10, 10)
+    assert "max_displacement = (1.0, 2.0, 3.0) is not used" in caplog.text
 
 
 def test_two_dimensions():

@@ -27,7 +27,8 @@ class FlowConfig(Settings):
     max_displacement: tuple[Positive, Positive, Positive] | None = Field(
         None,
         description="Largest displacement (z, y, x) between two frames that can be estimated; voxels of the working grid. "
-        "Paper: 10, 80, 80. Automatic: twice the largest among the links; that of the weights that training starts from.",
+        "Paper: 10, 80, 80. "
+        "Automatic: twice the 95th percentile of the links, at least a nucleus wide; that of the weights to start from.",
     )
     # ---- loss
     dim_weights: tuple[NotNegative, NotNegative, NotNegative] = Field(

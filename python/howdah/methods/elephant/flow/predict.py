@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ __all__ = ["Flow", "FlowMap", "read_flow_weights"]
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 BYTES_PER_VOXEL = 900.0  # of a tile in a forward pass, float32; measured in benchmarks/bench_flow.py
 VOXELS_AT_ONCE = 4_000_000
+
+log = logging.getLogger("howdah")
 
 
 def read_flow_weights(path: Any) -> Weights:
@@ -104,6 +107,13 @@ class Flow:
             config = learned.but(**own)
         if config.n_keep_axials is None:
             config = config.but(n_keep_axials=learned.n_keep_axials)
+        if config.max_displacement not in (None, learned.max_displacement):
+            log.warning(
+                "max_displacement = %s is not used: these flow weights were trained with %s voxels (z, y, x), and that is what "
+                "their output means.",
+                config.max_displacement,
+                learned.max_displacement,
+            )
         self.config = config.but(max_displacement=learned.max_displacement)
         self.place = pick(self.config.device, precision=self.config.precision)
         self.networks = [_network(state, self.place.device) for state in weights.members]

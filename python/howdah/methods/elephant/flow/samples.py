@@ -31,7 +31,8 @@ __all__ = ["Batch", "FlowSamples", "Pair"]
 
 log = logging.getLogger("howdah")
 
-ROOM = 2.0  # the largest displacement that can be estimated, in parts of the largest that was seen
+PERCENT = 95.0
+ROOM = 2.0  # the largest displacement that can be estimated, in parts of this percentile of those that were seen
 LEAST = 4.0  # voxels
 
 
@@ -100,8 +101,11 @@ class FlowSamples:
         pairs = [self._linked(t) for t in self.times]
         moved = np.concatenate([displacement for _, _, displacement in pairs])
         covariance = np.concatenate([covariance for _, covariance, _ in pairs])
-        far = np.abs(moved).max(axis=0)
-        far[1:] = np.linalg.norm(moved[:, 1:], axis=1).max()  # crops are turned in xy
+        reach = np.median(np.sqrt(np.einsum("nii->ni", covariance)), axis=0)
+        far = np.maximum(np.percentile(np.abs(moved), PERCENT, axis=0), reach)  # one wrong link must not set the scale
+        far[1:] = max(
+            np.percentile(np.linalg.norm(moved[:, 1:], axis=1), PERCENT), *reach[1:]
+        )  # crops are turned in xy
         config = self.config
         limit = config.max_displacement or learned
         if limit is None:
@@ -110,7 +114,7 @@ class FlowSamples:
         beyond = (np.abs(moved) > limit).any(axis=1)
         if beyond.any():
             log.warning(
-                "%d of %d links are longer than max_displacement = %s voxels (z, y, x); the flow cannot learn them.",
+                "%d of %d links are longer than max_displacement = %s voxels (z, y, x); the flow cannot reach so far. Are they right?",
                 beyond.sum(),
                 len(moved),
                 limit,
@@ -121,8 +125,7 @@ class FlowSamples:
         crop = config.crop_size
         if crop is None:
             usual = defaults.crop_size(covariance, image.shape, multiple)
-            spot = np.median(np.sqrt(np.einsum("nii->ni", covariance)), axis=0)
-            wanted = np.maximum(usual, 2 * np.percentile(np.abs(moved), 90, axis=0) + 4 * spot)
+            wanted = np.maximum(usual, 2 * np.percentile(np.abs(moved), 90, axis=0) + 4 * reach)
         else:
             wanted = np.asarray(crop, dtype=np.float64)
         sizes = [

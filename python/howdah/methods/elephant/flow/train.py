@@ -30,6 +30,7 @@ from howdah.progress import Progress
 __all__ = ["METHOD", "learned_settings", "train_flow"]
 
 METHOD = "elephant-flow"
+FIRST_GUESS = 0.01  # factor on the last layer of a new network: it starts near "nothing moves" instead of random motion
 LAST = 20  # steps over which the losses in the header are averaged
 
 
@@ -164,6 +165,9 @@ class _Run:
             self.network = FlowNet()
         if start is not None:
             self.network.load_state_dict(start.members[0])
+        else:
+            with torch.no_grad():
+                self.network.out_conv.weight *= FIRST_GUESS
         self.network.to(place.device).train()
         self.scale = torch.tensor(self.config.max_displacement, dtype=torch.float32, device=place.device)
         self.optimiser = self._adam()
