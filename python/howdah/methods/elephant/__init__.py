@@ -2,7 +2,8 @@
 
 Read it in the order of the paper: ``config``, ``status`` (what people say about spots), ``network``, ``targets`` (labels from
 marks), ``losses``, ``augment``, ``samples``, ``train``, ``live`` (training while annotation arrives), ``predict`` (ellipsoids
-from probabilities), ``merge`` (with what a person annotated), ``judge`` (what she made of it); ``defaults`` decides what a person left open. Importing the package loads no torch.
+from probabilities), ``merge`` (with what a person annotated), ``judge`` (what she made of it);
+``defaults`` decides what a person left open. Importing the package loads no torch.
 """
 
 from importlib.util import find_spec
