@@ -178,6 +178,7 @@ def draw(path: Path, runs: dict[int, list[dict[str, Any]]], title: str) -> None:
             panel.plot(number, table.T, color=colour, alpha=0.25, lw=1)
             panel.plot(number, np.nanmean(table, axis=0) if len(runs) > 1 else table[0], "o-", color=colour, label=name)
         panel.set(xlabel="cycle", title=what, ylim=(-0.02, 1.02))
+        panel.set_xticks(number)
         panel.grid(alpha=0.2)
         panel.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
