@@ -47,3 +47,10 @@ def test_every_setting_is_explained():
     for name, field in ElephantConfig.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
+
+
+def test_both_networks_of_elephant_have_the_published_sizes():
+    assert methods.method("elephant").describe()["networks"] == {
+        "detection": {"parameters": 5_887_011, "parameters_2d": 1_965_315},
+        "flow": {"parameters": 5_928_051, "parameters_2d": 2_006_050},
+    }

@@ -3,7 +3,8 @@
 Read it in the order of the paper: ``config``, ``status`` (what people say about spots), ``network``, ``targets`` (labels from
 marks), ``losses``, ``augment``, ``samples``, ``train``, ``live`` (training while annotation arrives), ``predict`` (ellipsoids
 from probabilities), ``merge`` (with what a person annotated), ``judge`` (what she made of it);
-``flow/`` is its second network; ``backtrack`` follows one nucleus; ``defaults`` decides what a person left open. Importing the package loads no torch.
+``flow/`` is its second network; ``backtrack`` follows one nucleus; ``defaults`` decides what a person left open. Importing
+the package loads no torch.
 """
 
 from importlib.util import find_spec
@@ -38,10 +39,13 @@ def _networks() -> dict[str, dict[str, int | None]]:
     from howdah.methods.elephant.flow.network import shapes as flow
     from howdah.methods.elephant.network import shapes as detection
 
+    flat = {
+        key: (2, *shape[1:]) if key.startswith("out_conv") else shape for key, shape in flow().items()
+    }  # no way along z
     return {
         name: {
             "parameters": sum(prod(shape) for shape in shapes.values()),  # the state dict holds parameters only
-            "parameters_2d": sum(prod(shape[:2] + shape[3:]) for shape in shapes.values()),
+            "parameters_2d": sum(prod(shape[:2] + shape[3:]) for shape in shapes_2d.values()),
         }
-        for name, shapes in (("detection", detection()), ("flow", flow()))
+        for name, shapes, shapes_2d in (("detection", detection(), detection()), ("flow", flow(), flat))
     }
