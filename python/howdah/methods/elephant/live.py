@@ -284,8 +284,7 @@ class _Session:
             "device": str(self.place.device),
             "precision": str(self.place.precision),
         }
-        state = {key: value.detach().cpu().clone() for key, value in self.run.network.state_dict().items()}
-        return Weights((state,), header)
+        return Weights((self.run.weights(),), header)
 
     def _total(self) -> int:
         samples, pace = self.samples, self.pace
