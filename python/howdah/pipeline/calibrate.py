@@ -154,7 +154,7 @@ def draw_reliability(path: Path, curves: Mapping[str, Mapping[str, Any]]) -> Non
         low = np.array([b["low"] for b in bins])
         below.bar(low + 0.005 + number * width, n, width=width, align="edge", color=colour)
     above.set(xlim=(0, 1), ylim=(-0.02, 1.05), ylabel="part that was right")
-    above.legend(fontsize=8, loc="upper left")
+    above.legend(fontsize=8, loc="lower right")
     below.set(xlabel="quality of a detection", ylabel="detections")
     with replacing(path, keep_previous=False) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

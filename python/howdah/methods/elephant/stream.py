@@ -23,7 +23,7 @@ Tensor = torch.Tensor
 
 __all__ = ["bytes_per_voxel", "stream"]
 
-STRIP_VOXELS = 600_000  # of a strip; small enough for the memory of a strip to be little beside that of the frame
+STRIP_VOXELS = 150_000  # of a strip; small enough for the memory of a strip to be little beside that of the frame
 CHANNELS = 48  # kept for each voxel of the frame at the worst moment, skips and coarser levels included
 
 
