@@ -97,7 +97,7 @@ def test_the_weights_learn_what_their_quality_is_worth(project: Path) -> None:
     job = Job(project, image=project.with_name("movie.xml"))
     result = finish(calibrate(job, weights))
     assert (result["right"], result["wrong"]) == (10, 10)
-    assert result["ece_after"] < result["ece_before"]
+    assert result["brier_after"] < result["brier_before"]
     tensors, header = read_tensors(weights)
     assert tensors["w"].tolist() == [1, 1, 1]
     assert header["metrics"] == {"loss": 1.0}

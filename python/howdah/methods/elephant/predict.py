@@ -22,7 +22,7 @@ from howdah.methods.elephant.guesses import lift_missed
 from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
 from howdah.methods.elephant.preprocess import Prepared, prepare
-from howdah.methods.elephant.stream import bytes_per_voxel, stream
+from howdah.methods.elephant.stream import STRIPS_MB, bytes_per_voxel, stream
 from howdah.methods.elephant.train import METHOD
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights, load_weights
@@ -236,8 +236,11 @@ class Detector:
             asked = [-(-n // m) * m for n, m in zip(self.config.tile_size, multiple, strict=True)]
             return None if all(n >= m for n, m in zip(asked, shape, strict=True)) else tuple(asked)
         memory = self._memory()
+        if np.prod(shape) * BYTES_PER_VOXEL <= memory * 2**20:
+            return None
+        for_layers = max(memory - STRIPS_MB, memory / 2)
         size = tiles.size_for_memory(
-            shape, multiple=multiple, bytes_per_voxel=bytes_per_voxel(self.place), memory_mb=memory
+            shape, multiple=multiple, bytes_per_voxel=bytes_per_voxel(self.place), memory_mb=for_layers
         )
         return None if size == tuple(shape) else size
 
@@ -252,7 +255,7 @@ class Detector:
             "tile_size unset and allow about %d MiB (memory_mb).",
             n_tiles,
             " x ".join(str(n) for n in size),
-            -(-n_voxels * bytes_per_voxel(self.place) // 2**20),
+            STRIPS_MB + -(-n_voxels * bytes_per_voxel(self.place) // 2**20),
         )
 
 

@@ -21,14 +21,15 @@ from howdah.nn.device import Place
 
 Tensor = torch.Tensor
 
-__all__ = ["bytes_per_voxel", "stream"]
+__all__ = ["STRIPS_MB", "bytes_per_voxel", "stream"]
 
-STRIP_VOXELS = 150_000  # of a strip; small enough for the memory of a strip to be little beside that of the frame
+STRIP_VOXELS = 600_000  # of a strip; with smaller ones, the C library's heap breaks into pieces and takes more
+STRIPS_MB = 350.0  # what the strips take, whatever the size of the frame
 CHANNELS = 48  # kept for each voxel of the frame at the worst moment, skips and coarser levels included
 
 
 def bytes_per_voxel(place: Place) -> float:
-    """Return the memory that :func:`stream` takes for each voxel of the frame."""
+    """Return the memory that :func:`stream` takes for each voxel of the frame, besides :data:`STRIPS_MB`."""
     return CHANNELS * place.precision.itemsize + 20.0
 
 
