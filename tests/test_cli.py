@@ -378,13 +378,16 @@ def test_ctrl_c_keeps_what_was_trained_and_the_next_run_goes_on(movie: Path, tmp
         "-w",
         str(weights),
         "--n-epochs",
-        "400",
+        "4000",
         "--crop-size",
         "8,16,16",
     ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}"}
     running = subprocess.Popen([sys.executable, "-m", "howdah", *arguments], env=environment, stderr=subprocess.PIPE)
-    time.sleep(15)
+    for _ in range(240):  # the state is saved for the first time after half a minute; machines may be slow
+        if (tmp_path / "w.safetensors.training").is_file() or running.poll() is not None:
+            break
+        time.sleep(0.5)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "python"), str(ROOT / "tests")]
 
-from howdah.cli import SECTIONS  # noqa: E402
 from howdah.cli_options import shown  # noqa: E402
+from howdah.cli_sections import SECTIONS  # noqa: E402
 from howdah.config import Settings  # noqa: E402
 
 TARGET = ROOT / "docs" / "settings.md"
@@ -34,6 +34,8 @@ TITLES = {
     "elephant": "ELEPHANT detection: how nuclei are learned and found",
     "flow": "ELEPHANT flow: how movement is learned and estimated",
     "linking": "Linking: how spots become tracks",
+    "loop": "The loop: what a cycle does after each save",
+    "backtrack": "Back-tracking: how one nucleus is followed",
 }
 
 

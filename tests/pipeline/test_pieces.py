@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bdv_io import ArrayImage, Tracks
+from bdv_io.formats import write_image
 from howdah.errors import Cancelled, ConfigError, DataError
 from howdah.pipeline.picture import draw_result, lineage_layout
 from howdah.pipeline.record import fingerprint, recorded
-from howdah.pipeline.sources import Source, check_inside, parse_frames
+from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
 from howdah.progress import Progress, Steps, finish
 
 
@@ -105,3 +106,12 @@ def test_a_picture_of_little_or_nothing(tmp_path: Path, n: int) -> None:
     tracks = Tracks.build(np.zeros(n), np.ones((n, 3)) * 2, radius=2)
     draw_result(tmp_path / "p.png", image, tracks)
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_frames_are_averaged_with_their_neighbours(tmp_path):
+    frames = [np.full((2, 8, 8), value, dtype=np.uint16) for value in (0, 10, 20, 60)]
+    write_image(tmp_path / "movie.xml", ArrayImage(frames, voxel_size=(1, 1, 1), unit="µm"))
+    source = open_source(tmp_path / "movie.xml")
+    assert [float(source.reader(1)(t).mean()) for t in range(4)] == [10, 10, 30, 30]
+    assert float(source.reader(9)(2).mean()) == 22.5
+    assert source.reader()(3).dtype == np.uint16

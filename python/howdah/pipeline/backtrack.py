@@ -86,11 +86,12 @@ def _detect_from(source: Source, weights: Path, settings: Sections) -> Detect:
 
     detector = detector_of(weights, settings)
     image, setup = source.image, source.setup
+    read = source.reader(detector.config.temporal_mean)
 
     def detect(frame: int, box: Any) -> Spots:
         if image.is_missing(frame, setup):
             return Spots.none()
-        found: Spots = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup), box=box)
+        found: Spots = detector.predict_spots(read(frame), image.affine(frame, setup), box=box)
         return found
 
     return detect

@@ -64,14 +64,14 @@ def calibrate(
     target = check_target(file if out is None else out, source, ending=".safetensors")
     judged = _judged(source.tracks, frames)
     detector = detector_of(file, settings or {})
-    image, setup = source.image, source.setup
+    image, setup, read = source.image, source.setup, source.reader(detector.config.temporal_mean)
     seen, right = [], []
     times = np.unique(judged.t).tolist()
     with recorded(target, "calibrate", inputs={**source.inputs, "weights": file}, settings=settings or {}) as record:
         yield Progress("predict", 0, len(times), message=detector.place.sentence)
         for number, time in enumerate(times):
             if not image.is_missing(time, setup):
-                spots, what = detector.predict_seen(image.read(time, setup), image.affine(time, setup))
+                spots, what = detector.predict_seen(read(time), image.affine(time, setup))
                 rows, verdict = verdicts(spots.centre, spots.covariance, judged.select(judged.t == time))
                 seen.append(what[rows])
                 right.append(verdict)

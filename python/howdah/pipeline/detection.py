@@ -179,7 +179,7 @@ def find(
     detector = detector_of(weights, settings)
     record.facts |= {"device": str(detector.place.device), "settings_used": detector.config.model_dump(mode="json")}
     image, setup = source.image, source.setup
-    chosen = where or Where()
+    chosen, read = where or Where(), source.reader(detector.config.temporal_mean)
     box = chosen.corners(detector.config.r_max)
     found = {}
     yield Progress("detect", 0, len(frames), message=detector.place.sentence)
@@ -187,7 +187,7 @@ def find(
         if image.is_missing(frame, setup):
             log.warning("Frame %d of %s is missing; no nuclei are looked for there.", frame, image.path)
         else:
-            found[frame] = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup), box=box)
+            found[frame] = detector.predict_spots(read(frame), image.affine(frame, setup), box=box)
         yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
     distance = detector.config.suppression_distance
     return merge(
@@ -254,7 +254,7 @@ def _train(
     first = None if start is None else read_weights(start)
     return (
         yield from train_elephant(
-            lambda frame: image.read(frame, setup),
+            source.reader(config.temporal_mean),
             marks,
             config,
             affine=lambda frame: image.affine(frame, setup),

@@ -289,7 +289,7 @@ def _learn(loop: Loop, look: _Look, frames: list[int]) -> Steps[Weights]:
     seconds = loop.config.seconds or (None if first is None else SECONDS)
     queue = iter((marks,))
     steps = live(
-        lambda frame: image.read(frame, setup),
+        look.source.reader(config.temporal_mean),
         lambda: next(queue, None),
         config,
         affine=lambda frame: image.affine(frame, setup),
@@ -354,11 +354,12 @@ def _predict(loop: Loop, look: _Look, frames: list[int]) -> Steps[tuple[dict[int
     """Find the nuclei of some frames; return them by frame, the suppression distance, and the device."""
     image, setup = look.source.image, look.source.setup
     detector = detector_of(loop.files.weights, loop.settings)
+    read = look.source.reader(detector.config.temporal_mean)
     found: dict[int, Spots] = {}
     yield Progress("detect", 0, len(frames))
     for number, frame in enumerate(frames):
         if not image.is_missing(frame, setup):
-            found[frame] = detector.predict_spots(image.read(frame, setup), image.affine(frame, setup))
+            found[frame] = detector.predict_spots(read(frame), image.affine(frame, setup))
         yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
         _refuse_if_saved_again(look.source.tracks, loop.files)
     if not found:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,30 @@ class Source:
     def inputs(self) -> dict[str, Path]:
         """The files by what they are, for the record: ``image``, and ``project`` where there is one."""
         return {("image" if path == self.image.path else "project"): path for path in self.files}
+
+    def reader(self, temporal_mean: int = 0) -> Callable[[int], npt.NDArray[Any]]:
+        """Return what reads a frame (Z, Y, X) of the setup.
+
+        Args:
+            temporal_mean: Frames on either side that a frame is averaged with (float32 then); near the ends of the movie as
+                many frames on the side where there are some. Missing frames, and frames of another size, are left out.
+        """
+        image, setup = self.image, self.setup
+        if not temporal_mean:
+            return lambda frame: image.read(frame, setup)
+
+        def mean(frame: int) -> npt.NDArray[Any]:
+            first = max(min(frame - temporal_mean, image.n_frames - 1 - 2 * temporal_mean), 0)
+            around = range(first, min(first + 2 * temporal_mean + 1, image.n_frames))
+            total, count = image.read(frame, setup).astype(np.float32), 1
+            for other in around:
+                alike = not image.is_missing(other, setup) and image.shape(other, setup) == total.shape
+                if other != frame and alike:
+                    total += image.read(other, setup)
+                    count += 1
+            return np.asarray(total / np.float32(count))
+
+        return mean
 
     @property
     def is_project(self) -> bool:

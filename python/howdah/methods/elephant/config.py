@@ -130,6 +130,13 @@ class ElephantConfig(Settings):
     percentiles: tuple[float, float] = Field(
         (0.1, 99.9), description="The two percentiles; percent. Only for normalisation 'percentile'."
     )
+    temporal_mean: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Frames on either side that a frame is averaged with before all else; a number of frames. For noisy movies in "
+        "which nuclei move by less than their radius over so many frames: noise falls, faint nuclei show. Paper: 0.",
+    )
     slice_median: bool = Field(
         False,
         description="Shift each slice so that its median is that of the frame, before normalisation: for backgrounds that "

@@ -46,7 +46,7 @@ LEARNED = (
     "background_threshold",
     "crop_size",
 )
-PREPARING = ("normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
+PREPARING = ("temporal_mean", "normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 
 log = logging.getLogger("howdah")
