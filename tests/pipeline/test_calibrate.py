@@ -65,7 +65,7 @@ class Stub:
 
     def __init__(self, centre: np.ndarray, sure: np.ndarray, weights: Weights) -> None:
         self.centre, self.sure, self.weights, self.calibration = centre, sure, weights, DEFAULT
-        self.place = SimpleNamespace(sentence="Nowhere.")
+        self.place, self.config = SimpleNamespace(sentence="Nowhere."), SimpleNamespace(temporal_mean=0)
 
     def predict_seen(self, frame: np.ndarray, affine: np.ndarray) -> tuple[Spots, np.ndarray]:
         n = len(self.centre)
@@ -87,7 +87,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_weights(tmp_path / "w.safetensors", weights)
     stub = Stub(centre, np.where(np.arange(20) % 2, 0.6, 0.95), weights)
     monkeypatch.setattr(
-        importlib.import_module("howdah.pipeline.calibrate"), "detector_of", lambda file, settings: stub
+        importlib.import_module("howdah.pipeline.calibrate"), "detector_of", lambda file, settings, **_: stub
     )
     return tmp_path / "judged.mastodon"
 

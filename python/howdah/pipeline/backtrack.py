@@ -84,7 +84,7 @@ def _detect_from(source: Source, weights: Path, settings: Sections) -> Detect:
     """A detector that looks at a box of a frame; nothing is found in a frame that is missing."""
     from howdah.methods import Spots
 
-    detector = detector_of(weights, settings)
+    detector = detector_of(weights, settings, marks=source.tracks)
     image, setup = source.image, source.setup
     read = source.reader(detector.config.temporal_mean)
 

@@ -63,7 +63,7 @@ def calibrate(
     file = Path(weights)
     target = check_target(file if out is None else out, source, ending=".safetensors")
     judged = _judged(source.tracks, frames)
-    detector = detector_of(file, settings or {})
+    detector = detector_of(file, settings or {}, marks=source.tracks)
     image, setup, read = source.image, source.setup, source.reader(detector.config.temporal_mean)
     seen, right = [], []
     times = np.unique(judged.t).tolist()

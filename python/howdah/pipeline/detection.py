@@ -17,6 +17,7 @@ from bdv_io.image import Hints
 from howdah.errors import ConfigError, DataError, MissingExtraError
 from howdah.methods.elephant.box import Box, box_around
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.defaults import spot_limits
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.saving import save
@@ -24,6 +25,7 @@ from howdah.pipeline.sources import Source, check_inside, check_target, open_sou
 from howdah.progress import Progress, Steps
 
 if TYPE_CHECKING:
+    from howdah.methods import Spots
     from howdah.methods.elephant.predict import Detector
     from howdah.nn.checkpoint import Weights
 
@@ -176,12 +178,12 @@ def find(
     """Find the nuclei of some frames and merge them with the annotation; nothing is written."""
     from howdah.methods.elephant.merge import merge
 
-    detector = detector_of(weights, settings)
+    detector = detector_of(weights, settings, marks=source.tracks)
     record.facts |= {"device": str(detector.place.device), "settings_used": detector.config.model_dump(mode="json")}
     image, setup = source.image, source.setup
     chosen, read = where or Where(), source.reader(detector.config.temporal_mean)
     box = chosen.corners(detector.config.r_max)
-    found = {}
+    found: dict[int, Spots] = {}
     yield Progress("detect", 0, len(frames), message=detector.place.sentence)
     for number, frame in enumerate(frames):
         if image.is_missing(frame, setup):
@@ -190,17 +192,23 @@ def find(
             found[frame] = detector.predict_spots(read(frame), image.affine(frame, setup), box=box)
         yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
     distance = detector.config.suppression_distance
+    if distance is None:
+        distance = _usual_distance(found)
+        log.warning("Neither weights nor marks say how near two nuclei may be: suppression_distance is %.3g.", distance)
     return merge(
         source.tracks,
         found,
-        suppression_distance=0.0 if distance is None else distance,
+        suppression_distance=distance,
         update_status=chosen.update_status,
         box=box,
     )
 
 
-def detector_of(weights: Path, settings: Sections) -> Detector:
-    """Return the detector of a weights file; what the settings leave open is as it was trained."""
+def detector_of(weights: Path, settings: Sections, *, marks: Tracks | None = None) -> Detector:
+    """Return the detector of a weights file; what the settings leave open is as it was trained.
+
+    What published weights do not say of the sizes of nuclei is taken from a person's ``marks``, where there are some.
+    """
     with _needs_torch():
         from howdah.methods.elephant.predict import Detector, read_weights
 
@@ -211,7 +219,23 @@ def detector_of(weights: Path, settings: Sections) -> Detector:
     for field_name in ("device", "precision", "memory_mb", "tile_size"):
         resolved.pop(field_name, None)
     config = ElephantConfig.of({**resolved, **given}, source=f"the settings and the header of {weights}")
+    if marks is not None:
+        limits = _limits(marks)
+        config = config.but(**{n: limits[n] for n in limits if getattr(config, n) is None and resolved.get(n) is None})
     return Detector(loaded, config)
+
+
+def _limits(tracks: Tracks) -> dict[str, float]:
+    """Limits of size and distance from the nuclei that a person marked; empty without any."""
+    usable = np.isin(spot_status(tracks), [Status.TP, Status.FN])
+    usable &= np.isfinite(tracks.covariance).all(axis=(1, 2))
+    return spot_limits(tracks.covariance[usable]) if usable.any() else {}
+
+
+def _usual_distance(found: Mapping[int, Spots]) -> float:
+    """Suppression distance from what was found, by the rule for marks; 0 where nothing was."""
+    shapes = [spots.covariance for spots in found.values() if len(spots)]
+    return spot_limits(np.concatenate(shapes))["suppression_distance"] if shapes else 0.0
 
 
 def _marks(source: Source, frames: list[int]) -> Tracks:

@@ -4,7 +4,7 @@ import torch
 
 from howdah.ellipsoids import radii_and_axes, runs_of, transform
 from howdah.errors import DataError, WeightsError
-from howdah.methods import SpotDetector, Spots
+from howdah.methods import SpotDetector
 from howdah.methods.elephant.box import box_around, in_box
 from howdah.methods.elephant.calibration import DEFAULT, Calibration
 from howdah.methods.elephant.config import ElephantConfig
@@ -285,18 +285,34 @@ def test_a_box_beside_the_frame_holds_nothing(weights, image):
 
 
 def test_the_background_is_asked_for_only_where_it_is_needed(weights, image, monkeypatch):
-    given = []
-    monkeypatch.setattr(
-        "howdah.methods.elephant.predict.spots_and_features",
-        lambda p, config, **options: given.append(options["background"]) or (Spots.none(), np.empty((0, 5))),
-    )
+    given, asked = [], Detector._probabilities
+
+    def told(self, image, flags, classes, **options):
+        given.append(classes)
+        return asked(self, image, flags, classes, **options)
+
+    monkeypatch.setattr(Detector, "_probabilities", told)
     Detector(weights, CONFIG).predict_spots(image, AFFINE)
     Detector(weights, CONFIG.but(denoise_edges=True)).predict_spots(image, AFFINE)
-    assert given[0] is None
-    assert given[1].shape == image.shape
+    assert given == [(2,), (2, 0)]
 
 
 def test_the_calibration_of_the_weights_counts(weights):
     kept = Calibration((1.0, 0.0, 0.0, 0.0, 0.0), 5)
     assert Detector(Weights(weights.members, {"calibration": kept.to_header()}), CONFIG).calibration == kept
     assert Detector(weights, CONFIG).calibration == DEFAULT
+
+
+def test_nuclei_are_lifted_after_denoising(monkeypatch):
+    detector = Detector(
+        Weights((UNet().state_dict(),)),
+        CONFIG.but(denoise_edges=True, guess_height=0.1, nucleus_size=(3, 3, 3), split=False),
+    )
+    centre = np.full((8, 32, 32), 0.2, np.float32)
+    background = np.zeros((8, 32, 32), np.float32)
+    background[:, :, 18:] = 1  # an edge through the nucleus
+    monkeypatch.setattr(detector, "_probabilities", lambda *_: np.stack([centre, background]))
+    grid = np.stack(np.meshgrid(*map(np.arange, centre.shape), indexing="ij"), -1)
+    image = np.exp(-((grid - [4, 16, 16]) ** 2).sum(-1) / 18)
+    away = np.abs(detector.predict_spots(image, np.eye(4)).centre - [4, 16, 16]).max(axis=1)
+    assert (away < 1).sum() == 1

@@ -7,11 +7,13 @@ import torch
 from bdv_io.tracks import Tracks
 from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
+from howdah.methods.elephant.network import UNet
 from howdah.methods.elephant.predict import Detector, read_weights
 from howdah.methods.elephant.preprocess import prepare
 from howdah.methods.elephant.samples import Samples
 from howdah.methods.elephant.status import DETECTION, UNLABELLED_TAG
-from howdah.methods.elephant.train import train
+from howdah.methods.elephant.train import following, train
+from howdah.nn.checkpoint import Weights
 
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
 CENTRES = np.array([[8.0, 12, 12], [8, 12, 36], [8, 36, 12], [8, 36, 36]])  # world
@@ -271,3 +273,50 @@ def test_samples_are_prepared_as_set(setting):
     expected = prepare(frame(), AFFINE, samples.config)
     np.testing.assert_array_equal(samples.marked(0).image, expected.image)
     np.testing.assert_array_equal(samples.marked(0).affine, expected.affine)
+
+
+@pytest.mark.parametrize(
+    ("header", "normalisation", "rescale"),
+    [
+        ({}, "minmax", None),  # published
+        (
+            {"resolved": {"normalisation": "local", "rescale": [1, 0.4, 0.4]}, "config": {"rescale": None}},
+            "local",
+            None,
+        ),
+        ({"resolved": {"normalisation": "minmax"}, "config": {"rescale": [1, 0.5, 0.5]}}, "minmax", (1, 0.5, 0.5)),
+        ({"resolved": "damaged", "config": 3}, "minmax", None),
+    ],
+)
+def test_a_network_sees_what_it_knows(header, normalisation, rescale):
+    start = Weights(({},), header)
+    found = following(start, ElephantConfig())
+    assert (found.normalisation, found.rescale) == (normalisation, rescale)
+    assert following(start, ElephantConfig(normalisation="percentile")).normalisation == "percentile"
+    assert following(None, ElephantConfig()).normalisation is None
+
+
+def test_what_a_network_is_not_used_to_is_said(caplog):
+    following(Weights(({},), {"resolved": {"temporal_mean": 2, "slice_median": False}}), ElephantConfig())
+    assert "trained with temporal_mean = 2; now it is 0" in caplog.text
+    assert "slice_median" not in caplog.text
+
+
+def test_the_automatic_normalisation_does_not_change_from_training_to_training(monkeypatch):
+    open_config = SMALL.but(n_epochs=1, n_crops=1, prior_training=False)
+    _, first = finish(train(frame, marks(), open_config, affine=AFFINE))
+    assert first.header["resolved"]["normalisation"] == "minmax"
+    monkeypatch.setattr(Samples, "_normalisation", lambda self, nuclei: "local")  # as further marks might have it
+    _, again = finish(train(frame, marks(), open_config, affine=AFFINE, start=first))
+    assert again.header["resolved"]["normalisation"] == "minmax"
+
+
+def test_each_network_of_an_ensemble_goes_on_from_its_own():
+    states = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        states.append(UNet().state_dict())
+    config = SMALL.but(n_epochs=1, n_crops=1, n_members=3, learning_rate=1e-12, averaging=0)
+    _, weights = finish(train(frame, marks(), config, affine=AFFINE, start=Weights(tuple(states))))
+    for member, state in zip(weights.members, [*states, states[0]], strict=True):
+        torch.testing.assert_close(member["out_conv.weight"], state["out_conv.weight"])

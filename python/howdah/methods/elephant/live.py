@@ -19,7 +19,7 @@ from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.samples import Affine, Frames, MarkedFrame, Samples
 from howdah.methods.elephant.status import Status, spot_status
-from howdah.methods.elephant.train import LAST, METHOD, _means, _Run, fingerprint
+from howdah.methods.elephant.train import LAST, METHOD, _means, _Run, fingerprint, following
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import pick
 from howdah.progress import Progress
@@ -84,7 +84,8 @@ def live(
             when there are twice as many marks.
         affine: 4x4, voxels to world, one for all frames or by frame.
         pace: How long, and what of.
-        start: Weights to go on from; of an ensemble the first. From nothing, prior training comes first if it is on.
+        start: Weights to go on from; of an ensemble the first. Frames are normalised as for them where the settings leave it
+            open. From nothing, prior training comes first if it is on.
         before: The annotation that ``start`` has learned: what differs from it in the first annotation are the news.
             None: all of it is new.
         save_to: Where the weights are kept up to date; each version replaces the one before as a whole, so that another
@@ -108,7 +109,7 @@ def live(
     first = news()
     if first is None:
         raise DataError("Live training was started without an annotation: the first news must be one.")
-    samples = _LiveSamples(frames, first, affine, config)
+    samples = _LiveSamples(frames, first, affine, following(start, config))
     samples.decide()
     if start is not None and before is not None:
         samples.differ_from(_rows_of(before))

@@ -17,7 +17,7 @@ from howdah.methods.elephant import defaults
 from howdah.methods.elephant.box import Box, Region, grown, in_box, region_of
 from howdah.methods.elephant.calibration import DEFAULT, FEATURES, Calibration
 from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.extract import spots_and_features, spots_from_probability
+from howdah.methods.elephant.extract import denoised, spots_and_features, spots_from_probability
 from howdah.methods.elephant.guesses import lift_missed
 from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, multiples, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
@@ -141,11 +141,12 @@ class Detector:
             if region is None:
                 return Spots.none(), np.empty((0, len(FEATURES)))
             found, start = self._around(image, flags, classes, region)
+        if self.config.denoise_edges:  # before nuclei are lifted to just above the threshold
+            found = denoised(*found)[None]
         found = self._lifted(found, frame, affine, start)
         grid = grid.copy()
         grid[:3, 3] += grid[:3, :3] @ start
-        background = found[1] if self.config.denoise_edges else None
-        spots, seen = spots_and_features(found[0], self.config, affine=grid, background=background)
+        spots, seen = spots_and_features(found[0], self.config, affine=grid)
         if box is None:
             return spots, seen
         inside = np.flatnonzero(in_box(spots.centre, box))

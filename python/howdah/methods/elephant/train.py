@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
@@ -27,10 +28,13 @@ from howdah.nn.device import Place, pick
 from howdah.nn.fit import fit, load_state, save_state
 from howdah.progress import Progress
 
-__all__ = ["METHOD", "fingerprint", "train"]
+__all__ = ["METHOD", "fingerprint", "following", "train"]
 
 METHOD = "elephant-detection"
 LAST = 20  # steps over which the losses in the header are averaged
+SEEN = ("temporal_mean", "slice_median", "centre_ratio")  # what a network got used to, and settings do not leave open
+
+log = logging.getLogger("howdah")
 
 
 def train(
@@ -52,7 +56,8 @@ def train(
         marks: Spots, in world coordinates; tag set "Detection" as in :mod:`status`. Frames without spots are not used.
         config: Settings.
         affine: 4x4, voxels to world, one for all frames or by frame.
-        start: Weights to go on from; of an ensemble the first. From nothing, prior training comes first.
+        start: Weights to go on from; each network of an ensemble from another one of theirs, as far as there are so many.
+            Frames are normalised as for them where the settings leave it open. From nothing, prior training comes first.
         save_to: Where the finished weights are written (the former file stays as ``name~1~``); beside it, while it runs,
             ``name.training`` keeps the state to resume from. None: nothing is written.
         resume: Go on from ``name.training`` where it is there and belongs to the same marks, settings and start.
@@ -73,9 +78,9 @@ def train(
             "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
         )
     place = pick(config.device, precision=config.precision)
-    samples = Samples(frames, marks, affine, config)
+    samples = Samples(frames, marks, affine, following(start, config))
     samples.config = resolved = samples.resolved()
-    runs = [_Run(samples.seeded(config.seed + member), place, start) for member in range(config.n_members)]
+    runs = [_Run(samples.seeded(config.seed + member), place, start, member) for member in range(config.n_members)]
     data = {"marks": samples.marks.n_spots, "frames": samples.times, "fingerprint": fingerprint(samples, start)}
     states = [_state_of(save_to, member) for member in range(config.n_members)]
     total, before, message = sum(run.steps for run in runs), 0, place.sentence
@@ -112,6 +117,32 @@ def train(
             if state is not None:
                 _forget(state)
     return weights
+
+
+def following(start: Weights | None, config: ElephantConfig) -> ElephantConfig:
+    """Return the settings, with frames normalised as weights to start from know them, where the settings leave that open.
+
+    Decided from the marks anew, ``normalisation`` could change between two trainings, and the network would see images of another
+    kind. Published weights were trained with "minmax". What is set otherwise than for the weights is said in the log.
+    """
+    if start is None:
+        return config
+    headers = (start.header.get(name) for name in ("resolved", "config"))
+    learned, asked = (found if isinstance(found, Mapping) else {} for found in headers)
+    changes: dict[str, Any] = {}
+    if config.normalisation is None:
+        changes["normalisation"] = learned.get("normalisation") or "minmax"
+    if config.rescale is None and asked.get("rescale") is not None:
+        changes["rescale"] = asked["rescale"]
+    for name in SEEN:
+        if name in learned and learned[name] != getattr(config, name):
+            log.warning(
+                "The weights to start from were trained with %s = %s; now it is %s, so that there is more to learn anew.",
+                name,
+                learned[name],
+                getattr(config, name),
+            )
+    return config.but(**changes) if changes else config
 
 
 def _state_of(save_to: Path | None, member: int) -> Path | None:
@@ -167,13 +198,13 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
 class _Run:
     """The network in training, its optimiser, and what a step does."""
 
-    def __init__(self, samples: Samples, place: Place, start: Weights | None) -> None:
+    def __init__(self, samples: Samples, place: Place, start: Weights | None, member: int = 0) -> None:
         self.samples, self.place, self.config = samples, place, samples.config
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.network = UNet()
         if start is not None:
-            self.network.load_state_dict(start.members[0])
+            self.network.load_state_dict(start.members[member % len(start.members)])
         self.network.to(place.device).train()  # torch's own layout: bfloat16 training is slower with channels last
         rates = self.config.prior_learning_rates if start is None and self.config.prior_training else ()
         self.prior = [rate for rate in rates for _ in range(self.config.prior_crops)]

@@ -272,6 +272,16 @@ def test_another_scaling_than_that_of_the_weights_is_said(weights, caplog):
     assert "max_displacement = (1.0, 2.0, 3.0) is not used" in caplog.text
 
 
+def test_published_weights_mean_what_the_settings_say(weights):
+    published = Weights(weights.members, {"method": "elephant-flow"})
+    assert Flow(published).config.max_displacement == (10, 80, 80)
+    own = Flow(published, SMALL.but(max_displacement=(20, 40, 40)))
+    assert own.config.max_displacement == (20, 40, 40)
+    paper = Flow(published, SMALL).predict_flow(frame(0), frame(1), AFFINE)
+    ratio = np.reshape([2, 0.5, 0.5], (3, 1, 1, 1))
+    np.testing.assert_allclose(own.predict_flow(frame(0), frame(1), AFFINE), paper * ratio, rtol=1e-4, atol=1e-5)
+
+
 def test_two_dimensions():
     tracks = replace(marks(), centre=marks().centre * [0, 1, 1])
     config = SMALL.but(crop_size=None)

@@ -97,7 +97,8 @@ class Flow:
     Args:
         weights: From training or :func:`read_flow_weights`.
         config: Settings; what is ``None`` there is taken from the weights' header. ``max_displacement`` is always that of the
-            weights: it says what the network's output means.
+            weights: it says what the network's output means. Published files do not tell it: there the settings may, and the
+            paper's is taken if they do not.
     """
 
     def __init__(self, weights: Weights, config: FlowConfig | None = None) -> None:
@@ -107,14 +108,17 @@ class Flow:
             config = learned.but(**own)
         if config.n_keep_axials is None:
             config = config.but(n_keep_axials=learned.n_keep_axials)
-        if config.max_displacement not in (None, learned.max_displacement):
+        meant = learned.max_displacement
+        if config.max_displacement is not None and "resolved" not in weights.header:
+            meant = config.max_displacement
+        elif config.max_displacement not in (None, meant):
             log.warning(
                 "max_displacement = %s is not used: these flow weights were trained with %s voxels (z, y, x), and that is what "
                 "their output means.",
                 config.max_displacement,
-                learned.max_displacement,
+                meant,
             )
-        self.config = config.but(max_displacement=learned.max_displacement)
+        self.config = config.but(max_displacement=meant)
         self.place = pick(self.config.device, precision=self.config.precision)
         self.networks = [_network(state, self.place.device) for state in weights.members]
         if not self.networks:
