@@ -58,6 +58,13 @@ CHOICES: dict[str, tuple[Any, Any]] = {
         False,
     ),
     "link": (Annotated[bool, typer.Option("--link", help="Also link the spots of the predicted frames.")], False),
+    "flow": (
+        Annotated[
+            Path | None,
+            typer.Option("--flow", metavar="FILE", help="Weights of the flow that links follow; links, too."),
+        ],
+        None,
+    ),
 }
 
 
@@ -82,7 +89,7 @@ def _with_choices(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-@with_settings(SECTIONS, "elephant", "loop", "linking")
+@with_settings(SECTIONS, "elephant", "loop", "linking", from_file=("flow",))
 @with_movie("image", "setup", "frames")
 @_with_choices
 def loop(
@@ -100,6 +107,7 @@ def loop(
 
     A save that comes while a cycle runs wins: nothing is written over it, and the next cycle begins from it.
     """
+    choices["link"] |= choices["flow"] is not None
     what = Loop(pipeline.Job(project, **movie), settings=settings, **choices)
 
     def work() -> None:

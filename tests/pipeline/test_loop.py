@@ -73,7 +73,7 @@ def seer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float]]:
 
     detector = SimpleNamespace(
         predict_spots=predict_spots,
-        config=SimpleNamespace(suppression_distance=4.0),
+        config=SimpleNamespace(suppression_distance=4.0, temporal_mean=0),
         place=SimpleNamespace(device="cpu"),
     )
     monkeypatch.setattr(live, "live", learn)
@@ -383,3 +383,18 @@ def test_status_of_people_is_left_alone_on_request(project: Path, seer: list[tup
     after = read_tracks(project)
     assert TAGS_OF(after)[:2] == [None, None]
     assert (spot_status(after)[:2] == Status.FN).all()
+
+
+def test_links_follow_the_flow(
+    project: Path, seer: list[tuple[float, float, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def estimate(frame: int, centre: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        asked.append(frame)
+        return centre + 1000.0  # away from everything
+
+    monkeypatch.setattr(pipeline_loop, "estimate_of", lambda source, weights, settings: estimate)
+    run(project, link=True, flow=project)
+    assert asked
+    assert read_tracks(project).n_links == 0

@@ -47,7 +47,12 @@ def test_one_cycle_with_all_options(asked: list[tuple[Loop, dict[str, Any]]]) ->
     loop, _ = asked[0]
     assert (loop.weights, loop.start, loop.out) == (Path("w.safetensors"), Path("s.pth"), Path("b.mastodon"))
     assert (loop.job.frames, loop.predict_frames, loop.all_frames, loop.link) == ("0-3", "4,5", True, False)
-    assert loop.settings == {"elephant": {"n_epochs": 3}, "loop": {"seconds": 12}, "linking": {}}
+    assert loop.settings == {"elephant": {"n_epochs": 3}, "loop": {"seconds": 12}, "linking": {}, "flow": {}}
+
+
+def test_a_flow_means_that_links_are_made(asked: list[tuple[Loop, dict[str, Any]]]) -> None:
+    CliRunner().invoke(app, ["loop", "a.mastodon", "--once", "--flow", "f.pth"])
+    assert (asked[0][0].flow, asked[0][0].link) == (Path("f.pth"), True)
 
 
 def test_watching_tells_each_cycle_and_ends_with_ctrl_c(asked: list[tuple[Loop, dict[str, Any]]]) -> None:

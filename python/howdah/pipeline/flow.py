@@ -74,9 +74,9 @@ def train_flow(
 def estimate_of(source: Source, weights: str | os.PathLike[str], settings: Sections) -> Estimate:
     """Return what linking asks for: the place one frame earlier of ellipsoids of a frame.
 
-    The callable takes a frame, centres (N, 3) and covariances (N, 3, 3) in world units and returns (N, 3) world. Where nothing
-    is known (the first frame, a missing frame, a spot outside of the image) it returns the centre as it is. The flow of the last
-    pairs of frames is kept in memory.
+    The callable takes a frame, centres (N, 3) and covariances (N, 3, 3) in world units and returns (N, 3) world, NaN where
+    nothing is known (the first frame, a missing frame, a spot outside of the image): not to know is not to rest, for linking by
+    the paper's rules looks at how far nuclei moved. The flow of the last pairs of frames is kept in memory.
 
     Args:
         source: The movie.
@@ -101,15 +101,15 @@ def estimate_of(source: Source, weights: str | os.PathLike[str], settings: Secti
         return kept[frame]
 
     def estimate(frame: int, centre: F64, covariance: F64) -> F64:
+        unknown = np.full((len(centre), 3), np.nan)
         if frame < 1 or frame >= image.n_frames or not len(centre):
-            return np.array(centre, dtype=np.float64)
+            return unknown
         if image.is_missing(frame, setup) or image.is_missing(frame - 1, setup):
             log.warning(
-                "Frame %d or %d of %s is missing; nuclei are taken to rest between.", frame - 1, frame, image.path
+                "Frame %d or %d of %s is missing; what moved between is not known.", frame - 1, frame, image.path
             )
-            return np.array(centre, dtype=np.float64)
-        found = map_of(frame).positions(centre, covariance)
-        return np.where(np.isfinite(found), found, centre)
+            return unknown
+        return map_of(frame).positions(centre, covariance)
 
     return estimate
 
@@ -121,10 +121,9 @@ def predicted_positions(tracks: Tracks, estimate: Estimate, frames: Sequence[int
         here = np.flatnonzero(tracks.t == frame)
         if len(here) and frame > 0:
             predicted[here] = estimate(frame, tracks.centre[here], tracks.covariance[here])
-        moved = (
-            np.linalg.norm(predicted[here] - tracks.centre[here], axis=1) if len(here) and frame > 0 else np.zeros(1)
-        )
-        yield Progress("flow", number, len(frames), values={"moved": float(np.nanmedian(moved))})
+        moved = np.linalg.norm(predicted[here] - tracks.centre[here], axis=1)
+        moved = moved[np.isfinite(moved)]
+        yield Progress("flow", number, len(frames), values={"moved": float(np.median(moved)) if len(moved) else 0.0})
     return predicted
 
 

@@ -29,6 +29,7 @@ from howdah.methods.elephant.judge import Review, judge, present, still_refused,
 from howdah.methods.elephant.merge import merge, replaceable
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.detection import Job, _marks, _needs_torch, detector_of
+from howdah.pipeline.flow import estimate_of
 from howdah.pipeline.loop_picture import draw_cycles
 from howdah.pipeline.loop_state import (
     Cycle,
@@ -110,7 +111,8 @@ class Loop:
         predict_frames: Frames to predict, ``"0-4,9"``; None: those a person works on.
         all_frames: Learn from all marked frames alike (the paper's batch mode), instead of favouring those with news.
         link: Also link the spots of the predicted frames and their neighbours.
-        settings: ``{"elephant": {...}, "loop": {...}, "linking": {...}}``.
+        flow: Weights of the flow network, ours or published, that links follow; with ``link`` only.
+        settings: ``{"elephant": {...}, "loop": {...}, "linking": {...}, "flow": {...}}``.
     """
 
     job: Job
@@ -120,6 +122,7 @@ class Loop:
     predict_frames: str | None = None
     all_frames: bool = False
     link: bool = False
+    flow: str | os.PathLike[str] | None = None
     settings: Sections = field(default_factory=dict)
 
     @property
@@ -166,7 +169,9 @@ def cycle(loop: Loop) -> Steps[dict[str, Any]]:
     check_target(files.weights, source, ending=".safetensors")
     state = State.load(files.state)
     look = _Look.at(source, files, state)
-    inputs = {**source.inputs, **({"start": Path(loop.start)} if loop.start is not None else {})}
+    named = {name: Path(file) for name, file in (("start", loop.start), ("flow", loop.flow)) if file is not None}
+    inputs = {**source.inputs, **named}
+    estimate = estimate_of(source, loop.flow, loop.settings) if loop.link and loop.flow is not None else None
     with recorded(files.out, "loop", inputs=inputs, settings=loop.settings) as record:
         trained = yield from _learn(loop, look, frames)
         record.facts |= {"weights": fingerprint(files.weights), "losses": dict(trained.header["metrics"])}
@@ -176,9 +181,10 @@ def cycle(loop: Loop) -> Steps[dict[str, Any]]:
         record.facts["device"] = device
         merged, kept = _merged(loop, look, found, distance)
         if loop.link:
-            beside = {near for frame in found for near in (frame - 1, frame, frame + 1)}
+            beside = {other for frame in found for other in (frame - 1, frame, frame + 1)}
             config = LinkingConfig.of(loop.settings.get("linking", {}))
-            merged = yield from linked_anew(merged, config, sorted(beside & set(range(source.image.n_frames))))
+            near = sorted(beside & set(range(source.image.n_frames)))
+            merged = yield from linked_anew(merged, config, near, estimate=estimate)
         seconds = time.perf_counter() - began
         row = Cycle(
             cycle=len(look.cycles) + 1,
