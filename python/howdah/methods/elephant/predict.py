@@ -32,7 +32,16 @@ F64 = npt.NDArray[np.float64]
 
 __all__ = ["Detector", "read_weights", "spots_from_probability"]
 
-LEARNED = ("r_min", "r_max", "r_usual", "suppression_distance", "n_keep_axials", "background_threshold", "crop_size")
+LEARNED = (
+    "r_min",
+    "r_max",
+    "r_usual",
+    "size_factor",
+    "suppression_distance",
+    "n_keep_axials",
+    "background_threshold",
+    "crop_size",
+)
 PREPARING = ("normalisation", "slice_median", "rescale", "centre_ratio", "n_keep_axials")
 COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 

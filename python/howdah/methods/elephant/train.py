@@ -93,6 +93,8 @@ def train(
         for progress in steps:
             curve.append(progress.values)
             yield progress
+    members = ({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},)
+    resolved = _sized(Weights(members), resolved, samples)
     header = {
         "method": METHOD,
         "version": __version__,
@@ -105,11 +107,24 @@ def train(
         "device": str(place.device),
         "precision": str(place.precision),
     }
-    weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
+    weights = Weights(members, header)
     if save_to is not None and state is not None:
         save_weights(save_to, weights)
         _forget(state)
     return weights
+
+
+def _sized(weights: Weights, config: ElephantConfig, samples: Samples) -> ElephantConfig:
+    """Settings with the size factor that the finished network needs at the marks."""
+    from howdah.methods.elephant.predict import Detector  # they read the weights that are written here
+    from howdah.methods.elephant.sizes import learned_size
+
+    if config.size_factor is not None:
+        return config
+    factor = learned_size(
+        Detector(weights, config), samples.frames, samples.marks, lambda t: affine_of(samples.affine, t)
+    )
+    return config if factor is None else config.but(size_factor=factor)
 
 
 def _forget(state: Path) -> None:
