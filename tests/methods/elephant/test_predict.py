@@ -140,7 +140,7 @@ def test_tiling_is_told_once_with_the_memory_that_avoids_it(weights, image, capl
     said = [record.getMessage() for record in caplog.records if record.name == "howdah"]
     assert len(said) == 1
     assert "tiles of 8 x 32 x 48 voxels" in said[0]
-    assert "about 357 MiB (memory_mb)" in said[0]
+    assert "about 358 MiB (memory_mb)" in said[0]
 
 
 def test_one_tile_says_nothing(weights, image, caplog):

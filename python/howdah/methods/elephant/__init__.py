@@ -1,10 +1,10 @@
 """ELEPHANT: nuclei in 3D from sparse marks (Sugawara, Çevrim, Averof: eLife 2022, 10.7554/eLife.69380).
 
 Read it in the order of the paper: ``config``, ``status`` (what people say about spots), ``network``, ``targets`` (labels from
-marks), ``losses``, ``augment``, ``samples``, ``train``, ``live`` (training while annotation arrives), ``predict`` (ellipsoids
-from probabilities), ``merge`` (with what a person annotated), ``judge`` (what she made of it);
-``flow/`` is its second network; ``backtrack`` follows one nucleus; ``defaults`` decides what a person left open. Importing
-the package loads no torch.
+marks), ``losses``, ``augment``, ``samples``, ``guesses``, ``train``, ``live`` (training while annotation arrives), ``predict``
+(with ``stream`` and ``box``), ``extract`` (ellipsoids from probabilities), ``sizes``, ``calibration`` (what quality means),
+``merge`` (with what a person annotated), ``judge`` (what she made of it); ``flow/`` is its second network; ``backtrack`` follows
+one nucleus; ``defaults`` decides what a person left open. Importing the package loads no torch.
 """
 
 from importlib.util import find_spec

@@ -173,6 +173,11 @@ class ElephantConfig(Settings):
         description="Usual radius of a nucleus; world unit. Tells how much nuclei that are small against the voxels were enlarged "
         "in the labels, and what size is likely. Automatic: from the marks.",
     )
+    size_factor: Positive | None = Field(
+        None,
+        description="Half-axes of detections are multiplied by this; no unit. Networks draw centre parts somewhat too large or too "
+        "small, each its own way. Automatic: from the sizes found at the marks when the training ends; 1 if there are fewer than five.",
+    )
     split: bool = Field(
         True,
         description="Cut a detection in which the centre probability has several maxima, or that is larger than r_max and has a "

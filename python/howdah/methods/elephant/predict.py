@@ -41,6 +41,7 @@ LEARNED = (
     "r_min",
     "r_max",
     "r_usual",
+    "size_factor",
     "suppression_distance",
     "n_keep_axials",
     "background_threshold",

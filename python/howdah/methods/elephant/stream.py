@@ -30,7 +30,7 @@ CHANNELS = 48  # kept for each voxel of the frame at the worst moment, skips and
 
 def bytes_per_voxel(place: Place) -> float:
     """Return the memory that :func:`stream` takes for each voxel of the frame, besides :data:`STRIPS_MB`."""
-    return CHANNELS * place.precision.itemsize + 20.0
+    return CHANNELS * place.precision.itemsize + 70.0
 
 
 @dataclass

@@ -98,6 +98,8 @@ def train(
                 curve.append(progress.values)
                 yield replace(progress, done=before + progress.done, total=total)
         before, message = before + run.steps, ""
+    members = tuple(run.weights() for run in runs)
+    resolved = _sized(Weights(members), resolved, samples)
     header = {
         "method": METHOD,
         "version": __version__,
@@ -110,7 +112,7 @@ def train(
         "device": str(place.device),
         "precision": str(place.precision),
     }
-    weights = Weights(tuple(run.weights() for run in runs), header)
+    weights = Weights(members, header)
     if save_to is not None:
         save_weights(save_to, weights)
         for state in states:
@@ -158,6 +160,19 @@ def _steps(run: _Run, done: int, state: Path | None, data: Mapping[str, Any]) ->
             save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": dict(data)})
 
     return fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
+
+
+def _sized(weights: Weights, config: ElephantConfig, samples: Samples) -> ElephantConfig:
+    """Settings with the size factor that the finished network needs at the marks."""
+    from howdah.methods.elephant.predict import Detector  # they read the weights that are written here
+    from howdah.methods.elephant.sizes import learned_size
+
+    if config.size_factor is not None:
+        return config
+    factor = learned_size(
+        Detector(weights, config), samples.frames, samples.marks, lambda t: affine_of(samples.affine, t)
+    )
+    return config if factor is None else config.but(size_factor=factor)
 
 
 def _forget(state: Path) -> None:
