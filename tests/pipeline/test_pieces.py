@@ -11,10 +11,13 @@ import pytest
 
 from bdv_io import ArrayImage, Tracks
 from bdv_io.formats import write_image
+from bdv_io.tags import Tag
 from howdah.errors import Cancelled, ConfigError, DataError
+from howdah.linking import LinkingConfig
 from howdah.pipeline.picture import draw_result, lineage_layout
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
+from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps, finish
 
 
@@ -115,3 +118,17 @@ def test_frames_are_averaged_with_their_neighbours(tmp_path):
     assert [float(source.reader(1)(t).mean()) for t in range(4)] == [10, 10, 30, 30]
     assert float(source.reader(9)(2).mean()) == 22.5
     assert source.reader()(3).dtype == np.uint16
+
+
+def test_spots_that_bridged_a_gap_go_with_the_links_that_they_bridged():
+    centre = [[0.0, 0, float(t)] for t in range(4)]
+    whole = Tracks.build(range(4), centre, radius=2.0).with_tag("Detection", Tag("unlabeled", 0), spots=np.arange(4))
+    torn = whole.select([0, 1, 3])
+    config = LinkingConfig(frame_gap=2, max_distance=3)
+    once = finish(linked_anew(torn, config, [0, 1, 2, 3]))
+    assert once.n_spots == 4
+    assert once.tagged("Interpolated", "bridge").sum() == 1
+    again = finish(linked_anew(once, config, [0, 1, 2, 3]))
+    assert (again.n_spots, again.n_links) == (4, 3)
+    without = finish(linked_anew(once, config.but(frame_gap=1), [0, 1, 2, 3]))
+    assert (without.n_spots, without.n_links) == (3, 1)

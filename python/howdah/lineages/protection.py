@@ -23,6 +23,7 @@ __all__ = [
     "COMPUTED_SETS",
     "DETECTION",
     "DIVISION",
+    "INTERPOLATED",
     "PROGENITOR",
     "PROLIFERATOR",
     "PROPOSAL",
@@ -36,7 +37,14 @@ __all__ = [
 
 DETECTION, TRACKING, STATUS = "Detection", "Tracking", "Status"
 PROGENITOR, PROLIFERATOR, DIVISION, PROPOSAL = "Progenitor", "Proliferator", "Division", "Proposal"
-COMPUTED_SETS = (PROGENITOR, PROLIFERATOR, DIVISION, PROPOSAL)  # tags that a program works out, nobody's judgement
+INTERPOLATED = "Interpolated"
+COMPUTED_SETS = (
+    PROGENITOR,
+    PROLIFERATOR,
+    DIVISION,
+    PROPOSAL,
+    INTERPOLATED,
+)  # tags that a program works out, nobody's judgement
 APPROVED = Tag("Approved", 0xFF00FFFF)
 UNLABELLED = Tag("unlabeled", 0xFF00FF00)
 COMPLETED = Tag("Completed", 0xFF00FFFF)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bdv_io import Tracks
 from bdv_io.safe_write import replacing
 from howdah.ellipsoids import squared_distance
-from howdah.errors import DataError
+from howdah.errors import ConfigError, DataError
 from howdah.methods.elephant.calibration import reliability
 from howdah.methods.elephant.status import Status, spot_status
 from howdah.pipeline.detection import Job, detector_of
@@ -61,6 +61,10 @@ def calibrate(
     """
     source, frames = job.open()
     file = Path(weights)
+    if out is None and file.suffix != ".safetensors":
+        raise ConfigError(
+            f"The calibration is kept in the header of the weights, and {file} has none. Name a new file: --out NAME.safetensors"
+        )
     target = check_target(file if out is None else out, source, ending=".safetensors")
     judged = _judged(source.tracks, frames)
     detector = detector_of(file, settings or {}, marks=source.tracks)

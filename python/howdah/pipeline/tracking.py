@@ -11,7 +11,10 @@ import numpy as np
 
 from bdv_io import Tracks
 from bdv_io.formats import writer_for
+from bdv_io.tags import Tag
+from howdah.lineages.protection import INTERPOLATED
 from howdah.linking import Estimate, LinkingConfig, link_frames
+from howdah.methods.elephant.merge import replaceable
 from howdah.methods.elephant.status import (
     DETECTION,
     DETECTION_TAGS,
@@ -32,6 +35,7 @@ __all__ = ["link", "linked_anew", "track"]
 
 Sections = Mapping[str, Mapping[str, Any]]
 MACHINE = TRACKING_TAGS[1]
+BRIDGE = Tag("bridge", 0xFFFFA040)
 
 
 def link(
@@ -108,9 +112,15 @@ def track(
 def linked_anew(
     tracks: Tracks, config: LinkingConfig, frames: list[int], *, estimate: Estimate | None = None
 ) -> Steps[Tracks]:
-    """Drop what a machine linked before between these frames, link anew, and tag the new links and spots as a machine's."""
+    """Drop what a machine linked before between these frames, link anew, and tag the new links and spots as a machine's.
+
+    Spots that bridged a gap of the former links go with them, unless a person touched them.
+    """
     wanted = np.isin(tracks.t[tracks.links], frames).all(axis=1)
     kept = tracks.select_links(~(tracks.tagged(TRACKING, MACHINE.name, links=True) & wanted))
+    bridges = kept.tagged(INTERPOLATED, BRIDGE.name) & replaceable(kept) & np.isin(kept.t, frames)
+    if bridges.any():  # they were put where the former links had a gap
+        kept = kept.select(~bridges)
     rejected = np.isin(spot_status(kept), [Status.FP, Status.TN, Status.TB, Status.FB])
     linked = yield from link_frames(
         kept,
@@ -123,6 +133,7 @@ def linked_anew(
     linked = linked.with_tag_set(TRACKING, TRACKING_TAGS).with_tag(TRACKING, MACHINE, links=new)
     if len(inserted):
         linked = linked.with_tag_set(DETECTION, DETECTION_TAGS).with_tag(DETECTION, UNLABELLED_TAG, spots=inserted)
+        linked = linked.with_tag_set(INTERPOLATED, [BRIDGE]).with_tag(INTERPOLATED, BRIDGE, spots=inserted)
     return linked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.samples import Affine, Frames, MarkedFrame, Samples
 from howdah.methods.elephant.status import Status, spot_status
-from howdah.methods.elephant.train import LAST, METHOD, _means, _Run, fingerprint, following
+from howdah.methods.elephant.train import LAST, METHOD, _means, _Run, calibrated, fingerprint, following, sized
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import pick
 from howdah.progress import Progress
@@ -29,6 +30,8 @@ Rows = Mapping[int, F64]
 """Frame -> its marks, sorted rows of centre, covariance and status: equal where nothing has changed."""
 
 __all__ = ["Pace", "live"]
+
+log = logging.getLogger("howdah")
 
 GROWN = 2  # what is left to be decided is decided anew once there are this many times as many marks
 WARM_UP = 10  # steps after beginning from weights without the moments of their training
@@ -242,6 +245,12 @@ class _Session:
         self.warm_up = WARM_UP if start is not None else 0
         self.passes = int(start.header.get("passes", 0)) if start is not None else 0
         self.steps = self.unsaved = 0
+        self.size_factor = samples.config.size_factor
+        if start is not None and len(start.members) > 1:
+            log.warning(
+                "The weights to start from are an ensemble of %d networks; the loop trains the first of them only.",
+                len(start.members),
+            )
         self.saved_at = time.monotonic()
         self.curve: deque[Mapping[str, float]] = deque(maxlen=LAST)
 
@@ -252,6 +261,8 @@ class _Session:
             yield from self._prior()
             while True:
                 yield from self._learn(news)
+                if self.pace.ends:
+                    self.size_factor = sized(self.weights(), self.samples.config, self.samples).size_factor
                 self._save()
                 if self.pace.ends:
                     return self.weights()
@@ -276,7 +287,7 @@ class _Session:
             "method": METHOD,
             "version": __version__,
             "config": samples.asked.model_dump(mode="json"),
-            "resolved": samples.config.model_dump(mode="json"),
+            "resolved": samples.config.but(size_factor=self.size_factor).model_dump(mode="json"),
             "data": data,
             "metrics": _means(self.curve),
             "steps": self.steps,
@@ -284,6 +295,7 @@ class _Session:
             "start": self.start.sha256 if self.start is not None else None,
             "device": str(self.place.device),
             "precision": str(self.place.precision),
+            **calibrated(self.start),
         }
         return Weights((self.run.weights(),), header)
 

@@ -116,6 +116,7 @@ class Detector:
 
         Args:
             frame: (Z, Y, X), any type. The whole frame, also where only a box of it is looked at: it is normalised as a whole.
+                Where ``temporal_mean`` was set in training, the mean with its neighbours (:meth:`pipeline.sources.Source.reader`).
             affine: 4x4, voxels to world.
             box: World corners (low, high), each (z, y, x), see :func:`howdah.methods.elephant.box.box_around`. Only nuclei
                 with their centre in it are returned, and only what they need is computed. Where the frame is cut into

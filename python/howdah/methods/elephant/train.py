@@ -99,7 +99,7 @@ def train(
                 yield replace(progress, done=before + progress.done, total=total)
         before, message = before + run.steps, ""
     members = tuple(run.weights() for run in runs)
-    resolved = _sized(Weights(members), resolved, samples)
+    resolved = sized(Weights(members), resolved, samples)
     header = {
         "method": METHOD,
         "version": __version__,
@@ -111,6 +111,7 @@ def train(
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
         "precision": str(place.precision),
+        **calibrated(start),
     }
     weights = Weights(members, header)
     if save_to is not None:
@@ -119,6 +120,15 @@ def train(
             if state is not None:
                 _forget(state)
     return weights
+
+
+def calibrated(start: Weights | None) -> dict[str, Any]:
+    """Return the header's entry for the calibration of the weights that training went on from, empty if there is none.
+
+    It was fitted to those weights; to go on with it is nearer to the truth than to fall back to the general one.
+    """
+    kept = start.header.get("calibration") if start is not None else None
+    return {} if kept is None else {"calibration": kept}
 
 
 def following(start: Weights | None, config: ElephantConfig) -> ElephantConfig:
@@ -162,7 +172,7 @@ def _steps(run: _Run, done: int, state: Path | None, data: Mapping[str, Any]) ->
     return fit(run.step, steps=run.steps, start=done, save=save if state is not None else None)
 
 
-def _sized(weights: Weights, config: ElephantConfig, samples: Samples) -> ElephantConfig:
+def sized(weights: Weights, config: ElephantConfig, samples: Samples) -> ElephantConfig:
     """Settings with the size factor that the finished network needs at the marks."""
     from howdah.methods.elephant.predict import Detector  # they read the weights that are written here
     from howdah.methods.elephant.sizes import learned_size
