@@ -73,7 +73,7 @@ def seer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float]]:
 
     detector = SimpleNamespace(
         predict_spots=predict_spots,
-        config=SimpleNamespace(suppression_distance=4.0),
+        config=SimpleNamespace(suppression_distance=4.0, temporal_mean=0),
         place=SimpleNamespace(device="cpu"),
     )
     monkeypatch.setattr(live, "live", learn)
@@ -383,3 +383,31 @@ def test_status_of_people_is_left_alone_on_request(project: Path, seer: list[tup
     after = read_tracks(project)
     assert TAGS_OF(after)[:2] == [None, None]
     assert (spot_status(after)[:2] == Status.FN).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("frames", ["x"]), ("frames", "ab"), ("precision", "x"), ("loss", None), ("ended", 5)]
+)
+def test_a_state_whose_cycles_hold_nonsense_is_damaged(
+    project: Path, seer: list[tuple[float, float, float]], name: str, value: object
+) -> None:
+    run(project)
+    file = project.parent / "work.loop.json"
+    facts = json.loads(file.read_text())
+    facts["cycles"][-1][name] = value
+    file.write_text(json.dumps(facts))
+    hers = project.read_bytes()
+    with pytest.raises(FormatError, match="damaged, or no state of a loop"):
+        run(project)
+    assert project.read_bytes() == hers
+
+
+def test_frames_that_the_movie_no_longer_has_are_forgotten(
+    project: Path, seer: list[tuple[float, float, float]]
+) -> None:
+    run(project)
+    file = project.parent / "work.loop.json"
+    facts = json.loads(file.read_text())
+    facts["cycles"][-1]["frames"] = [10**30]
+    file.write_text(json.dumps(facts))
+    assert run(project)["frames"] == [1, 2, 3]
