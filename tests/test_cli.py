@@ -408,3 +408,9 @@ def test_a_weights_file_that_would_run_code_is_refused(movie: Path, tmp_path: Pa
     sentence = refused("predict", movie / "marks.mastodon", "-w", bomb, "-o", tmp_path / "o.mastodon")
     assert "bomb.pth" in sentence
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_setting_out_of_range_is_json_too(movie):
+    done = howdah("link", movie / "marks.mastodon", "--max-distance", "1e300", "--json")
+    assert done.returncode == 2
+    assert "than or equal to" in json.loads(done.stdout)["error"]

@@ -114,7 +114,7 @@ def with_movie(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         def wrapper(**given: Any) -> Any:
             typed = {name: given.pop(name) for name in OPTIONS}
             movie = {name: given.pop(name) for name in names}
-            code = guarded(lambda: movie.update(hints=hints_of(**typed)))
+            code = guarded(lambda: movie.update(hints=hints_of(**typed)), as_json=bool(given.get("json")))
             if code:
                 raise typer.Exit(code)
             return command(**given, movie=movie)

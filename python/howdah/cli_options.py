@@ -52,18 +52,18 @@ def with_settings(
         extra, places = _options(sections)
 
         def wrapper(**given: Any) -> Any:
-            file = given.pop("config")
+            file, as_json = given.pop("config"), bool(given.get("json"))
             values: dict[str, dict[str, Any]] = {name: {} for name in (*sections, *from_file)}
             if file is not None:
                 read: dict[str, dict[str, Any]] = {}
-                _exit_if(guarded(lambda: read.update(read_toml(file, known))))
+                _exit_if(guarded(lambda: read.update(read_toml(file, known)), as_json=as_json))
                 values.update({name: read[name] for name in values if name in read})
             for option, (section, field) in places.items():
                 text = given.pop(option)
                 if text is not None:
                     values[section][field] = _parsed(text)
             source = f"{file} and the options" if file else "the options"
-            _exit_if(guarded(lambda: [known[name].of(values[name], source=source) for name in values]))
+            _exit_if(guarded(lambda: [known[name].of(values[name], source=source) for name in values], as_json=as_json))
             return command(**given, settings=values)
 
         parameters = [*own, *extra]

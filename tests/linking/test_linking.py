@@ -250,3 +250,33 @@ def test_without_an_answer_of_the_solver_the_best_links_come_first(monkeypatch, 
     assert linked.n_links >= 2
     assert linked.n_parents().max() == 1
     assert "time limit reached" in caplog.text
+
+
+class TestWithoutMeasure:
+    """Very small and very large lengths, and very many spots in one place."""
+
+    @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e6, 1e9])
+    @pytest.mark.parametrize("solver", ["pairwise", "global"])
+    def test_the_unit_of_length_does_not_matter(self, solver, scale):
+        rng = np.random.default_rng(0)
+        place, frame = rng.uniform(0, 15, (90, 3)), np.repeat(np.arange(3), 30)
+        config = LinkingConfig(solver=solver)
+        expected = link_spots(Tracks.build(frame, place, radius=2.0), config)
+        got = link_spots(Tracks.build(frame, place * scale, radius=2.0 * scale), config)
+        assert sorted(map(tuple, got.links.tolist())) == sorted(map(tuple, expected.links.tolist()))
+
+    @pytest.mark.parametrize("solver", ["pairwise", "nearest", "global"])
+    def test_many_spots_in_one_place_do_not_fill_the_memory(self, solver):
+        crowd = Tracks.build(np.repeat([0, 1], 200), np.ones((400, 3)), radius=2.0)
+        assert 0 < link_spots(crowd, LinkingConfig(solver=solver)).n_links <= 200
+
+    @pytest.mark.parametrize("solver", ["pairwise", "nearest", "global"])
+    def test_beyond_all_measure_nothing_is_linked(self, solver):
+        far = Tracks.build([0, 1, 1], [[1e200] * 3, [1.1e200] * 3, [1e308] * 3], radius=2.0)
+        assert link_spots(far, LinkingConfig(solver=solver)).n_links == 0
+
+    @pytest.mark.parametrize("length", [0, 1e-300, 1e300])
+    @pytest.mark.parametrize("name", ["max_distance", "division_distance"])
+    def test_lengths_whose_squares_are_no_numbers_are_refused(self, name, length):
+        with pytest.raises(ConfigError, match=f"'{name}'.* than or equal to"):
+            LinkingConfig.of({name: length})

@@ -133,3 +133,12 @@ def test_safetensors_of_another_program(tmp_path):
     save_file(state(), tmp_path / "o.safetensors", metadata={"x": json.dumps(1)})
     with pytest.raises(WeightsError, match="no header of Howdah"):
         load(tmp_path / "o.safetensors")
+
+
+def test_a_header_without_settings_is_damaged(tmp_path):
+    from safetensors.torch import save_file
+
+    header = {"sha256": "", "method": "m", "resolved": [1, 2]}
+    save_file(state(), tmp_path / "w.safetensors", metadata={"howdah": json.dumps(header)})
+    with pytest.raises(WeightsError, match="header is damaged"):
+        load(tmp_path / "w.safetensors")

@@ -398,3 +398,31 @@ def test_links_follow_the_flow(
     run(project, link=True, flow=project)
     assert asked
     assert read_tracks(project).n_links == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("frames", ["x"]), ("frames", "ab"), ("precision", "x"), ("loss", None), ("ended", 5)]
+)
+def test_a_state_whose_cycles_hold_nonsense_is_damaged(
+    project: Path, seer: list[tuple[float, float, float]], name: str, value: object
+) -> None:
+    run(project)
+    file = project.parent / "work.loop.json"
+    facts = json.loads(file.read_text())
+    facts["cycles"][-1][name] = value
+    file.write_text(json.dumps(facts))
+    hers = project.read_bytes()
+    with pytest.raises(FormatError, match="damaged, or no state of a loop"):
+        run(project)
+    assert project.read_bytes() == hers
+
+
+def test_frames_that_the_movie_no_longer_has_are_forgotten(
+    project: Path, seer: list[tuple[float, float, float]]
+) -> None:
+    run(project)
+    file = project.parent / "work.loop.json"
+    facts = json.loads(file.read_text())
+    facts["cycles"][-1]["frames"] = [10**30]
+    file.write_text(json.dumps(facts))
+    assert run(project)["frames"] == [1, 2, 3]

@@ -25,7 +25,8 @@ class LinkingConfig(Settings):
     )
     max_distance: float | None = Field(
         default=None,
-        gt=0,
+        ge=1e-12,
+        le=1e12,
         description="Largest distance of a spot (or of its estimated earlier position) to its parent, in world units; the "
         "paper's d_search (5 um there). Automatic: the median distance to the nearest neighbour within a frame, but at least 2 "
         "and at most 5 median radii.",
@@ -45,7 +46,8 @@ class LinkingConfig(Settings):
     )
     division_distance: float | None = Field(
         default=None,
-        gt=0,
+        ge=1e-12,
+        le=1e12,
         description="pairwise and global: largest distance of each daughter to its mother, in world units. Automatic: as "
         "max_distance.",
     )

@@ -36,11 +36,19 @@ LEAST_SPREAD = 0.35
 EQUAL = 0.02
 SAMPLED = 12
 MAD = 1.4826
+CROWD = 30
 
 
 def twins(edges: Edges) -> tuple[I64, I64]:
-    """Return all pairs of edges (K,), (K,) that have the same parent; the first has the smaller child."""
-    order = np.lexsort((edges.child, edges.parent))
+    """Return all pairs of edges (K,), (K,) that have the same parent; the first has the smaller child.
+
+    Of more than ``CROWD`` edges of a parent only the shortest count: where very many spots lie in one place, the pairs of all
+    would not fit into memory.
+    """
+    order = np.lexsort((edges.child, edges.cost, edges.parent))
+    place = np.arange(len(order)) - np.searchsorted(edges.parent[order], edges.parent[order])
+    order = np.sort(order[place < CROWD])
+    order = order[np.lexsort((edges.child[order], edges.parent[order]))]
     parent = edges.parent[order]
     partners = np.searchsorted(parent, parent, side="right") - np.arange(len(parent)) - 1
     left = np.repeat(np.arange(len(parent)), partners)
@@ -68,7 +76,8 @@ def size_odds(first: F64, second: F64, mother: F64, *, spread: float) -> F64:
 
 def log_volumes(tracks: Tracks) -> F64:
     """Return the (N,) logarithms of the spots' volumes, but for a constant; NaN where a spot is no ellipsoid."""
-    sign, size = np.linalg.slogdet(tracks.covariance)
+    with np.errstate(invalid="ignore"):  # what is no number stays none
+        sign, size = np.linalg.slogdet(tracks.covariance)
     volumes: F64 = np.where(sign > 0, size / 2, np.nan)
     return volumes
 
@@ -94,8 +103,9 @@ def size_model(size: F64, centre: F64, rows_of: dict[int, I64]) -> SizeModel:
         pair = [rows_of[frames[at]], rows_of[frames[at] - 1]]
         children, parents = (rows[np.isfinite(centre[rows]).all(axis=1) & np.isfinite(size[rows])] for rows in pair)
         if len(children) and len(parents):
-            nearest = np.asarray(KDTree(centre[parents]).query(centre[children])[1])
-            changes.append(size[children] - size[parents[nearest]])
+            distance, nearest = map(np.asarray, KDTree(centre[parents]).query(centre[children]))
+            near = np.isfinite(distance)  # beyond all measure a tree finds nothing
+            changes.append(size[children[near]] - size[parents[nearest[near]]])
             sizes.append(size[children] - np.median(size[children]))
     change, differ = (MAD * float(np.median(np.abs(np.concatenate(column)))) for column in (changes, sizes))
     if differ < EQUAL:

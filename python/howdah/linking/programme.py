@@ -175,7 +175,7 @@ def _solve(choices: Choices, n_children: int, n_parents: int) -> Bool:
 def _programme(saving: F64, table: Any, *, whole: bool) -> F64 | None:
     """Return the (K,) weights 0 to 1 with the largest sum of savings such that no row of ``table`` exceeds 1, or None."""
     answer = milp(
-        -saving,
+        -saving / saving.max(),  # the solver's tolerances are absolute: in metres, all would be as good as nothing
         integrality=np.full(len(saving), int(whole)),
         bounds=Bounds(0, 1),
         constraints=LinearConstraint(table, -np.inf, 1),

@@ -126,6 +126,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any]]:
         raise WeightsError(f"Reading {path} failed: it is damaged or no safetensors file ({error}).") from None
     if not isinstance(header, dict) or "sha256" not in header:
         raise WeightsError(f"Reading {path} failed: it has no header of Howdah; it was written by another program.")
+    if not isinstance(header.get("resolved", {}), dict):
+        raise WeightsError(f"Reading {path} failed: its header is damaged ('resolved' holds no settings). Train again.")
     if header["sha256"] != _digest(tensors):
         raise WeightsError(f"Reading {path} failed: its numbers do not fit its fingerprint; the file is damaged.")
     return tensors, header

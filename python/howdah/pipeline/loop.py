@@ -345,8 +345,9 @@ def _chosen(loop: Loop, look: _Look) -> list[int]:
     if loop.predict_frames is not None:
         return parse_frames(loop.predict_frames, n)
     news = {frame: count for frame, count in look.changes.items() if frame < n}
-    if not news and look.cycles:
-        return [frame for frame in look.cycles[-1].frames if frame < n]
+    last = [frame for frame in look.cycles[-1].frames if frame < n] if look.cycles else []
+    if not news and last:
+        return last
     if not news:
         frames, counts = np.unique(look.tracks.t[_nuclei(look.tracks)], return_counts=True)
         news = dict(zip(frames.tolist(), counts.tolist(), strict=True))

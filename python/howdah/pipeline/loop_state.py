@@ -129,6 +129,18 @@ class Cycle:
     precision: float | None = None
     recall: float | None = None
 
+    def check(self) -> None:
+        """Raise a TypeError if something that shall be a number is none; a file may hold anything."""
+        facts = asdict(self)
+        if not all(isinstance(frame, int) for frame in facts.pop("frames")) or not isinstance(facts.pop("ended"), str):
+            raise TypeError("the frames, or the time, of a cycle")
+        for name, value in facts.items():
+            if not isinstance(value, int | float) and not (value is None and name in OPTIONAL):
+                raise TypeError(f"'{name}' of a cycle is {value!r}")
+
+
+OPTIONAL = {entry.name for entry in fields(Cycle) if "None" in str(entry.type)}
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -164,6 +176,8 @@ class State:
             known = {entry.name for entry in fields(Cycle)}
             rows: list[dict[str, Any]] = [{k: v for k, v in row.items() if k in known} for row in facts["cycles"]]
             cycles = tuple(Cycle(**{**row, "frames": tuple(row["frames"])}) for row in rows)
+            for cycle in cycles:
+                cycle.check()
             table = np.array(facts["refused"], dtype=np.float64).reshape(-1, 13)
             refused = Tracks.build(table[:, 0], table[:, 1:4], covariance=table[:, 4:].reshape(-1, 3, 3))
             numbers = int(facts["number"]), str(facts["read"]), str(facts["written"]), int(facts["kept"])

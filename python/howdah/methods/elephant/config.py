@@ -74,7 +74,7 @@ class ElephantConfig(Settings):
         description="Size (z, y, x) of a training crop in voxels, cut to the frame. Paper: 16 x 384 x 384. "
         "Automatic: about four nuclei wide, small enough for a CPU.",
     )
-    batch_size: Count = Field(1, description="Crops in one step. Paper: 1.")
+    batch_size: int = Field(1, ge=1, le=1024, description="Crops in one step. Paper: 1.")
     learning_rate: Positive = Field(2e-3, description="Step size of Adam. Paper: 5e-5 to 5e-6 for a trained network.")
     cool_down: Fraction = Field(
         0.5,

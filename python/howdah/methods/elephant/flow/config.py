@@ -57,7 +57,7 @@ class FlowConfig(Settings):
         description="Size (z, y, x) of a training crop in voxels, cut to the frame. Paper: 12 or 16 x 384 x 384. "
         "Automatic: about four nuclei wide, and wide enough for the displacements.",
     )
-    batch_size: Count = Field(1, description="Crops in one step. Paper: 1.")
+    batch_size: int = Field(1, ge=1, le=1024, description="Crops in one step. Paper: 1.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- augmentation
     flip: bool = Field(True, description="Mirror crops at random along each axis, and their displacements with them.")
