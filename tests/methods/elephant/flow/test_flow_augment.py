@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from howdah.methods.elephant.augment import Augmentation
+from howdah.methods.elephant.flow import prior
 from howdah.methods.elephant.flow.augment import Crop, random_crop
 from howdah.methods.elephant.flow.targets import render_flow
 
@@ -108,3 +109,22 @@ def test_a_frame_of_one_slice():
     )
     assert crop.image(np.ones((1, 40, 48), np.float32)).shape == (1, 16, 16)
     assert len(crop.labels(np.array([[0, 9.0, 9]]), COVARIANCE[:1], WAY[:1]).voxel) > 9
+
+
+@pytest.mark.parametrize("size", [(8, 24, 24), (1, 24, 24)])
+def test_a_moved_pair_has_the_flow_that_it_says(size, monkeypatch):
+    monkeypatch.setattr(prior, "NOISE", 0)
+    monkeypatch.setattr(prior, "BRIGHTNESS", 0)
+    rng = np.random.default_rng(2)
+    frame = ndimage.gaussian_filter(rng.random((size[0] + 4, 60, 60)), (2, 4, 4)).astype(np.float32)
+    frame = (frame - frame.min()) / np.ptp(frame)
+    crop = crop_of(turn(30), size=size, middle=(size[0] / 2 + 1.5, 30, 30))
+    flow = prior.smooth_flow(size, np.array([1.0, 4, 4]), rng)
+    pair, voxel, value = prior.moved_pair(frame, crop, flow, rng)
+    assert len(voxel) > 50
+    at = np.stack(np.unravel_index(voxel, size)) + value.T
+    back = ndimage.map_coordinates(pair[0], at, order=1)
+    here = pair[1].reshape(-1)[voxel]
+    with_flow, without = (np.abs(image - here).mean() for image in (back, pair[0].reshape(-1)[voxel]))
+    assert without > 4 * with_flow
+    assert size[0] > 1 or not value[:, 0].any()

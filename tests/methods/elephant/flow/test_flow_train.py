@@ -98,6 +98,13 @@ def test_other_links_or_another_movie_start_afresh(tmp_path, other):
     assert "is not continued" in first.message
 
 
+def test_prior_steps_are_for_new_networks_only(weights):
+    config = SMALL.but(n_epochs=1, n_crops=1, prior_steps=2)
+    seen, first = finish(train_flow(frame, marks(), config, affine=AFFINE))
+    assert seen[-1].total == first.header["steps"] == 3
+    assert finish(train_flow(frame, marks(), config, affine=AFFINE, start=weights))[0][-1].total == 1
+
+
 def test_learning_rates_share_the_passes():
     samples = FlowSamples(frame, marks(), AFFINE, SMALL.but(n_epochs=4, learning_rates=(5e-5, 5e-6)))
     assert [samples.rate(step) for step in range(samples.steps)] == [5e-5] * 4 + [5e-6] * 4

@@ -17,6 +17,7 @@ from howdah.methods.elephant import defaults
 from howdah.methods.elephant.augment import Augmentation, scales
 from howdah.methods.elephant.flow.augment import random_crop
 from howdah.methods.elephant.flow.config import FlowConfig
+from howdah.methods.elephant.flow.prior import moved_pair, smooth_flow
 from howdah.methods.elephant.flow.targets import teaching_links
 from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.samples import Affine, Frames, affine_of
@@ -188,6 +189,26 @@ class FlowSamples:
             images.append(np.stack([crop.image(image) for image in pair.images]))
             voxels.append(labels.voxel + place * n_voxels)
             values.append(labels.displacement)
+        return Batch(np.stack(images), np.concatenate(voxels), np.concatenate(values))
+
+    def prior_batch(self, step: int) -> Batch:
+        """Return crops of a step of the prior training: frames moved in a known way (see :mod:`prior`)."""
+        config = self.config
+        if config.crop_size is None or config.max_displacement is None:
+            raise DataError("The settings are not decided yet: use resolved() settings.")
+        rng = np.random.default_rng([config.seed, 3, step])
+        images, voxels, values = [], [], []
+        for place in range(config.batch_size):
+            pair = self.pair(self.times[rng.integers(len(self.times))])
+            frame = pair.images[rng.integers(2)]
+            around = np.clip(pair.centre[rng.integers(len(pair.centre))], 0, np.asarray(frame.shape) - 1)
+            how = self._how(pair.affine)
+            crop = random_crop(frame.shape, config.crop_size, around=around, reach=np.zeros(3), how=how, rng=rng)
+            flow = smooth_flow(config.crop_size, np.asarray(config.max_displacement) / 2, rng)
+            image, voxel, value = moved_pair(frame, crop, flow, rng)
+            images.append(image)
+            voxels.append(voxel + place * int(np.prod(config.crop_size)))
+            values.append(value)
         return Batch(np.stack(images), np.concatenate(voxels), np.concatenate(values))
 
     @cached_property

@@ -88,9 +88,9 @@ def train_flow(
         if state is not None:
             save_state(state, run.network, run.optimiser, step=step, header={"method": METHOD, "data": data})
 
-    yield Progress("train flow", done, samples.steps, message=message)
+    yield Progress("train flow", done, run.steps, message=message)
     curve: deque[Mapping[str, float]] = deque(maxlen=LAST)
-    steps = fit(run.step, steps=samples.steps, start=done, stage="train flow", save=save if state is not None else None)
+    steps = fit(run.step, steps=run.steps, start=done, stage="train flow", save=save if state is not None else None)
     with contextlib.closing(steps):  # cancelled here means cancelled there, at once: the state is saved
         for progress in steps:
             curve.append(progress.values)
@@ -102,7 +102,7 @@ def train_flow(
         "resolved": resolved.model_dump(mode="json"),
         "data": data,
         "metrics": {name: round(float(np.mean([v[name] for v in curve])), 6) for name in (curve[0] if curve else ())},
-        "steps": samples.steps,
+        "steps": run.steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
         "precision": str(place.precision),
@@ -169,12 +169,15 @@ class _Run:
             with torch.no_grad():
                 self.network.out_conv.weight *= FIRST_GUESS
         self.network.to(place.device).train()
+        self.prior = self.config.prior_steps if start is None else 0
+        self.steps = self.prior + samples.steps
         self.scale = torch.tensor(self.config.max_displacement, dtype=torch.float32, device=place.device)
         self.optimiser = self._adam()
 
     def step(self, number: int) -> dict[str, float]:
-        """Do one step."""
-        batch = self.samples.batch(number)
+        """Do one step, prior or proper."""
+        own = number - self.prior
+        batch = self.samples.prior_batch(number) if own < 0 else self.samples.batch(own)
         device = self.place.device
         images = torch.from_numpy(batch.images).to(device)
         voxel = torch.from_numpy(batch.voxel).to(device)
@@ -182,7 +185,7 @@ class _Run:
         with self.place.autocast():
             flow = self.network(images, self.samples.flags)  # (B, 3, z, y, x)
         terms = flow_loss(flow, images, labels, self.config)
-        self._descend(terms["loss"], self.samples.rate(number))
+        self._descend(terms["loss"], self.samples.rate(max(own, 0)))
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def resume(self, state: Path, data: Mapping[str, Any]) -> tuple[int, str]:
@@ -190,7 +193,7 @@ class _Run:
         kept = {key: value.clone() for key, value in self.network.state_dict().items()}
         done, header = load_state(state, self.network, self.optimiser)
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
-            return done, f"Resumed after {done} of {self.samples.steps} steps."
+            return done, f"Resumed after {done} of {self.steps} steps."
         self.network.load_state_dict(kept)
         self.optimiser = self._adam()
         return 0, "An unfinished training with other links or settings was found and is not continued."
