@@ -122,6 +122,13 @@ def test_it_stops_after_so_many_frames():
     assert done.tracks.t.tolist() == [9, 8, 7]
 
 
+@pytest.mark.parametrize(("config", "spot", "edge"), [(CONFIG, 0, "first"), (FORWARD, 3, "last")])
+def test_a_track_at_the_edge_of_the_movie_names_that_edge(config, spot, edge):
+    done = followed(track_of(range(4)), spot, config)
+    assert actions(done) == ["stopped"]
+    assert f"the {edge} frame" in done.steps[0].why
+
+
 def test_a_rejected_spot_is_not_linked_and_not_doubled():
     tracks = track_of([3, 4], links=False).with_tag("Detection", Tag("fp"), spots=[0])
     done = followed(tracks, 1, estimate=flow, detect=seen(3))

@@ -173,8 +173,9 @@ def backtrack(
     left = abs(last - int(tracks.t[start]))
     total = left if config.max_frames is None else min(left, config.max_frames)
     if not total:
+        edge = "last" if forward else "first"
         trail.steps.append(
-            Step(int(tracks.t[start]), STOPPED, -1, why="Its track reaches the end of the movie already.")
+            Step(int(tracks.t[start]), STOPPED, -1, why=f"Its track reaches the {edge} frame of the movie already.")
         )
     for done in range(total):
         frame = int(tracks.t[start]) + step * (done + 1)
