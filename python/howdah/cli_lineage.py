@@ -398,7 +398,12 @@ def export_ctc(
 def backtrack(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="A project (.mastodon ...) that names its movie.")],
     spot: Annotated[
-        str, typer.Option("--spot", metavar="SPOT", help="The spot: its id, its label, or t,z,y,x (world units).")
+        str,
+        typer.Option(
+            "--spot",
+            metavar="SPOT",
+            help="The spot: its number (as Mastodon shows), its label, or t,z,y,x (world units).",
+        ),
     ],
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],

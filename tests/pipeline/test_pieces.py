@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from bdv_io import ArrayImage, Tracks
-from bdv_io.formats import write_image
+from bdv_io.formats import read_tracks, write_image, write_tracks
 from bdv_io.tags import Tag
 from howdah.errors import Cancelled, ConfigError, DataError
 from howdah.linking import LinkingConfig
 from howdah.pipeline.picture import draw_result, lineage_layout
 from howdah.pipeline.record import fingerprint, recorded
-from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
+from howdah.pipeline.sources import Source, as_shown, check_inside, open_source, parse_frames
 from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps, finish
 
@@ -132,3 +132,11 @@ def test_spots_that_bridged_a_gap_go_with_the_links_that_they_bridged():
     assert (again.n_spots, again.n_links) == (4, 3)
     without = finish(linked_anew(once, config.but(frame_gap=1), [0, 1, 2, 3]))
     assert (without.n_spots, without.n_links) == (3, 1)
+
+
+def test_numbers_of_spots_are_those_that_mastodon_shows(tmp_path):
+    tracks = Tracks.build([0, 0, 1], [[0.0, 0, 0], [0, 0, 9], [0, 0, 1]], radius=2.0, id=[7, 3, 40])
+    write_tracks(tmp_path / "a.mastodon", tracks)
+    write_tracks(tmp_path / "a.geff", tracks)
+    assert as_shown(tmp_path / "a.mastodon", read_tracks(tmp_path / "a.mastodon")).id.tolist() == [0, 1, 2]
+    assert as_shown(tmp_path / "a.geff", read_tracks(tmp_path / "a.geff")).id.tolist() == [7, 3, 40]

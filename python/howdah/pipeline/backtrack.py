@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from howdah.pipeline.detection import Job, detector_of
 from howdah.pipeline.flow import estimate_of
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.saving import save
-from howdah.pipeline.sources import Source, check_target
+from howdah.pipeline.sources import Source, as_shown, check_target
 from howdah.progress import Steps
 
 __all__ = ["backtrack"]
@@ -39,7 +40,7 @@ def backtrack(
     Args:
         job: The project. ``job.frames`` is not used; ``settings["backtrack"]["max_frames"]`` limits the way.
         out: The result; its ending chooses the format.
-        spot: Its id, its label, or ``"t,z,y,x"`` in world units near it.
+        spot: Its id (in Mastodon projects the number that Mastodon shows), its label, or ``"t,z,y,x"`` in world units near it.
         weights: Of a detector, for nuclei that have no spot yet. None: only spots that are there are linked.
         flow_weights: Of a flow network, that says where it was one frame earlier. None: near where it is.
         settings: ``{"backtrack": {...}, "elephant": {...}, "flow": {...}}``.
@@ -53,6 +54,7 @@ def backtrack(
     """
     writer_for(out)
     source, _ = job.open()
+    source = replace(source, tracks=as_shown(job.source, source.tracks))
     row = find_spot(source.tracks, spot)
     target = check_target(out, source, in_place=True)
     given = settings or {}

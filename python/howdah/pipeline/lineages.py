@@ -22,7 +22,7 @@ from howdah.pipeline.overwriting import files_of, refuse_overwriting
 from howdah.pipeline.picture import draw_result
 from howdah.pipeline.record import recorded
 from howdah.pipeline.saving import save
-from howdah.pipeline.sources import check_target, parse_frames
+from howdah.pipeline.sources import as_shown, check_target, parse_frames
 
 PathLike = str | os.PathLike[str]
 Facts = dict[str, Any]
@@ -74,7 +74,7 @@ def open_annotation(path: PathLike, *, image: PathLike | None = None) -> Annotat
     Raises:
         BdvIoError: One of them cannot be read.
     """
-    tracks = read_tracks(path)
+    tracks = as_shown(path, read_tracks(path))
     named = tracks.attributes.get("image", "")
     movie = None
     if image is not None:

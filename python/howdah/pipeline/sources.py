@@ -18,7 +18,7 @@ from howdah.errors import ConfigError, DataError
 
 PathLike = str | os.PathLike[str]
 
-__all__ = ["Source", "check_inside", "check_target", "default_target", "open_source", "parse_frames"]
+__all__ = ["Source", "as_shown", "check_inside", "check_target", "default_target", "open_source", "parse_frames"]
 
 DIGITS = 9
 
@@ -100,6 +100,14 @@ def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0
         names = ", ".join(f"{i} ({s.name or s.id})" for i, s in enumerate(movie.setups))
         raise ConfigError(f"Setup {setup} was asked for, but {movie.path} has {len(movie.setups)}: {names}.")
     return Source(movie, tracks, tuple(files), setup)
+
+
+def as_shown(path: PathLike, tracks: Tracks) -> Tracks:
+    """Return the annotation with the numbers of spots that a person sees.
+
+    Mastodon keeps no numbers: it shows those of the rows (where a spot has no label), so these count in its projects.
+    """
+    return tracks.renumbered() if identify(Path(path)).key == "mastodon" else tracks
 
 
 def _movie_of(project: Path, tracks: Tracks, image: PathLike | None) -> Path:
