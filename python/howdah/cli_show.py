@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from howdah.progress import Progress, Steps, finish
 
 T = TypeVar("T")
 
+EVERY_S = 30.0  # between two lines of progress in a log
 WIDE = 10_000  # columns where nobody looks at a screen
 
 DONE, FAULT, BAD_INPUT, MISSING_PART, INTERRUPTED = 0, 1, 2, 3, 130
@@ -47,9 +49,11 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run(steps: Steps[T], *, quiet: bool = False) -> T:
-    """Run long work with a progress bar on the terminal (none if ``quiet`` or if there is no terminal)."""
-    if quiet or not console.is_terminal:
+    """Run long work with a progress bar on the terminal; where there is none, with a line now and then (none if ``quiet``)."""
+    if quiet:
         return finish(steps)
+    if not console.is_terminal:
+        return finish(steps, _lines())
     columns = (
         TextColumn("{task.description:>8}"),
         BarColumn(),
@@ -60,6 +64,21 @@ def run(steps: Steps[T], *, quiet: bool = False) -> T:
     )
     with Bars(*columns, console=console) as bars:
         return finish(steps, _bar_for(bars))
+
+
+def _lines() -> Callable[[Progress], None]:
+    """Progress for a log: a line every half minute, so that short work says nothing and silence is no riddle."""
+    last = time.monotonic()
+
+    def show(step: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY_S:
+            last = time.monotonic()
+            values = "  ".join(f"{name} {value:.3g}" for name, value in step.values.items())
+            sys.stderr.write(f"{step.stage} {step.done}/{step.total}  {values}".rstrip() + "\n")
+            sys.stderr.flush()
+
+    return show
 
 
 def _bar_for(bars: Bars) -> Callable[[Progress], None]:
@@ -158,7 +177,10 @@ def guarded(command: Callable[[], object], *, as_json: bool = False, facts: Mapp
             sentence = str(error)
             code = INTERRUPTED if isinstance(error, Cancelled) else MISSING_PART if missing else BAD_INPUT
         except KeyboardInterrupt:
-            sentence, code = "Stopped. The last good state is kept; nothing was half-written.", INTERRUPTED
+            sentence, code = (
+                "Stopped. The last good state is kept, nothing was half-written; the same command goes on from there.",
+                INTERRUPTED,
+            )
         else:
             return DONE
     if as_json:

@@ -15,7 +15,7 @@ from bdv_io import Tracks
 from bdv_io.formats import writer_for
 from bdv_io.image import Hints
 from howdah.errors import ConfigError, DataError, MissingExtraError
-from howdah.methods.elephant.box import Box, box_around
+from howdah.methods.elephant.box import Box, box_around, region_of
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.defaults import spot_limits
 from howdah.methods.elephant.status import Status, spot_status
@@ -183,6 +183,10 @@ def find(
     image, setup = source.image, source.setup
     chosen, read = where or Where(), source.reader(detector.config.temporal_mean)
     box = chosen.corners(detector.config.r_max)
+    if box is not None and not any(
+        region_of(box, image.affine(frame, setup), image.shape(frame, setup)) for frame in frames
+    ):
+        log.warning("The box %s lies beside the image in all of the frames; nothing will be found.", chosen.box)
     found: dict[int, Spots] = {}
     yield Progress("detect", 0, len(frames), message=detector.place.sentence)
     for number, frame in enumerate(frames):
