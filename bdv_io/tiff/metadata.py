@@ -159,7 +159,7 @@ def _imagej_calibration(
         y *= METRES.get(length_unit(str(header["yunit"])), METRES[known]) / METRES[known]
     if z is None and known is not None:
         z = 1.0  # ImageJ leaves out a spacing of 1
-    if known is None and x is not None and (x, y) != (1.0, 1.0):
+    if known is None and x is not None and y is not None and (x, y) != (1.0, 1.0):
         log.warning("%s: pixels have the size %g x %g without a unit; give --unit.", page.parent.filename, y, x)
     return (abs(z) if z else None, y, x), known
 

@@ -69,15 +69,7 @@ def train(
         DataError: There is nothing to train on, or the loss broke down. ConfigError: Device or settings do not fit.
         WeightsError: A state to resume from is damaged, or the folder of ``save_to`` is not there.
     """
-    if save_to is not None and not save_to.parent.is_dir():
-        raise WeightsError(
-            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
-        )
-    if config.precision == "float16":
-        raise ConfigError(
-            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
-        )
-    place = pick(config.device, precision=config.precision)
+    place = _place_for(config, save_to)
     samples = Samples(frames, marks, affine, following(start, config))
     samples.config = resolved = samples.resolved()
     runs = [_Run(samples.seeded(config.seed + member), place, start, member) for member in range(config.n_members)]
@@ -91,9 +83,7 @@ def train(
             done, said = run.resume(state, data)
             message = f"{message} {said}"
         yield Progress("train", before + done, total, message=message)
-        with contextlib.closing(
-            _steps(run, done, state, data)
-        ) as steps:  # cancelled here means cancelled there, at once
+        with contextlib.closing(_steps(run, done, state, data)) as steps:  # cancelled here is cancelled there, at once
             for progress in steps:
                 curve.append(progress.values)
                 yield replace(progress, done=before + progress.done, total=total)
@@ -120,6 +110,19 @@ def train(
             if state is not None:
                 _forget(state)
     return weights
+
+
+def _place_for(config: ElephantConfig, save_to: Path | None) -> Place:
+    """Return where to train, or say before any work why it cannot be."""
+    if save_to is not None and not save_to.parent.is_dir():
+        raise WeightsError(
+            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
+        )
+    if config.precision == "float16":
+        raise ConfigError(
+            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
+        )
+    return pick(config.device, precision=config.precision)
 
 
 def calibrated(start: Weights | None) -> dict[str, Any]:
