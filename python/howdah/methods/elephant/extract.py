@@ -101,11 +101,12 @@ def spots_and_features(
     radii, axes = radii_and_axes(covariance)
     seen = features(whole.quality, highest.astype(np.float64), np.prod(radii, axis=1) ** (1 / 3), usual=config.r_usual)
     kept = np.ones(found.n, dtype=bool)
-    if config.r_min is not None:  # by all of the component: a peak of the probability is no reason to drop a nucleus
-        kept = (
-            radii_and_axes(_enlarged(whole, config, affine=affine, single=found.shape[0] == 1)[1])[0][:, 0]
-            >= config.r_min
-        )
+    if config.r_min is not None:
+        # By all of the component, and before the learned size: a peak of the probability, or a network that draws large cores, is
+        # no reason to drop a nucleus.
+        plain = config.but(size_factor=None)
+        _, covariance = _enlarged(whole, plain, affine=affine, single=found.shape[0] == 1)
+        kept = radii_and_axes(covariance)[0][:, 0] >= config.r_min
     if config.r_max is not None:
         radii = np.minimum(radii, config.r_max)
     return Spots(centre[kept], covariance_from(radii[kept], axes[kept]), whole.quality[kept]), seen[kept]
