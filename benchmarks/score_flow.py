@@ -1,8 +1,8 @@
 """Linking with and without flow on a synthetic embryo that drifts: errors of positions, false and missed links.
 
 Run: ``python benchmarks/score_flow.py [SETTING=VALUE ...]``; settings are those of ``[flow]``, values JSON. The embryo is seen
-through a window that moves by (0, 6, 6) voxels, 4.2 um, a frame; nuclei are about 7 um apart. Sixty links of the first frames teach, the last frames
-are linked between their true spots. The drift is nearly the same everywhere: that is the easy case.
+through a window that moves by (0, 6, 6) voxels, 4.2 um, a frame; nuclei are about 7 um apart. Sixty links of the first frames
+teach, the last frames are linked between their true spots. The drift is nearly the same everywhere: that is the easy case.
 """
 
 from __future__ import annotations
