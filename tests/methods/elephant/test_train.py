@@ -278,14 +278,11 @@ def test_samples_are_prepared_as_set(setting):
 @pytest.mark.parametrize(
     ("header", "normalisation", "rescale"),
     [
-        ({}, "minmax", None),  # published
-        (
-            {"resolved": {"normalisation": "local", "rescale": [1, 0.4, 0.4]}, "config": {"rescale": None}},
-            "local",
-            None,
-        ),
-        ({"resolved": {"normalisation": "minmax"}, "config": {"rescale": [1, 0.5, 0.5]}}, "minmax", (1, 0.5, 0.5)),
-        ({"resolved": "damaged", "config": 3}, "minmax", None),
+        ({}, None, None),  # published
+        ({"resolved": {"normalisation": "local", "rescale": [1, 0.4, 0.4]}, "config": {"rescale": None}}, None, None),
+        ({"resolved": {"normalisation": "local"}, "config": {"rescale": [1, 0.5, 0.5]}}, None, (1, 0.5, 0.5)),
+        ({"resolved": {"normalisation": "local"}, "passes": 3}, "local", None),  # of a loop
+        ({"resolved": "damaged", "config": 3, "passes": 3}, "minmax", None),
     ],
 )
 def test_a_network_sees_what_it_knows(header, normalisation, rescale):
@@ -300,15 +297,6 @@ def test_what_a_network_is_not_used_to_is_said(caplog):
     following(Weights(({},), {"resolved": {"temporal_mean": 2, "slice_median": False}}), ElephantConfig())
     assert "trained with temporal_mean = 2; now it is 0" in caplog.text
     assert "slice_median" not in caplog.text
-
-
-def test_the_automatic_normalisation_does_not_change_from_training_to_training(monkeypatch):
-    open_config = SMALL.but(n_epochs=1, n_crops=1, prior_training=False)
-    _, first = finish(train(frame, marks(), open_config, affine=AFFINE))
-    assert first.header["resolved"]["normalisation"] == "minmax"
-    monkeypatch.setattr(Samples, "_normalisation", lambda self, nuclei: "local")  # as further marks might have it
-    _, again = finish(train(frame, marks(), open_config, affine=AFFINE, start=first))
-    assert again.header["resolved"]["normalisation"] == "minmax"
 
 
 def test_each_network_of_an_ensemble_goes_on_from_its_own():
