@@ -102,7 +102,7 @@ def rendering(n, shape):
 def cropping(rotation):
     shape, size = (32, 256, 256), (16, 128, 128)
     images, (centre, covariance, way) = np.random.default_rng(0).random((2, *shape), np.float32), links(60, shape)
-    how = Augmentation(scale=(0.05, 0.2, 0.2), rotation_degrees=rotation)
+    how = Augmentation(scale=((0.95, 1.05), (0.8, 1.2), (0.8, 1.2)), rotation_degrees=rotation)
 
     def work():
         rng = np.random.default_rng(1)
