@@ -7,14 +7,13 @@ import pytest
 
 from howdah import methods
 from howdah.errors import ConfigError
-from howdah.methods.elephant import ElephantConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_importing_methods_and_settings_loads_no_torch():
     code = (
-        "import sys; sys.path[:0] = ['python', '.']; import howdah.methods, howdah.methods.elephant, "
+        "import sys; sys.path[:0] = ['python', '.']; import howdah.methods, howdah.methods.elephant, howdah.methods.embedtrack, "
         "howdah.methods.elephant.merge, howdah.methods.elephant.targets; raise SystemExit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -43,8 +42,9 @@ def test_a_detector_is_recognised_by_what_it_can_do():
     assert not isinstance(np.zeros(1), methods.SpotDetector)
 
 
-def test_every_setting_is_explained():
-    for name, field in ElephantConfig.model_fields.items():
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_every_setting_is_explained(method):
+    for name, field in methods.method(method).CONFIG.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
 
@@ -54,3 +54,7 @@ def test_both_networks_of_elephant_have_the_published_sizes():
         "detection": {"parameters": 5_887_011, "parameters_2d": 1_965_315},
         "flow": {"parameters": 5_928_051, "parameters_2d": 2_006_050},
     }
+
+
+def test_the_network_of_embedtrack_has_the_published_size():
+    assert methods.method("embedtrack").describe()["networks"]["branched ERFNet"]["parameters"] == 2_514_749

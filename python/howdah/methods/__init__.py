@@ -29,7 +29,7 @@ __all__ = [
     "method",
 ]
 
-METHODS = {"elephant": "howdah.methods.elephant"}
+METHODS = {"elephant": "howdah.methods.elephant", "embedtrack": "howdah.methods.embedtrack"}
 
 
 def method(name: str) -> ModuleType:
