@@ -1,6 +1,6 @@
 """Clustering and linking of EmbedTrack: speed against the number of cells, the published code's recorded times, and G.
 
-Run: ``PYTHONPATH=python:. python benchmarks/bench_clustering.py [clustering|large|linking|rules ...] [--published DIR]``; DIR is
+Run: ``PYTHONPATH=python:. python benchmarks/bench_clustering.py [clustering|large|linking ...] [--published DIR]``; DIR is
 a checkout of the published code, which is then timed beside ours on one case, and its labels compared. Times are CPU seconds
 in one thread, the least of some runs; G is a Gaussian filter (sigma 2) of 64 x 256 x 256 float32 measured in the same run, so
 that ratios hold on other machines.
