@@ -8,10 +8,10 @@ tiles are normalised one by one, for both estimates come from the same tiles.
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,6 @@ __all__ = ["Network"]
 
 BYTES_PER_PIXEL = {2: 220.0, 3: 260.0}  # of a forward pass, float32; measured in benchmarks/bench_embedtrack_predict.py
 KEPT_SHARE = 0.25  # of the memory may hold features of the frame before
-
-log = logging.getLogger("howdah")
 
 
 @dataclass(eq=False)
@@ -83,13 +81,24 @@ class Network:
         layout = Layout.of(weights)
         self.config = settled(weights, config)
         self.n_dims = layout.n_dims
-        self.unit = unit_of(voxel_size[-self.n_dims :], self.config.grid_size)
         self.multiple = multiple_of(layout.n_dims, layout.keep_axials)
         self.place = pick(self.config.device, precision=self.config.precision)
         self.networks: list[BranchedERFNet] = [
             ready(state, self.place.device, n_dims=layout.n_dims, keep_axials=layout.keep_axials)
             for state in weights.members
         ]
+        self.unit: tuple[float, ...] = ()
+        self.views: list[View] = []
+        self._measure(voxel_size)
+
+    def with_voxels(self, voxel_size: Sequence[float]) -> Self:
+        """Return the same network for a movie with another voxel size."""
+        other = copy.copy(self)
+        other._measure(voxel_size)
+        return other
+
+    def _measure(self, voxel_size: Sequence[float]) -> None:
+        self.unit = unit_of(voxel_size[-self.n_dims :], self.config.grid_size)
         self.views = views_of(self.config.test_time, self.n_dims, unit=self.unit)
 
     def fields(self, frames: Callable[[int], Array], times: Iterable[int]) -> Iterator[tuple[int, Fields]]:
