@@ -162,7 +162,10 @@ def scored(found: Tracking, truth: Tracking, folder: Path, *, radius: float) -> 
         official = evaluate_sequence(str(folder / "RES"), str(folder / "GT"), list(OFFICIAL), threads=1)
     divisions = score_tracking(truth.tracks(), found.tracks(), max_distance=radius, frame_tolerance=1).divisions
     extra = {"div P": divisions.precision, "div R": divisions.recall, "div F1": divisions.f1}
-    counts = {"div true": divisions.true_positives + divisions.false_negatives, "div found": divisions.true_positives + divisions.false_positives}
+    counts = {
+        "div true": divisions.true_positives + divisions.false_negatives,
+        "div found": divisions.true_positives + divisions.false_positives,
+    }
     return {**{name: float(official[name]) for name in OFFICIAL}, **extra, **counts}
 
 
