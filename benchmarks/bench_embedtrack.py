@@ -17,8 +17,9 @@ import torch
 
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
+from howdah.methods.embedtrack.folded import folded
 from howdah.methods.embedtrack.losses import embedtrack_loss
-from howdah.methods.embedtrack.network import BranchedERFNet, fused
+from howdah.methods.embedtrack.network import BranchedERFNet
 from howdah.methods.embedtrack.targets import targets_of
 
 SIDE = 256
@@ -173,8 +174,8 @@ def main():
         ("a pair through the network, both frames each time", pair_as_published(network)),
         ("a pair, each frame once", pair_once_a_frame(network)),
         ("a pair, each frame once, channels last", pair_once_a_frame(network, last=True)),
-        ("the same, norms folded in", pair_once_a_frame(fused(network), last=True)),
-        ("the same, bfloat16", pair_once_a_frame(fused(network), last=True, half=True)),
+        ("the same, norms folded in", pair_once_a_frame(folded(network), last=True)),
+        ("the same, bfloat16", pair_once_a_frame(folded(network), last=True, half=True)),
     ):
         value, taken = over(yard, work)
         out.write(f"| {name} | {1000 * taken:.0f} | {value:.2f} | {beside(value, RECORDED['pair'], peer)} |\n")
