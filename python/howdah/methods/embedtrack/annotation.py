@@ -1,0 +1,80 @@
+"""What a person outlined: the only thing that training learns from. It knows no files; ``pipeline`` makes it from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from howdah.errors import DataError
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+__all__ = ["Annotation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """Outlined cells of some frames of a movie, and where each came from.
+
+    A label stands for one cell in one frame: the same number in two frames says nothing, only ``earlier`` links them.
+
+    Attributes:
+        frames: Reads a frame of the movie, (Z, Y, X), any type; 2D is Z = 1. Called for ``times`` only.
+        labels: Reads the outlined cells of a frame, (Z, Y, X) integers, 0 = not outlined. Called for ``times`` only.
+        times: The annotated frames, growing. All pixels of other frames are unknown.
+        earlier: Frame t -> (K, 2): label at t, label at t-1 of the same cell or of its mother. Frames may be left out.
+        complete: Whether all cells of the annotated frames are outlined: then what is not is background, and a cell without
+            an earlier one has appeared. Else it is unknown.
+        voxel_size: Of (z, y, x), world units; only ratios count. The z of 2D does not matter.
+    """
+
+    frames: Callable[[int], npt.NDArray[Any]]
+    labels: Callable[[int], npt.NDArray[Any]]
+    times: tuple[int, ...]
+    earlier: Mapping[int, I64]
+    complete: bool
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if list(self.times) != sorted(set(self.times)):
+            raise DataError(f"Annotated frames must grow, each named once; found {self.times}.")
+        if len(self.voxel_size) != 3 or not all(np.isfinite(s) and s > 0 for s in self.voxel_size):
+            raise DataError(f"A voxel size must be three positive numbers (z, y, x); found {self.voxel_size}.")
+        for time, links in self.earlier.items():
+            if np.ndim(links) != 2 or np.shape(links)[1] != 2:
+                raise DataError(
+                    f"Links into frame {time} must be a table (K, 2), label and label one frame earlier; found {np.shape(links)}."
+                )
+
+    def links(self, time: int) -> I64:
+        """Return (K, 2) int64 of a frame: label, label one frame earlier; none where ``time - 1`` is not annotated."""
+        found = self.earlier.get(time) if time - 1 in self.times else None
+        return np.empty((0, 2), dtype=np.int64) if found is None else np.asarray(found, dtype=np.int64)
+
+    def read(self, time: int) -> tuple[npt.NDArray[Any], I32]:
+        """Read a frame and its outlined cells, both (Z, Y, X).
+
+        Raises:
+            DataError: They do not have one shape, or hold values that cannot be used.
+        """
+        image, labels = np.asarray(self.frames(time)), np.asarray(self.labels(time))
+        if image.ndim != 3 or 0 in image.shape:
+            raise DataError(f"Frame {time} of the movie has shape {image.shape}; expected voxels (Z, Y, X).")
+        if labels.shape != image.shape:
+            raise DataError(
+                f"The outlined cells of frame {time} have shape {labels.shape}, but its image has {image.shape}. "
+                "Do annotation and movie belong together?"
+            )
+        if not np.isfinite(image.min()) or not np.isfinite(image.max()):
+            raise DataError(f"Frame {time} of the movie holds values that are no numbers; it cannot be normalised.")
+        if labels.dtype.kind not in "biu" or labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+            raise DataError(
+                f"The outlined cells of frame {time} must be integers from 0 to {np.iinfo(np.int32).max}; "
+                f"found {labels.dtype} from {labels.min()} to {labels.max()}."
+            )
+        return image, labels.astype(np.int32, copy=False)
