@@ -34,8 +34,8 @@ def embedtrack_loss(
         config: Weights of the terms; ``compat``.
 
     Returns:
-        Scalars ``loss`` (to descend: equation 12) and its terms without their weights: ``instance`` (7), ``variance`` (3), ``seed`` (9),
-        ``tracking`` (11). A term without cells is 0.
+        Scalars ``loss`` (to descend: equation 12) and its terms without their weights, detached: ``instance`` (7),
+        ``variance`` (3), ``seed`` (9), ``tracking`` (11). A term without cells is 0.
     """
     with torch.autocast(segmentation.device.type, enabled=False):
         return _loss(segmentation.float(), tracking.float(), targets, unit, config)
@@ -59,10 +59,9 @@ def _loss(
     mean = bandwidth.new_zeros(len(targets), n_dims).index_add(0, cell, bandwidth) / count[:, None]
     multiplier = multipliers(mean, config.bandwidth_scale)
     # equation 3: how much it varies within
-    spread = ((bandwidth - mean.detach()[cell]) ** 2).sum(1)  # the gradient by way of the mean is 0
     share = _shares(targets, sums=sums)
     each = share / count
-    variance = (spread * each[cell]).sum() / (n_dims if sums else 1)
+    variance = (_spread(bandwidth, mean.detach().index_select(0, cell), sums=sums) * each[cell]).sum()
     # equations 4 to 8: overlap
     centre = targets.centre * step
     places = own_centres(position, segmentation[:, :n_dims]).flatten(2)
@@ -95,7 +94,18 @@ def _loss(
         config.instance_weight * instance + config.variance_weight * variance + config.seed_weight * seed
     ) * config.segmentation_weight + config.tracking_weight * track
     loss = weighted / n_images if sums else weighted
-    return {"loss": loss, "instance": instance, "variance": variance, "seed": seed, "tracking": track}
+    terms = {"instance": instance, "variance": variance, "seed": seed, "tracking": track}
+    return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def _spread(bandwidth: Tensor, mean: Tensor, *, sums: bool) -> Tensor:
+    """Return the squared distance of each pixel's bandwidth from its cell's mean, (K, D) both; by way of the mean there is no gradient.
+
+    The published code compares the bandwidth along each axis with the mean along every axis, and takes the mean of it all.
+    """
+    if sums:
+        return ((bandwidth[:, :, None] - mean[:, None, :]) ** 2).mean((1, 2))
+    return ((bandwidth - mean) ** 2).sum(1)
 
 
 def _shares(targets: Targets, *, sums: bool) -> Tensor:

@@ -296,8 +296,9 @@ class _Run:
             segmentation, _, tracking = self.network(later, earlier)
         fields = fields_of(segmentation[0], tracking[0], self.unit)
         complete = self.samples.annotation.complete
-        return agreement(fields, held.labels, self.config, complete=complete) + right_links(
-            fields, held.labels, held.before, held.links, self.config
+        config = self.config.but(min_size=(self.config.min_size or 0) * (self.config.enlarge or 1) ** 2)
+        return agreement(fields, held.labels, config, complete=complete) + right_links(
+            fields, held.labels, held.before, held.links, config
         )
 
     def metrics(self) -> dict[str, float]:
