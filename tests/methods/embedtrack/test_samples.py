@@ -188,6 +188,21 @@ def test_volumes_and_their_z():
     assert batch.targets.centre.shape[1] == 3
 
 
+def test_cells_that_have_just_divided_are_taken_more_often():
+    drawn = samples()
+    cells = drawn.store.cells
+    divided = (cells.time == 2) & (cells.label > 2)
+    assert divided.sum() == 2
+    np.testing.assert_allclose(drawn._chances[divided], 4 * drawn._chances[~divided][0])
+
+
+def test_the_ways_of_cells_are_measured_along_their_links():
+    store = samples().store
+    np.testing.assert_allclose(store.moves([1]), [np.hypot(1, 2), 0.0])
+    np.testing.assert_allclose(store.moves([2])[1:], [np.hypot(8, 2), np.hypot(6, 6)])
+    assert len(store.moves([0])) == 0
+
+
 def test_nothing_to_train_on_is_told():
     plain = movie(2)
     with pytest.raises(DataError, match="no cell is outlined in 2 annotated frames"):

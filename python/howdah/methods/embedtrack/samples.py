@@ -33,6 +33,7 @@ __all__ = ["Batch", "Held", "Samples"]
 DENSE = 11.0  # a pass shows each pixel so often, as with the published stride of 0.3 of a crop ...
 MOST_PIXELS = 2**22  # ... but no more pixels than this; a CPU with two cores takes half a minute for them
 HELD_EDGE, MOST_HELD = 256, 16  # longest edge of a crop of the validation, pixels, and their number
+DIVIDED = 4.0  # so many times more often are cells taken that have just divided: they are few
 ANYWHERE = 0.15  # share of the crops around cells that are taken anywhere instead, where background is known
 
 
@@ -220,7 +221,7 @@ class Samples:
     def _further(self, rng: np.random.Generator, count: int) -> tuple[I64, I64]:
         """Draw crops around cells, which are wholly in them if there is room, and some anywhere."""
         cells, size = self.store.cells, np.asarray(self.crop)
-        rows = rng.choice(np.flatnonzero(np.isin(cells.time, self.times)), count)
+        rows = rng.choice(len(cells), count, p=self._chances)
         times = cells.time[rows]
         ends = np.stack([cells.high[rows] - size, cells.low[rows]])
         low, high = ends.min(axis=0), ends.max(axis=0)
@@ -232,6 +233,18 @@ class Samples:
             anywhere = np.floor(rng.random(low.shape) * np.maximum(shapes - size + 1, 1)).astype(np.int64)
             starts = np.where(free[:, None], anywhere, starts)
         return times, self._inside(times, starts)
+
+    @cached_property
+    def _chances(self) -> F64:
+        """How often each cell gets a crop around it, (N,), in all 1."""
+        cells = self.store.cells
+        chances = np.isin(cells.time, self.times).astype(np.float64)
+        for time in self.times:
+            links, here = self.annotation.links(time), cells.of(time)
+            mothers, children = np.unique(links[:, 1], return_counts=True)
+            daughters = links[np.isin(links[:, 1], mothers[children > 1]), 0]
+            chances[here][np.isin(cells.label[here], daughters)] *= DIVIDED
+        return chances / chances.sum()
 
     def _inside(self, times: I64, starts: I64, size: Shape | None = None) -> I64:
         """Move crops into their frames; a crop larger than the frame has it in the middle."""
