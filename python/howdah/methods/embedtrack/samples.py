@@ -244,7 +244,8 @@ class Samples:
             mothers, children = np.unique(links[:, 1], return_counts=True)
             daughters = links[np.isin(links[:, 1], mothers[children > 1]), 0]
             chances[here][np.isin(cells.label[here], daughters)] *= DIVIDED
-        return chances / chances.sum()
+        normed: F64 = chances / chances.sum()
+        return normed
 
     def _inside(self, times: I64, starts: I64, size: Shape | None = None) -> I64:
         """Move crops into their frames; a crop larger than the frame has it in the middle."""
