@@ -89,9 +89,14 @@ def pair():
             "each frame once, float32": once("float32"),
             "each frame once, bfloat16": once("bfloat16"),
         })  # fmt: skip
-    unit, reference = taken["convolution 64 to 64 (the unit)"][0], taken["as published: both frames of the pair, float32"][0]
+    unit, reference = (
+        taken["convolution 64 to 64 (the unit)"][0],
+        taken["as published: both frames of the pair, float32"][0],
+    )
     print("### A pair of 256 x 256, one thread\n")
-    print(f"| | CPU ms | ratio to the unit | to the recorded {PUBLISHED:.1f} | to as published, same run (target {TARGET}) |")
+    print(
+        f"| | CPU ms | ratio to the unit | to the recorded {PUBLISHED:.1f} | to as published, same run (target {TARGET}) |"
+    )
     print("|---|---|---|---|---|")
     for name, (cpu, _) in taken.items():
         print(f"| {name} | {cpu * 1e3:.0f} | {cpu / unit:.2f} | {cpu / unit / PUBLISHED:.2f} | {cpu / reference:.2f} |")
@@ -179,7 +184,9 @@ def child(asked):
 
 def tiles():
     print("\n### Tiles: two frames, two threads\n")
-    print("| frame | tile | precision | views | CPU s a frame | wall s a frame | memory, MiB | bytes a pixel | of the tile |")
+    print(
+        "| frame | tile | precision | views | CPU s a frame | wall s a frame | memory, MiB | bytes a pixel | of the tile |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     rows = [((1, 1024, 1024), (n, n), kind, "none") for kind in ("float32", "bfloat16") for n in (128, 256, 512, 1024)]
     rows += [((1, 2048, 2048), (n, n), "bfloat16", "none") for n in (512, 2048)]
