@@ -204,11 +204,10 @@ class FrameStore:
         found = [np.empty(0)]
         for time in times:
             links, here, before = self.annotation.links(time), cells.of(time), cells.of(time - 1)
-            for later, earlier in links:
-                one, other = cells.label[here] == later, cells.label[before] == earlier
-                if one.any() and other.any():
-                    way = (cells.centre[here][one][0] - cells.centre[before][other][0]) * steps
-                    found.append(np.array([np.linalg.norm(way)]))
+            links = links[np.isin(links[:, 0], cells.label[here]) & np.isin(links[:, 1], cells.label[before])]
+            later = cells.centre[here][np.searchsorted(cells.label[here], links[:, 0])]
+            earlier = cells.centre[before][np.searchsorted(cells.label[before], links[:, 1])]
+            found.append(np.linalg.norm((later - earlier) * steps, axis=1))
         return np.concatenate(found)
 
 
