@@ -28,7 +28,9 @@ Rows = npt.NDArray[np.int64]
 __all__ = ["MACHINE", "fingerprints", "marked", "recognised"]
 
 MACHINE = "HOWDAH_MACHINE"
-MIX = np.array([0.7320508, 1.4142136, 1.2360680, 0.6180340])  # of z, y, x and radius: no move that a person makes keeps the sum
+MIX = np.array(
+    [0.7320508, 1.4142136, 1.2360680, 0.6180340]
+)  # of z, y, x and radius: no move that a person makes keeps the sum
 TOLERANCE = 1e-4  # of the radius
 
 

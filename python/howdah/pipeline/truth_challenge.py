@@ -50,8 +50,8 @@ def challenge_truth(given: Path, hints: Hints) -> tuple[Tracks, tuple[int, ...],
     gold, silver = (folder.with_name(f"{sequence[1]}_{kind}") for kind in ("GT", "ST"))
     if sequence[2] and folder not in (gold, silver):  # a result folder: as it is
         return _gold(folder, hints)
-    if not _truth(gold):
-        return None
+    if not _truth(gold):  # masks without numbers teach outlines, no links
+        return (*_gold(silver, hints)[:2], "silver") if _truth(silver) else None
     whole = _gold(gold, hints) if (sequence[2] or "").upper() != "ST" else None
     covers = whole is not None and len(whole[1]) == len(_frames(gold))
     if covers or folder == gold or not _truth(silver):

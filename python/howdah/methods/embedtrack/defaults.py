@@ -50,7 +50,13 @@ def diameter(sizes: I64, voxel_size: Sequence[float]) -> float:
 
 
 def crop_size(
-    sizes: I64, extents: I64, *, reach: float, shape: Sequence[int], voxel_size: Sequence[float], multiple: Sequence[int]
+    sizes: I64,
+    extents: I64,
+    *,
+    reach: float,
+    shape: Sequence[int],
+    voxel_size: Sequence[float],
+    multiple: Sequence[int],
 ) -> tuple[int, ...]:
     """Return the size of a crop: six cells wide, room for a large one and its way, no larger than a frame or 256 pixels.
 
