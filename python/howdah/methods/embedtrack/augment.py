@@ -45,7 +45,7 @@ class Pose:
 
     def array(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Return an image (*S) in this pose, a view."""
-        flipped = np.flip(values, [axis for axis, flip in enumerate(self.flips) if flip])
+        flipped = np.flip(values, tuple(axis for axis, flip in enumerate(self.flips) if flip))
         return np.rot90(flipped, self.turns, axes=(-2, -1))
 
     def places(self, places: F64, shape: Sequence[int]) -> F64:

@@ -1,7 +1,14 @@
-"""Clustering of pixels into cells (paper, section 3.3, equation 13)."""
+"""Clustering of pixels into cells (paper, section 3.3, equation 13).
+
+Every foreground pixel points to a place, where it sees the centre of its cell. Pixels around which enough others point are
+seeds. In order of falling seediness, each seed gathers the pixels that point near to the place where it points itself; the
+range is the seed's own bandwidth. The result does not depend on anything random: among equal seediness, the first pixel
+goes first. Time and memory grow with the foreground, not with the number of cells; how is told in :mod:`.gather`.
+"""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +16,18 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from howdah.errors import DataError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
-from howdah.methods.embedtrack.coordinates import affinities, multipliers, positions
+from howdah.methods.embedtrack.coordinates import multipliers
 from howdah.methods.embedtrack.fields import Fields
+from howdah.methods.embedtrack.gather import Pixels, Rules, Seeds, gather
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 
-__all__ = ["Cells", "find_cells"]
+__all__ = ["Cells", "filled", "find_cells"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +36,8 @@ class Cells:
 
     Attributes:
         labels: (*S) int32, 1..N without gaps, in order of falling seediness of the seeds; 0 background.
-        quality: (N,) float64, 0..1.
+        quality: (N,) float64, 0..1: how well the cell's pixels know its centre (their mean seediness), times the part of the
+            pixels in its range that no other cell took.
         centre: (N, D) float64, where the cell's seed sees its centre; pixels, may lie outside of the cell.
     """
 
@@ -41,43 +52,136 @@ class Cells:
 def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Cells:
     """Find the cells of a frame.
 
+    A seed's pixels become a cell if they are at least ``min_size``, and less than ``max_overlap`` of them belonged to earlier
+    cells. They are foreground pixels with an affinity to the seed above ``affinity_threshold`` and above that to their cell
+    so far, which loses them. In 3D the neighbourhood has 27 instead of 9 voxels, so three times ``min_votes`` are needed:
+    the same density of votes.
+
     Args:
         fields: Predictions of the frame.
-        config: Thresholds.
-        min_size: Pixels that a cell has at least.
+        config: Thresholds; ``fill_holes``; ``compat`` with smooth_multipliers, rejected_proposals, overlap_anywhere.
+        min_size: Pixels that a cell has at least; what is left of a cell by later ones counts, before holes are filled.
+
+    Raises:
+        DataError: The predictions are not numbers.
     """
-    places = positions(fields.shape, fields.unit) + torch.from_numpy(fields.offset)
-    smooth = np.stack([ndimage.uniform_filter(m.astype(np.float64), 3, mode="mirror") for m in fields.bandwidth])
-    scale = multipliers(torch.from_numpy(smooth.astype(np.float32)), config.bandwidth_scale)
-    foreground = fields.seediness > np.float32(config.foreground_threshold)
-    unit = np.array(fields.unit, dtype=np.float32).reshape(-1, 1)
-    pixels = np.rint(places.numpy()[:, foreground] / unit).astype(np.int64)
-    inside = ((pixels >= 0) & (pixels < np.array(fields.shape).reshape(-1, 1))).all(axis=0)
-    votes = np.zeros(fields.shape, dtype=np.int32)
-    np.add.at(votes, tuple(pixels[:, inside]), 1)
-    around = ndimage.convolve(votes, np.ones((3,) * votes.ndim, dtype=np.int32), mode="constant")
-    waiting = (around >= config.min_votes * 3 ** (votes.ndim - 2)) & (fields.seediness > config.seed_threshold)
-    labels, best = np.zeros(fields.shape, dtype=np.int32), np.zeros(fields.shape, dtype=np.float32)
-    seeds: list[tuple[np.intp, ...]] = []
-    for pixel in np.argsort(-fields.seediness, axis=None, kind="stable"):
-        seed = np.unravel_index(pixel, fields.shape)
-        if not waiting[seed]:
-            continue
-        waiting[seed] = False
-        one = (slice(None), *seed, *[None] * len(seed))
-        affinity = affinities(places, places[one], scale[one]).numpy()
-        proposal = foreground & (affinity > config.affinity_threshold) & (affinity > best)
-        size = np.count_nonzero(proposal)
-        if size >= max(min_size, 1) and np.count_nonzero(labels[proposal]) < config.max_overlap * size:
-            seeds.append(seed)
-            labels[proposal] = len(seeds)
-            best[proposal] = affinity[proposal]
-            waiting[proposal] = False
-    size = np.bincount(labels.ravel(), minlength=len(seeds) + 1)
-    kept = np.flatnonzero(size[1:] >= max(min_size, 1))
-    renumber = np.zeros(len(seeds) + 1, dtype=np.int32)
-    renumber[kept + 1] = np.arange(1, len(kept) + 1)
-    labels = renumber[labels]
-    quality = np.bincount(labels.ravel(), fields.seediness.ravel(), minlength=len(kept) + 1)[1:] / size[kept + 1]
-    centre = np.array([places[(slice(None), *seeds[k])].numpy() / unit[:, 0] for k in kept], dtype=np.float64)
-    return Cells(labels, quality, centre.reshape(len(kept), len(fields.unit)))
+    pixels = _foreground(fields, config)
+    seeds = _seeds(fields, pixels, config)
+    rules = Rules(config.affinity_threshold, config.max_overlap, max(min_size, 1), config.compat)
+    owner, n_near = gather(pixels, seeds, rules)
+
+    size = np.bincount(owner + 1, minlength=len(seeds.pixel) + 1)[1:]
+    kept = np.flatnonzero(size >= rules.min_size)
+    number = np.zeros(len(seeds.pixel) + 1, dtype=np.int32)  # the last one is for pixels without a cell, owner -1
+    number[kept] = np.arange(1, len(kept) + 1)
+    labels = np.zeros(fields.seediness.size, dtype=np.int32)
+    labels[pixels.index] = number[owner]
+    seediness = np.bincount(owner + 1, fields.seediness.reshape(-1)[pixels.index], minlength=len(size) + 1)[1:]
+    quality = np.clip(seediness[kept] / n_near[kept], 0.0, 1.0)  # sum of seediness / size * size / pixels in range
+    centre = (seeds.place[:, kept].T / np.array(fields.unit)).astype(np.float64)
+    labels = labels.reshape(fields.shape)
+    return Cells(filled(labels) if config.fill_holes else labels, quality, centre)
+
+
+def _foreground(fields: Fields, config: EmbedTrackConfig) -> Pixels:
+    """Return the foreground pixels and where they point to: e = p + o (equation 4)."""
+    seediness = fields.seediness.reshape(-1)
+    if np.isnan(seediness.sum()):
+        raise DataError(
+            "Finding cells failed: the predicted seediness is not a number for some pixels; check the weights, or set "
+            "precision = float32."
+        )
+    index = np.flatnonzero(seediness > np.float32(config.foreground_threshold))
+    place = fields.offset.reshape(len(fields.shape), -1)[:, index]
+    for axis, at in enumerate(np.unravel_index(index, fields.shape)):
+        place[axis] += at.astype(np.float32) * np.float32(fields.unit[axis])
+    if not np.isfinite(place).all():
+        raise DataError(
+            "Finding cells failed: predicted offsets are not numbers for some pixels; check the weights, or set precision = "
+            "float32."
+        )
+    return Pixels(index, place)
+
+
+def _seeds(fields: Fields, pixels: Pixels, config: EmbedTrackConfig) -> Seeds:
+    """Return the possible centres in the order in which they are tried."""
+    shape = fields.shape
+    votes = _votes(pixels.place, fields)
+    seediness = fields.seediness.reshape(-1)
+    enough = np.flatnonzero(votes >= config.min_votes * 3 ** (len(shape) - 2))
+    enough = enough[seediness[enough] > np.float32(config.seed_threshold)]
+    index = enough[np.argsort(-seediness[enough], kind="stable")]
+    at = np.stack(np.unravel_index(index, shape))
+    place = fields.offset.reshape(len(shape), -1)[:, index]
+    for axis, step in enumerate(fields.unit):
+        place[axis] += at[axis].astype(np.float32) * np.float32(step)
+    good = np.isfinite(place).all(axis=0)
+    return Seeds(index[good], place[:, good], _smoothed_multipliers(fields, at[:, good], config))
+
+
+def _votes(place: F32, fields: Fields) -> I32:
+    """Return how many places lie in the 3 x 3 (x 3) pixels around each pixel, flat; places outside of the frame do not count."""
+    shape = fields.shape
+    flat, inside = np.zeros(place.shape[1], dtype=np.int64), np.ones(place.shape[1], dtype=bool)
+    for values, step, n in zip(place, fields.unit, shape, strict=True):
+        pixel = np.rint(values / np.float32(step)).astype(np.int64)
+        inside &= (pixel >= 0) & (pixel < n)
+        flat = flat * n + pixel
+    votes = np.bincount(flat[inside], minlength=fields.seediness.size).astype(np.int32).reshape(shape)
+    for axis in range(votes.ndim):
+        before, after = (np.s_[:-1], np.s_[1:])
+        lead = (slice(None),) * axis
+        summed = votes.copy()
+        summed[(*lead, after)] += votes[(*lead, before)]
+        summed[(*lead, before)] += votes[(*lead, after)]
+        votes = summed
+    return votes.reshape(-1)
+
+
+def _smoothed_multipliers(fields: Fields, at: I64, config: EmbedTrackConfig) -> F32:
+    """Return 1 / bandwidth (equation 13) at pixels (D, N): of the mean over 3 x 3 (x 3) pixels, mirrored at the border.
+
+    The published code takes the mean of the multipliers instead.
+    """
+    after = "smooth_multipliers" in config.compat
+    bandwidth = fields.bandwidth.reshape(len(at), -1)
+    total = np.zeros(at.shape)
+    size = np.array(fields.shape).reshape(-1, 1)
+    shifts = list(itertools.product((-1, 0, 1), repeat=len(at)))
+    for shift in shifts:
+        moved = np.abs(at + np.array(shift).reshape(-1, 1))
+        moved = np.where(moved >= size, np.maximum(2 * (size - 1) - moved, 0), moved)
+        values = bandwidth[:, np.ravel_multi_index(tuple(moved), fields.shape)]
+        total += _exponential(values, config) if after else values
+    mean = (total / len(shifts)).astype(np.float32)
+    return mean if after else _exponential(mean, config)
+
+
+def _exponential(bandwidth: F32, config: EmbedTrackConfig) -> F32:
+    return multipliers(torch.from_numpy(np.ascontiguousarray(bandwidth)), config.bandwidth_scale).numpy()
+
+
+def filled(labels: I32) -> I32:
+    """Return the labels with holes filled: background that is enclosed by one cell alone, and does not touch the border.
+
+    Pixels are connected by edges, voxels by faces.
+    """
+    holes, n = ndimage.label(labels == 0)
+    outer = np.zeros(n + 1, dtype=bool)
+    outer[0] = True
+    for axis in range(labels.ndim):
+        for side in (0, -1):
+            outer[np.take(holes, side, axis=axis)] = True
+    inner = np.flatnonzero(~outer[holes].reshape(-1)) if not outer.all() else np.empty(0, dtype=np.int64)
+    if not len(inner):
+        return labels
+    hole, flat = holes.reshape(-1)[inner], labels.reshape(-1)
+    least, most = np.full(n + 1, np.iinfo(np.int32).max, dtype=np.int32), np.zeros(n + 1, dtype=np.int32)
+    for stride in np.cumprod((1, *labels.shape[:0:-1])):
+        for neighbours in (flat[inner - stride], flat[inner + stride]):  # inner pixels are never at the border
+            cell = neighbours > 0
+            np.minimum.at(least, hole[cell], neighbours[cell])
+            np.maximum.at(most, hole[cell], neighbours[cell])
+    whole = labels.copy()
+    whole.reshape(-1)[inner] = np.where(least[hole] == most[hole], most[hole], 0)
+    return whole

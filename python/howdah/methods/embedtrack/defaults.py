@@ -61,9 +61,11 @@ def crop_size(
     """Return the size of a crop: six cells wide, room for a large one and its way, no larger than a frame or 256 pixels.
 
     Args:
-        sizes: (N,) pixels of each cell. extents: (N, D) lengths of the box around each, in pixels.
+        sizes: (N,) pixels of each cell.
+        extents: (N, D) lengths of the box around each, in pixels.
         reach: How far a cell goes in a frame (95 % of them go less far).
-        shape: Of the largest frame, D axes. voxel_size: Of the D axes.
+        shape: Of the largest frame, D axes.
+        voxel_size: Of the D axes.
         multiple: What the network needs each length to be a multiple of.
     """
     steps = [s / min(voxel_size) for s in voxel_size]

@@ -1,0 +1,191 @@
+"""The annotated frames as training sees them, kept in memory as far as allowed, and the table of all their cells."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from howdah.errors import DataError
+from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.embedtrack.config import EmbedTrackConfig
+from howdah.methods.embedtrack.medoid import centroids, medoids
+from howdah.methods.embedtrack.normalise import normalised
+from howdah.nn.device import free_memory_mb
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+__all__ = ["CellTable", "Frame", "FrameStore"]
+
+BRIGHT = 0.75  # cells are bright if their median lies above this share of the pixels around them
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One annotated frame: intensity 0..1, labels, where background is known, all (*S); None: everywhere."""
+
+    image: F32
+    labels: I32
+    known: npt.NDArray[np.bool_] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.image.nbytes + self.labels.nbytes + (0 if self.known is None else self.known.nbytes)
+
+
+@dataclass(frozen=True, eq=False)
+class CellTable:
+    """All outlined cells, N rows in the order of frames and labels; D axes in pixels.
+
+    Attributes:
+        time: (N,) frame. label: (N,). size: (N,) pixels.
+        low, high: (N, D) first pixel of the box around it, and the one after its last.
+        centre: (N, D) medoid or centroid, as the settings say.
+    """
+
+    time: I64
+    label: I64
+    size: I64
+    low: I64
+    high: I64
+    centre: F64
+
+    def of(self, time: int) -> slice:
+        """Return the rows of a frame."""
+        first, end = np.searchsorted(self.time, [time, time + 1])
+        return slice(int(first), int(end))
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass
+class FrameStore:
+    """Reads annotated frames once, and again only if memory does not hold them all.
+
+    Attributes:
+        annotation: What a person outlined.
+        config: Settings; ``ring_width`` must be decided before frames of a sparse annotation are asked for.
+    """
+
+    annotation: Annotation
+    config: EmbedTrackConfig
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False)
+    _kept: OrderedDict[int, Frame] = field(default_factory=OrderedDict, init=False, repr=False)
+
+    @cached_property
+    def cells(self) -> CellTable:
+        """All cells; reads every annotated frame once.
+
+        Raises:
+            DataError: No cell is outlined.
+        """
+        parts = [self._cells_of(time) for time in self.annotation.times]
+        if not sum(map(len, parts)):
+            raise DataError(
+                f"There is nothing to train on: no cell is outlined in {len(parts)} annotated frames. "
+                "Outline some cells, best in frames that follow each other."
+            )
+        dims = max(part.low.shape[1] for part in parts)
+        if any(part.low.shape[1] != dims for part in parts):
+            raise DataError("Some annotated frames have one plane and others more; train on one kind of them.")
+        names = ("time", "label", "size", "low", "high", "centre")
+        return CellTable(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    @property
+    def n_dims(self) -> int:
+        """2 or 3."""
+        return int(self.cells.low.shape[1])
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Of the D axes."""
+        return self.annotation.voxel_size[-self.n_dims :]
+
+    @property
+    def fits(self) -> int:
+        """How many frames memory holds."""
+        room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
+        largest = max(int(np.prod(shape)) for shape in self.shapes.values())
+        return max(int(room // (largest * 9)), 2)
+
+    def frame(self, time: int) -> Frame:
+        """Return an annotated frame."""
+        if time not in self._kept:
+            image, outlined = self.annotation.read(time)
+            plain, labels = normalised(_flat(image), self.config, time=time), _flat(outlined)
+            self._kept[time] = Frame(plain, labels, None if self.annotation.complete else self._known(plain, labels))
+            while len(self._kept) > self.fits:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(time)
+        return self._kept[time]
+
+    def decided(self, config: EmbedTrackConfig) -> None:
+        """Go on with these settings."""
+        if config.ring_width != self.config.ring_width or config.dark_quantile != self.config.dark_quantile:
+            self._kept.clear()
+        self.config = config
+
+    def _known(self, image: F32, labels: I32) -> npt.NDArray[np.bool_]:
+        """Say which pixels of a sparsely annotated frame are known: cells, a ring around each, and what is dark."""
+        if not labels.any():
+            return np.zeros(labels.shape, dtype=bool)
+        finest = min(self.voxel_size)
+        away = ndimage.distance_transform_edt(labels == 0, sampling=[s / finest for s in self.voxel_size])
+        known: npt.NDArray[np.bool_] = np.asarray(away) <= (self.config.ring_width or 0.0)
+        around = image[known & (labels == 0)]
+        bright = around.size and np.median(image[labels > 0]) > np.quantile(around, BRIGHT)
+        if self.config.dark_quantile and bright:
+            known |= image < np.quantile(around, self.config.dark_quantile)
+        return known
+
+    def _cells_of(self, time: int) -> CellTable:
+        labels = _flat(self.annotation.read(time)[1])
+        self.shapes[time] = labels.shape
+        values, place = np.unique(labels, return_inverse=True)
+        rows = place.reshape(labels.shape) + (1 if values[0] else 0)
+        number = values[values > 0].astype(np.int64)
+        boxes = [box for box in ndimage.find_objects(rows) if box is not None]
+        empty = np.empty((0, labels.ndim), dtype=np.int64)
+        return CellTable(
+            np.full(len(number), time, dtype=np.int64),
+            number,
+            np.bincount(rows.ravel(), minlength=len(number) + 1)[1:].astype(np.int64),
+            np.array([[axis.start for axis in box] for box in boxes], dtype=np.int64) if boxes else empty,
+            np.array([[axis.stop for axis in box] for box in boxes], dtype=np.int64) if boxes else empty,
+            self._centres(rows) if boxes else empty.astype(np.float64),
+        )
+
+    def _centres(self, rows: I64) -> F64:
+        if self.config.centre == "centroid":
+            return centroids(rows)
+        return medoids(rows, self.annotation.voxel_size[-rows.ndim :])
+
+    def moves(self, times: Sequence[int]) -> F64:
+        """Return how far the cells of these frames went since the frame before, (K,) pixels of the finest axis."""
+        cells, steps = self.cells, np.asarray(self.voxel_size) / min(self.voxel_size)
+        found = [np.empty(0)]
+        for time in times:
+            links, here, before = self.annotation.links(time), cells.of(time), cells.of(time - 1)
+            for later, earlier in links:
+                one, other = cells.label[here] == later, cells.label[before] == earlier
+                if one.any() and other.any():
+                    way = (cells.centre[here][one][0] - cells.centre[before][other][0]) * steps
+                    found.append(np.array([np.linalg.norm(way)]))
+        return np.concatenate(found)
+
+
+def _flat(values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """Drop z where there is one plane."""
+    return values[0] if len(values) == 1 else values
