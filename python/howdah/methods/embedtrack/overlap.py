@@ -54,7 +54,7 @@ def overlap_loss(places: Tensor, multiplier: Tensor, cells: Cells, unit: Sequenc
         cells: Masks, centres and weights.
         unit: Length of a pixel along each axis, normalised.
     """
-    total: Tensor = _Overlap.apply(places, multiplier, cells, BIN * min(unit))  # type: ignore[no-untyped-call]
+    total: Tensor = _Overlap.apply(places, multiplier, cells, BIN * min(unit))
     return total
 
 
@@ -64,24 +64,22 @@ class _Overlap(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, places: Tensor, multiplier: Tensor, cells: Cells, step: float) -> Tensor:
         n_images, n_dims, n_pixels = places.shape
-        place = places.movedim(1, -1).reshape(-1, n_dims)  # (I P, D)
-        to_place, to_multiplier = torch.zeros_like(place), torch.zeros_like(multiplier)
+        place = places.movedim(1, 0).reshape(n_dims, -1)  # (D, I P)
+        factor, centre = multiplier.T.contiguous(), cells.centre.T.contiguous()  # (D, M)
+        to_place, to_factor = torch.zeros_like(place), torch.zeros_like(factor)
         total = place.new_zeros(())
-        for pixel, cell in _entries(place, multiplier, cells, step):
-            away = place[pixel] - cells.centre[cell]
-            scaled = away * multiplier[cell]
-            exponent = (away * scaled).sum(1)
-            own = cells.owner.view(-1)[pixel] == cell
-            near = own | (exponent < FARTHEST)
-            pixel, cell, away, scaled, own = pixel[near], cell[near], away[near], scaled[near], own[near]
-            affinity = torch.exp(-exponent[near])
+        for pixel, cell, own in _entries(place, multiplier, cells, step):
+            away = [place[d].index_select(0, pixel) - centre[d].index_select(0, cell) for d in range(n_dims)]
+            scaled = [away[d] * factor[d].index_select(0, cell) for d in range(n_dims)]
+            affinity = torch.exp(-torch.stack([away[d] * scaled[d] for d in range(n_dims)]).sum(0))
             error = torch.where(own, 2 - 2 * affinity, 2 * affinity)
-            slope = _lovasz_weights(error, cell, own) * cells.weight[cell]
+            slope = _lovasz_weights(error, cell, own) * cells.weight.index_select(0, cell)
             total += (slope * error).sum()
             pull = torch.where(own, slope, -slope) * affinity * 2  # by the exponent
-            to_place.index_add_(0, pixel, (2 * pull)[:, None] * scaled)
-            to_multiplier.index_add_(0, cell, pull[:, None] * away**2)
-        ctx.save_for_backward(to_place.view(n_images, n_pixels, n_dims).movedim(-1, 1), to_multiplier)
+            for d in range(n_dims):
+                to_place[d].index_add_(0, pixel, 2 * pull * scaled[d])
+                to_factor[d].index_add_(0, cell, pull * away[d] ** 2)
+        ctx.save_for_backward(to_place.view(n_dims, n_images, n_pixels).movedim(0, 1), to_factor.T)
         return total
 
     @staticmethod
@@ -113,12 +111,81 @@ def _lovasz_weights(error: Tensor, cell: Tensor, own: Tensor) -> Tensor:
     return result
 
 
-def _entries(place: Tensor, multiplier: Tensor, cells: Cells, step: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixel, cell): for each cell its own pixels and all known ones that may point near its centre.
+def _entries(place: Tensor, multiplier: Tensor, cells: Cells, step: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield (pixel, cell, own): for each cell its own pixels and all known ones of others that point near its centre.
 
-    A part holds whole cells, at most ``CHUNK`` entries unless one cell alone has more.
+    A part holds whole cells, and at most ``CHUNK`` entries unless one cell alone has more.
     """
-    for cell in range(len(cells.image)):  # plain and slow; to be replaced
-        inside = cells.known[cells.image[cell]]
-        pixel = torch.nonzero(inside)[:, 0] + cells.image[cell] * inside.shape[0]
-        yield pixel, torch.full_like(pixel, cell)
+    owner = cells.owner.reshape(-1)
+    mine = torch.nonzero(owner >= 0)[:, 0]
+    mine = mine[torch.argsort(owner[mine], stable=True)]
+    n_mine = torch.bincount(owner[mine], minlength=len(multiplier))
+    row_cell, start, count, pixels = _rows(place, multiplier, cells, step)
+    n_rows = torch.bincount(row_cell, minlength=len(multiplier))
+    n_other = torch.zeros_like(n_rows).index_add_(0, row_cell, count)
+    a = b = row = 0
+    for first, last in _parts((n_mine + n_other).tolist()):
+        a, b = b, b + int(n_mine[first:last].sum())
+        rows = slice(row, row := row + int(n_rows[first:last].sum()))
+        along, n = start[rows], count[rows]
+        ends = torch.cumsum(n, 0)
+        at = torch.repeat_interleave(along - (ends - n), n)
+        other = pixels[at + torch.arange(len(at), device=at.device)]
+        cell = torch.repeat_interleave(row_cell[rows], n)
+        exponent = sum(
+            (place[d].index_select(0, other) - cells.centre[:, d].index_select(0, cell)) ** 2
+            * multiplier[:, d].index_select(0, cell)
+            for d in range(len(place))
+        )
+        keep = torch.nonzero((exponent < FARTHEST) & (owner.index_select(0, other) != cell))[:, 0]
+        pixel = torch.cat([mine[a:b], other.index_select(0, keep)])
+        own = torch.arange(len(pixel), device=pixel.device) < b - a
+        yield pixel, torch.cat([owner[mine[a:b]], cell.index_select(0, keep)]), own
+
+
+def _parts(counts: list[int]) -> Iterator[tuple[int, int]]:
+    """Cut a row of counts where their sum would exceed ``CHUNK``."""
+    first, total = 0, 0
+    for i, count in enumerate(counts):
+        if total and total + count > CHUNK:
+            yield first, i
+            first, total = i, 0
+        total += count
+    if counts:
+        yield first, len(counts)
+
+
+def _rows(place: Tensor, multiplier: Tensor, cells: Cells, step: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sort the known pixels by where they point to, in bins; find for each cell the rows of bins that its box touches.
+
+    Returns:
+        cell, start and count of each row, and the sorted pixels that start and count speak of.
+    """
+    n_dims, n_pixels = len(place), cells.known.shape[1]
+    pixels = torch.nonzero(cells.known.reshape(-1))[:, 0]
+    low, n_bins, key = [], [], pixels // n_pixels
+    for axis in range(n_dims):
+        target = torch.nan_to_num(place[axis].index_select(0, pixels))
+        low.append(target.min() if len(target) else target.new_zeros(()))
+        bins = ((target - low[-1]) / step).long()
+        n_bins.append(int(bins.max()) + 1 if len(bins) else 1)
+        key = key * n_bins[-1] + bins
+    key, order = torch.sort(key)
+    radius = torch.sqrt(FARTHEST / multiplier)
+    top, least = torch.tensor(n_bins, device=place.device) - 1, torch.stack(low)
+    box_low = torch.minimum(((cells.centre - radius - least) / step).clamp_min(0).long(), top)
+    box_high = torch.minimum(((cells.centre + radius - least) / step).clamp_min(0).long(), top)
+    size = box_high - box_low + 1
+    n_rows = size[:, :-1].prod(1)
+    row_cell = torch.repeat_interleave(torch.arange(len(n_rows), device=place.device), n_rows)
+    number = torch.arange(len(row_cell), device=place.device) - (torch.cumsum(n_rows, 0) - n_rows)[row_cell]
+    line = torch.zeros_like(number)
+    scale = 1
+    for axis in range(n_dims - 2, -1, -1):
+        line += (box_low[row_cell, axis] + number % size[row_cell, axis]) * scale
+        number = number // size[row_cell, axis]
+        scale *= n_bins[axis]
+    base = (cells.image[row_cell] * scale + line) * n_bins[-1]
+    start = torch.searchsorted(key, base + box_low[row_cell, -1])
+    end = torch.searchsorted(key, base + box_high[row_cell, -1], right=True)
+    return row_cell, start, end - start, pixels[order]
