@@ -1,0 +1,108 @@
+"""What weights say of themselves: the form of their network, and the settings that they were trained with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from howdah.errors import WeightsError
+from howdah.methods.embedtrack.config import EmbedTrackConfig
+from howdah.nn.checkpoint import Weights
+
+__all__ = ["Layout", "settled"]
+
+MEANING = ("grid_size", "bandwidth_scale")
+IMAGE = ("percentiles",)
+DECIDED = ("min_size",)
+
+log = logging.getLogger("howdah")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of a network.
+
+    Attributes:
+        n_dims: 2 or 3 spatial axes.
+        keep_axials: In 3D, how many poolings leave z alone.
+    """
+
+    n_dims: int
+    keep_axials: int
+
+    @classmethod
+    def of(cls, weights: Weights) -> Self:
+        """Read the form from the header, or from the shapes of published weights.
+
+        Raises:
+            WeightsError: It is the network of images with several channels, or the header is damaged.
+        """
+        first = weights.members[0]["encoder.initial_block.conv.weight"]
+        noted = _table(weights, "network")
+        n_dims, keep_axials = first.ndim - 2, noted.get("keep_axials") or 0
+        if not isinstance(keep_axials, int) or not 0 <= keep_axials <= 3 or noted.get("n_dims", n_dims) != n_dims:
+            raise WeightsError(
+                f"The header of the weights is damaged: 'network' is {dict(noted)!r:.80}, which does not fit their "
+                f"{n_dims}D network. Train again, or use another file."
+            )
+        if first.shape[1] != 1:
+            raise WeightsError(
+                f"The weights are for images with {first.shape[1]} channels, but movies are read one channel at a time. "
+                "Use weights for one channel."
+            )
+        return cls(n_dims, keep_axials)
+
+
+def settled(weights: Weights, config: EmbedTrackConfig | None = None) -> EmbedTrackConfig:
+    """Return the settings to predict with.
+
+    What gives the network's numbers their meaning (``grid_size``, ``bandwidth_scale``) is always that of the training.
+    ``percentiles`` and ``min_size`` come from the training where the settings leave them at their default.
+
+    Args:
+        weights: Their header has ``config``, the settings of the training, and ``resolved``, what was decided from the data.
+        config: Settings of the user; None: the defaults.
+
+    Raises:
+        WeightsError: The header holds no valid settings.
+    """
+    config = config or EmbedTrackConfig.of({})
+    learned = {**_table(weights, "config"), **_table(weights, "resolved")}
+    changes: dict[str, Any] = {}
+    for name in (*MEANING, *IMAGE, *DECIDED):
+        value = learned.get(name)
+        if value is None:
+            continue
+        asked = getattr(config, name) != type(config).model_fields[name].default
+        differs = asked and _plain(getattr(config, name)) != _plain(value)
+        if differs and name in MEANING:
+            log.warning(
+                "The weights were trained with %s = %s; that is used, for %s = %s would give their numbers another meaning.",
+                name, value, name, getattr(config, name),
+            )  # fmt: skip
+        elif differs and name in IMAGE:
+            log.warning(
+                "The weights were trained with %s = %s, but %s are set; cells may be missed. "
+                "Leave the setting out to use that of the training.",
+                name, value, _plain(getattr(config, name)),
+            )  # fmt: skip
+        if not asked or name in MEANING:
+            changes[name] = value
+    if not changes:
+        return config
+    return EmbedTrackConfig.of({**config.model_dump(), **changes}, source="the header of the weights")
+
+
+def _table(weights: Weights, name: str) -> Mapping[str, Any]:
+    found = weights.header.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise WeightsError(
+            f"The header of the weights is damaged: '{name}' shall be a table, but is {found!r:.80}. Train again, or use another file."
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
