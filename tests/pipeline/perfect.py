@@ -15,7 +15,7 @@ from howdah.nn.checkpoint import Weights
 # number -> frame -> (y, x, radius); 2 divides into 3 and 4 at frame 2
 CELLS = {
     1: {t: (14.0, 12.0 + 3 * t, 6.0) for t in range(4)},
-    2: {t: (44.0, 30.0, 8.0) for t in range(2)},
+    2: dict.fromkeys(range(2), (44.0, 30.0, 8.0)),
     3: {t: (44.0, 23.0 - t, 5.0) for t in range(2, 4)},
     4: {t: (44.0, 37.0 + t, 5.0) for t in range(2, 4)},
 }
@@ -47,7 +47,9 @@ def movie(folder: Path, depth: int = 1) -> Path:
     """Write the movie: TIFF in 2D, BigDataViewer XML in 3D."""
     target = folder / ("movie.tif" if depth == 1 else "movie.xml")
     size = (1.0, 0.5, 0.5)
-    write_image(target, ArrayImage([frame(t, depth) for t in range(4)], voxel_size=size, unit="µm", interval=(30.0, "s")))
+    write_image(
+        target, ArrayImage([frame(t, depth) for t in range(4)], voxel_size=size, unit="µm", interval=(30.0, "s"))
+    )
     return target
 
 
