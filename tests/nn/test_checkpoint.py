@@ -1,6 +1,7 @@
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -142,3 +143,20 @@ def test_a_header_without_settings_is_damaged(tmp_path):
     save_file(state(), tmp_path / "w.safetensors", metadata={"howdah": json.dumps(header)})
     with pytest.raises(WeightsError, match="header is damaged"):
         load(tmp_path / "w.safetensors")
+
+
+def test_a_state_dict_beside_other_things(tmp_path):
+    nested = {f"module.{k}": v for k, v in state().items()}
+    torch.save(
+        {"epoch": 3, "iou": np.float64(0.5), "curve": [np.float32(1)], "model_state_dict": nested}, tmp_path / "p.pth"
+    )
+    weights = load(tmp_path / "p.pth")
+    assert torch.equal(weights.members[0]["a.bias"], torch.ones(2))
+    assert weights.header["noted"] == {"epoch": 3, "iou": 0.5}
+
+
+def test_what_is_expected_may_follow_from_the_file(tmp_path):
+    torch.save(state(), tmp_path / "p.pth")
+    assert load(tmp_path / "p.pth", expected=lambda found: {k: tuple(v.shape) for k, v in found.items()}).members
+    with pytest.raises(WeightsError, match="1 are not known"):
+        load(tmp_path / "p.pth", expected=lambda found: {"a.weight": (2, 3)})

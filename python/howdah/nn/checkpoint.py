@@ -2,7 +2,8 @@
 
 A file of ours holds one network or an ensemble, and says in its header which method and settings made it, from which data,
 with which result, and the SHA-256 of the numbers. Nothing in it is executed on reading. Published files are
-PyTorch's own (``.pth``): one state dict, or a list of them (an ensemble); only plain tensors are accepted in them.
+PyTorch's own (``.pth``): one state dict, a list of them (an ensemble), or a dict with one under ``model_state_dict`` beside what
+its training noted; only plain data are accepted in them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -31,6 +33,16 @@ State = dict[str, Tensor]
 __all__ = ["State", "Weights", "load_weights", "read_tensors", "save_weights", "write_tensors"]
 
 HEADER = "howdah"
+SCALARS: list[Any] = [  # training loops note numbers of numpy's, under the name of its version 1 or 2
+    *(
+        (type(np.float64(0)).__reduce__(np.float64(0))[0], f"numpy.{core}.multiarray.scalar")
+        for core in ("core", "_core")
+    ),
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+]
+NESTED = "model_state_dict"  # where published files that hold more than the network keep the network
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def load_weights(
     path: str | os.PathLike[str],
     *,
     method: str,
-    expected: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]] | Callable[[State], Mapping[str, tuple[int, ...]]],
     adapt: Callable[[Mapping[str, Tensor]], State] = dict,
 ) -> Weights:
     """Read a weights file, ours or the authors'.
@@ -72,7 +84,8 @@ def load_weights(
     Args:
         path: The file.
         method: The method that wants them.
-        expected: Shape of each entry of its state dict.
+        expected: Shape of each entry of its state dict; or what tells it from the state dict of the file, where the
+            network follows from its weights.
         adapt: Turns a published state dict into the expected form, before it is checked.
 
     Raises:
@@ -90,12 +103,13 @@ def load_weights(
             )
         weights = Weights(_members(tensors), header)
     else:
-        weights = Weights(_published(file), {"method": method, "source": file.name})
+        states, noted = _published(file)
+        weights = Weights(states, {"method": method, "source": file.name, **noted})
     members = []
     for state in weights.members:
         plain = adapt({key.removeprefix("module."): value for key, value in state.items()})
-        _check(file, plain, expected, method=method)
-        members.append({key: value.to(torch.float32) for key, value in plain.items()})
+        _check(file, plain, expected(plain) if callable(expected) else expected, method=method)
+        members.append({k: v.to(torch.float32) if v.is_floating_point() else v for k, v in plain.items()})
     return replace(weights, members=tuple(members))
 
 
@@ -140,21 +154,32 @@ def _is_safetensors(file: Path) -> bool:
     return file.suffix == ".safetensors" or (len(start) == 9 and start[8:] == b"{")
 
 
-def _published(file: Path) -> tuple[State, ...]:
+def _published(file: Path) -> tuple[tuple[State, ...], dict[str, Any]]:
+    """Return the state dicts of a published file, and under ``noted`` the plain numbers and texts beside a nested one."""
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(SCALARS):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"Loading weights from {file} failed: it is damaged, or holds more than plain tensors ({reason})."
         ) from None
+    noted: dict[str, Any] = {}
+    if isinstance(content, Mapping) and NESTED in content:
+        plain = {str(k): v for k, v in content.items() if isinstance(v, bool | int | float | str)}
+        plain = {k: float(v) if isinstance(v, np.floating) else v for k, v in plain.items()}
+        noted, content = {"noted": plain} if plain else {}, content[NESTED]
     states = content if isinstance(content, list | tuple) else [content]
-    if not states or not all(isinstance(s, Mapping) and all(isinstance(v, Tensor) for v in s.values()) for s in states):
+    if not states or not all(_is_state(state) for state in states):
         raise WeightsError(
-            f"Loading weights from {file} failed: it holds neither a state dict nor a list of them. "
-            "Save the state dict of the network alone."
+            f"Loading weights from {file} failed: it holds neither a state dict nor a list of them, and none under "
+            f"'{NESTED}'. Save the state dict of the network alone."
         )
-    return tuple(dict(state) for state in states)
+    return tuple(dict(state) for state in states), noted
+
+
+def _is_state(content: object) -> bool:
+    return isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
 
 
 def _check(file: Path, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, method: str) -> None:

@@ -34,8 +34,8 @@ def embedtrack_loss(
         config: Weights of the terms; ``compat``.
 
     Returns:
-        Scalars ``loss`` (to descend: equation 12) and its terms without their weights: ``instance`` (7), ``variance`` (3), ``seed`` (9),
-        ``tracking`` (11). A term without cells is 0.
+        Scalars ``loss`` (to descend: equation 12) and its terms without their weights, detached: ``instance`` (7),
+        ``variance`` (3), ``seed`` (9), ``tracking`` (11). A term without cells is 0.
     """
     with torch.autocast(segmentation.device.type, enabled=False):
         return _loss(segmentation.float(), tracking.float(), targets, unit, config)
@@ -95,7 +95,8 @@ def _loss(
         config.instance_weight * instance + config.variance_weight * variance + config.seed_weight * seed
     ) * config.segmentation_weight + config.tracking_weight * track
     loss = weighted / n_images if sums else weighted
-    return {"loss": loss, "instance": instance, "variance": variance, "seed": seed, "tracking": track}
+    terms = {"instance": instance, "variance": variance, "seed": seed, "tracking": track}
+    return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 
 
 def _shares(targets: Targets, *, sums: bool) -> Tensor:
