@@ -21,9 +21,10 @@ from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
+from howdah.methods.embedtrack.judge import Verdict, agreement, fields_of, right_links
 from howdah.methods.embedtrack.losses import embedtrack_loss
 from howdah.methods.embedtrack.network import BranchedERFNet
-from howdah.methods.embedtrack.samples import Batch, Samples
+from howdah.methods.embedtrack.samples import Batch, Held, Samples
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import Place, pick
 from howdah.nn.fit import fit, load_state, save_state
@@ -279,12 +280,25 @@ class _Run:
     def _validate(self) -> float:
         """Measure the network on frames it does not learn from, and keep it if it is the best so far."""
         self.network.eval()
-        score = -float(np.mean([float(self._terms(held.batch)["loss"]) for held in self.held]))
+        verdict = sum((self._judged(held) for held in self.held), Verdict())
+        score = verdict.score
         self.network.train()
-        if score > float(self.kept.score):  # type: ignore[arg-type]
+        if score >= float(self.kept.score):  # type: ignore[arg-type]
             self.kept.score.fill_(score)  # type: ignore[operator]
             self.best.load_state_dict(self.network.state_dict())
         return score
+
+    def _judged(self, held: Held) -> Verdict:
+        later, earlier = (
+            torch.from_numpy(image).to(self.place.device) for image in (held.batch.later, held.batch.earlier)
+        )
+        with self.place.autocast():
+            segmentation, _, tracking = self.network(later, earlier)
+        fields = fields_of(segmentation[0], tracking[0], self.unit)
+        complete = self.samples.annotation.complete
+        return agreement(fields, held.labels, self.config, complete=complete) + right_links(
+            fields, held.labels, held.before, held.links, self.config
+        )
 
     def metrics(self) -> dict[str, float]:
         """Return the best score of the validation, if there was one."""
