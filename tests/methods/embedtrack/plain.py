@@ -26,7 +26,7 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> tu
     best = np.zeros(fields.shape, dtype=np.float32)
     seeds: list[int] = []
     order = np.argsort(-fields.seediness, axis=None, kind="stable")  # equal seediness: the first pixel first
-    for pixel in order:
+    for pixel in order[waiting.reshape(-1)[order]]:
         seed = np.unravel_index(pixel, fields.shape)
         if not waiting[seed]:
             continue

@@ -70,9 +70,9 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Ce
     rules = Rules(config.affinity_threshold, config.max_overlap, max(min_size, 1), config.compat)
     owner, n_near = gather(pixels, seeds, rules)
 
-    size = np.bincount(owner + 1, minlength=len(seeds.pixel) + 1)[1:]
+    size = np.bincount(owner + 1, minlength=len(seeds.row) + 1)[1:]
     kept = np.flatnonzero(size >= rules.min_size)
-    number = np.zeros(len(seeds.pixel) + 1, dtype=np.int32)  # the last one is for pixels without a cell, owner -1
+    number = np.zeros(len(seeds.row) + 1, dtype=np.int32)  # the last one is for pixels without a cell, owner -1
     number[kept] = np.arange(1, len(kept) + 1)
     labels = np.zeros(fields.seediness.size, dtype=np.int32)
     labels[pixels.index] = number[owner]
@@ -84,17 +84,15 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Ce
 
 
 def _foreground(fields: Fields, config: EmbedTrackConfig) -> Pixels:
-    """Return the foreground pixels and where they point to: e = p + o (equation 4)."""
+    """Return the foreground pixels and where they point to."""
     seediness = fields.seediness.reshape(-1)
     if np.isnan(seediness.sum()):
         raise DataError(
             "Finding cells failed: the predicted seediness is not a number for some pixels; check the weights, or set "
             "precision = float32."
         )
-    index = np.flatnonzero(seediness > np.float32(config.foreground_threshold))
-    place = fields.offset.reshape(len(fields.shape), -1)[:, index]
-    for axis, at in enumerate(np.unravel_index(index, fields.shape)):
-        place[axis] += at.astype(np.float32) * np.float32(fields.unit[axis])
+    index: I64 = np.flatnonzero(seediness > np.float32(config.foreground_threshold))
+    place = _places(fields, index)
     if not np.isfinite(place).all():
         raise DataError(
             "Finding cells failed: predicted offsets are not numbers for some pixels; check the weights, or set precision = "
@@ -110,13 +108,22 @@ def _seeds(fields: Fields, pixels: Pixels, config: EmbedTrackConfig) -> Seeds:
     seediness = fields.seediness.reshape(-1)
     enough = np.flatnonzero(votes >= config.min_votes * 3 ** (len(shape) - 2))
     enough = enough[seediness[enough] > np.float32(config.seed_threshold)]
-    index = enough[np.argsort(-seediness[enough], kind="stable")]
-    at = np.stack(np.unravel_index(index, shape))
-    place = fields.offset.reshape(len(shape), -1)[:, index]
-    for axis, step in enumerate(fields.unit):
-        place[axis] += at[axis].astype(np.float32) * np.float32(step)
-    good = np.isfinite(place).all(axis=0)
-    return Seeds(index[good], place[:, good], _smoothed_multipliers(fields, at[:, good], config))
+    place = _places(fields, enough)
+    known = np.isfinite(place).all(axis=0)
+    enough, place = enough[known], place[:, known]
+    row = np.searchsorted(pixels.index, enough)
+    row[np.append(pixels.index, -1)[row] != enough] = -1
+    multiplier = _smoothed_multipliers(fields, np.stack(np.unravel_index(enough, shape)), config)
+    order = np.argsort(-seediness[enough], kind="stable")
+    return Seeds(row[order], np.take(place, order, axis=1), np.take(multiplier, order, axis=1))
+
+
+def _places(fields: Fields, index: I64) -> F32:
+    """Return where pixels, given by their flat index, see the centre of their cell: e = p + o (equation 4), (D, N)."""
+    place = np.take(fields.offset.reshape(len(fields.shape), -1), index, axis=1)
+    for axis, at in enumerate(np.unravel_index(index, fields.shape)):
+        place[axis] += at.astype(np.float32) * np.float32(fields.unit[axis])
+    return place
 
 
 def _votes(place: F32, fields: Fields) -> I32:
@@ -145,15 +152,16 @@ def _smoothed_multipliers(fields: Fields, at: I64, config: EmbedTrackConfig) -> 
     """
     after = "smooth_multipliers" in config.compat
     bandwidth = fields.bandwidth.reshape(len(at), -1)
-    total = np.zeros(at.shape)
-    size = np.array(fields.shape).reshape(-1, 1)
-    shifts = list(itertools.product((-1, 0, 1), repeat=len(at)))
-    for shift in shifts:
-        moved = np.abs(at + np.array(shift).reshape(-1, 1))
-        moved = np.where(moved >= size, np.maximum(2 * (size - 1) - moved, 0), moved)
-        values = bandwidth[:, np.ravel_multi_index(tuple(moved), fields.shape)]
+    total = np.zeros(at.shape, dtype=np.float64)
+    strides = np.cumprod((1, *fields.shape[:0:-1]))[::-1]
+    around = []  # for each axis, what the three neighbours along it add to the flat index
+    for values, n, stride in zip(at, fields.shape, strides, strict=True):
+        before, beyond = np.abs(values - 1), np.where(values == n - 1, max(n - 2, 0), values + 1)
+        around.append([np.minimum(before, n - 1) * stride, values * stride, beyond * stride])
+    for steps in itertools.product(*around):
+        values = np.take(bandwidth, sum(steps[1:], start=steps[0]), axis=1)
         total += _exponential(values, config) if after else values
-    mean = (total / len(shifts)).astype(np.float32)
+    mean = (total / 3 ** len(at)).astype(np.float32)
     return mean if after else _exponential(mean, config)
 
 

@@ -45,11 +45,11 @@ class Seeds:
     """Possible centres in the order in which they are tried.
 
     Attributes:
-        pixel: (K,) flat index of the pixel.
+        row: (K,) the pixel among the foreground pixels, or -1: a seed may lie in the background.
         place: (D, K) where it sees its centre, normalised. multiplier: (D, K), 1 / bandwidth of the range around it.
     """
 
-    pixel: I64
+    row: I64
     place: F32
     multiplier: F32
 
@@ -131,8 +131,8 @@ def gather(pixels: Pixels, seeds: Seeds, rules: Rules) -> tuple[I64, I64]:
         (P,) the seed that each pixel belongs to, -1 for none; (K,) pixels in the range of each seed that made a cell, else 0.
     """
     owner = np.full(len(pixels.index), -1, dtype=np.int64)
-    if not len(pixels.index) or not len(seeds.pixel):
-        return owner, np.zeros(len(seeds.pixel), dtype=np.int64)
+    if not len(pixels.index) or not len(seeds.row):
+        return owner, np.zeros(len(seeds.row), dtype=np.int64)
     # a little wider than the range, for the affinity is computed in single precision
     reach = np.sqrt(-math.log(rules.affinity_threshold) / seeds.multiplier.astype(np.float64)) * 1.001 + 1e-5
     bins = _Bins.of(pixels.place, reach)
@@ -180,17 +180,15 @@ class _State:
     def of(cls, pixels: Pixels, seeds: Seeds, bins: _Bins) -> Self:
         """Return the state before the first seed."""
         n = len(pixels.index)
-        row = np.minimum(np.searchsorted(pixels.index, seeds.pixel), n - 1)
-        is_foreground = pixels.index[row] == seeds.pixel  # a seed may lie in the background
-        seed_at = np.full(n, -1, dtype=np.int64)
-        seed_at[row[is_foreground]] = np.flatnonzero(is_foreground)
+        seed_at = np.full(n + 1, -1, dtype=np.int64)  # one more for the seeds of row -1
+        seed_at[seeds.row] = np.arange(len(seeds.row))
         return cls(
             place=np.ascontiguousarray(pixels.place[:, bins.order]),
             owner=np.full(n, -1, dtype=np.int64),
             best=np.zeros(n, dtype=np.float32),
             seed_at=seed_at[bins.order],
-            waits=np.ones(len(seeds.pixel), dtype=bool),
-            n_near=np.zeros(len(seeds.pixel), dtype=np.int64),
+            waits=np.ones(len(seeds.row), dtype=bool),
+            n_near=np.zeros(len(seeds.row), dtype=np.int64),
             seeds=seeds,
         )
 
