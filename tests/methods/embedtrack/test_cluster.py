@@ -196,7 +196,7 @@ def test_predictions_that_are_no_numbers(name):
     values = getattr(fields, name).copy()
     values[..., 1, 1] = np.nan
     seediness = values if name == "seediness" else np.ones((3, 3), np.float32)
-    with pytest.raises(DataError, match="Finding cells failed: .* not"):
+    with pytest.raises(DataError, match=r"Finding cells failed: .* not"):
         find_cells(replace(fields, **{"seediness": seediness, name: values}), EmbedTrackConfig(), min_size=0)
 
 
