@@ -10,7 +10,9 @@ from bdv_io.formats import write_image
 from bdv_io.image import ArrayImage
 from howdah.methods.embedtrack.coordinates import unit_of
 from howdah.methods.embedtrack.fields import Fields
+from howdah.methods.embedtrack.learned import settled
 from howdah.nn.checkpoint import Weights
+from howdah.nn.device import pick
 
 # number -> frame -> (y, x, radius); 2 divides into 3 and 4 at frame 2
 CELLS = {
@@ -59,7 +61,8 @@ class PerfectNetwork:
     missing: frozenset[tuple[int, int]] = frozenset()
 
     def __init__(self, weights, config, *, voxel_size=(1.0, 1.0, 1.0)):
-        self.config = config
+        self.config = settled(weights, config)
+        self.place = pick("cpu")
         self.voxel_size = voxel_size
 
     def fields(self, frames, times):
@@ -96,4 +99,10 @@ class PerfectNetwork:
 
 def perfect_weights(n_dims: int = 2) -> Weights:
     """Weights without numbers, with the header that matters."""
-    return Weights(({},), {"method": "embedtrack", "network": {"n_dims": n_dims}, "resolved": {"min_size": 10}})
+    header = {
+        "method": "embedtrack",
+        "network": {"n_dims": n_dims},
+        "config": {"seed": 0},
+        "resolved": {"min_size": 10},
+    }
+    return Weights(({},), header)

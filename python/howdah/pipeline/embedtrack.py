@@ -144,24 +144,23 @@ def _find(
     """Find and link the cells of some frames, beside what a person annotated; nothing is written."""
     weights = read_weights_of("embedtrack", file)
     check_fits(weights, file, source, frames)
-    config = settings_of(weights, file, settings.get("embedtrack", {}))
-    if config.links == "votes" and settings.get("linking"):
-        log.warning("The settings of [linking] do nothing with links = votes, the paper's way; set links = linking.")
     image, setup = source.image, source.setup
     there = [t for t in frames if not image.is_missing(t, setup)]
     for t in sorted(set(frames) - set(there)):
         log.warning("Frame %d of %s is missing; no cells are looked for there.", t, image.path)
-    stays = _without_machine(recognised(source.tracks), there, relink=config.links == "votes")
-    gathered = Gathered(replace(source, tracks=stays), least_size(config))
     affine = image.affine(there[0] if there else 0, setup)
     z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     with _needs_torch():
         from howdah.methods.embedtrack.predict import Network
 
-        network = Network(weights, config, voxel_size=(z, y, x))
-    place = getattr(network, "place", None)
-    record.facts |= {"settings_used": config.model_dump(mode="json"), "device": str(getattr(place, "device", ""))}
-    yield Progress("cells", 0, len(there), message=getattr(place, "sentence", ""))
+        network = Network(weights, settings_of(weights, file, settings.get("embedtrack", {})), voxel_size=(z, y, x))
+    config = network.config
+    if config.links == "votes" and settings.get("linking"):
+        log.warning("The settings of [linking] do nothing with links = votes, the paper's way; set links = linking.")
+    stays = _without_machine(recognised(source.tracks), there, relink=config.links == "votes")
+    gathered = Gathered(replace(source, tracks=stays), least_size(config))
+    record.facts |= {"settings_used": config.model_dump(mode="json"), "device": str(network.place.device)}
+    yield Progress("cells", 0, len(there), message=network.place.sentence)
     moves = yield from _frames(gathered, network, there, config)
     tracks, new, links = gathered.tracks()
     if config.links == "linking":

@@ -20,7 +20,6 @@ __all__ = ["check_fits", "least_size", "read_weights_of", "settings_of"]
 
 log = logging.getLogger("howdah")
 
-COMPUTING = ("device", "precision", "memory_mb", "tile_size", "test_time")
 LEAST_SIZE = 10  # pixels, where nothing is known of the sizes of cells, as in the published code
 ADVICE = {
     "embedtrack": "They are EmbedTrack's: howdah embedtrack track SOURCE --weights {path}",
@@ -62,16 +61,13 @@ def _reads(read: Callable[[Path], Weights], path: Path) -> bool:
 
 
 def settings_of(weights: Weights, path: Path, given: Mapping[str, Any]) -> EmbedTrackConfig:
-    """Return the settings for tracking: what the user gave, else as it was trained.
+    """Return the settings that a user gave; for published weights with what ``config.json`` beside them says of grid and sizes.
 
-    Of published weights ``config.json`` beside them says the grid and the size of cells.
+    What our own weights say of their training, the network itself takes from them
+    (:func:`howdah.methods.embedtrack.learned.settled`).
     """
-    known = set(EmbedTrackConfig.model_fields) - set(COMPUTING)  # where and how to compute is this machine's affair
-    trained = {**weights.header.get("config", {}), **weights.header.get("resolved", {})}
-    resolved = {name: value for name, value in trained.items() if name in known}
-    if not trained:
-        resolved |= _published(path.with_name("config.json"))
-    return EmbedTrackConfig.of({**resolved, **given}, source=f"the settings and the header of {path}")
+    found = {} if weights.header.get("config") else _published(path.with_name("config.json"))
+    return EmbedTrackConfig.of({**found, **given}, source=f"the settings and config.json beside {path}")
 
 
 def _published(file: Path) -> dict[str, Any]:
