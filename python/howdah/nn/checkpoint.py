@@ -167,7 +167,7 @@ def _published(file: Path) -> tuple[tuple[State, ...], dict[str, Any]]:
     noted: dict[str, Any] = {}
     if isinstance(content, Mapping) and NESTED in content:
         plain = {str(k): v for k, v in content.items() if isinstance(v, bool | int | float | str)}
-        plain = {k: float(v) if isinstance(v, np.floating) else v for k, v in plain.items()}
+        plain = {k: float(v) if isinstance(v, float) else v for k, v in plain.items()}  # also of float64
         noted, content = {"noted": plain} if plain else {}, content[NESTED]
     states = content if isinstance(content, list | tuple) else [content]
     if not states or not all(_is_state(state) for state in states):
