@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ LEAST_SIZE = 10  # pixels, where nothing is known of the sizes of cells, as in t
 ADVICE = {
     "embedtrack": "They are EmbedTrack's: howdah embedtrack track SOURCE --weights {path}",
     "elephant": "They are ELEPHANT's: howdah track SOURCE --weights {path}",
+    "elephant-flow": "They are those of ELEPHANT's flow: howdah track SOURCE --flow {path}",
 }
 
 
@@ -45,19 +47,27 @@ def read_weights_of(method: str, path: Path) -> Weights:
     try:
         return readers[method](path)
     except WeightsError as error:
-        for other, read in readers.items():
-            if other != method and path.is_file() and _reads(read, path):
-                told = ADVICE[other].format(path=path)
-                raise WeightsError(f"The weights {path} are not for this command. {told}") from error
-        raise
+        maker = _maker(path, readers) if path.is_file() else ""
+        if maker == method or maker not in ADVICE:
+            raise
+        told = ADVICE[maker].format(path=path)
+        raise WeightsError(f"The weights {path} are not for this command. {told}") from error
 
 
-def _reads(read: Callable[[Path], Weights], path: Path) -> bool:
-    try:
-        read(path)
-    except WeightsError:
-        return False
-    return True
+def _maker(path: Path, readers: Mapping[str, Callable[[Path], Weights]]) -> str:
+    """Return the method that wrote a file, by its header, or of published weights the one that can read them."""
+    from howdah.nn.checkpoint import read_tensors
+
+    if path.suffix == ".safetensors":
+        try:
+            return str(read_tensors(path)[1].get("method", "")).removesuffix("-detection")
+        except WeightsError:
+            return ""
+    for name, read in readers.items():
+        with contextlib.suppress(WeightsError):
+            read(path)
+            return name
+    return ""
 
 
 def settings_of(weights: Weights, path: Path, given: Mapping[str, Any]) -> EmbedTrackConfig:
