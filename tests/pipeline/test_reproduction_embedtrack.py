@@ -26,6 +26,7 @@ QUICK = {
         "test_time": "none",
         "foreground_threshold": 0.2,
         "min_size": 4,
+        "validation_share": 0.0,
         "device": "cpu",
     }
 }

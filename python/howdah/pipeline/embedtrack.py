@@ -19,8 +19,9 @@ from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.detection import Job, _needs_torch
 from howdah.pipeline.embedtrack_cells import Frame, Gathered
+from howdah.pipeline.embedtrack_challenge import Challenge
 from howdah.pipeline.embedtrack_marks import marked, recognised
-from howdah.pipeline.embedtrack_output import Challenge, check_targets, write_results
+from howdah.pipeline.embedtrack_output import check_targets, write_results
 from howdah.pipeline.embedtrack_weights import check_fits, least_size, read_weights_of, settings_of
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.sources import Source, check_target

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bdv_io import Tracks
 from bdv_io.formats import Format, writer_for
 from bdv_io.image import Hints
 from howdah.errors import ConfigError
+from howdah.pipeline.embedtrack_challenge import Challenge, by_the_rules
 from howdah.pipeline.overwriting import refuse_overwriting
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target
@@ -19,24 +19,11 @@ from howdah.pipeline.truth import rejected
 
 PathLike = str | os.PathLike[str]
 
-__all__ = ["Challenge", "check_targets", "write_results"]
+__all__ = ["check_targets", "write_results"]
 
 log = logging.getLogger("howdah")
 
 CELLS_ONLY = ("ctc", "labels")  # formats that have no word for a spot that is no cell
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """Rules of the Cell Tracking Challenge, for results in its format.
-
-    Attributes:
-        border: Width of the border outside of the field of interest, pixels of x and y: cells that lie wholly in it are left out.
-        fill_empty: Give a frame without cells those of the nearest frame that has some, as the challenge asks for.
-    """
-
-    border: int = 0
-    fill_empty: bool = False
 
 
 def check_targets(targets: Sequence[PathLike], source: Source) -> list[Path]:
@@ -81,4 +68,4 @@ def _for(writer: Format, tracks: Tracks, source: Source, challenge: Challenge) -
     cells = tracks.select(~refused) if refused.any() else tracks
     late = cells.t >= source.image.n_frames
     cells = cells.select(~late) if late.any() else cells
-    return cells
+    return by_the_rules(cells, source.image, challenge, setup=source.setup) if writer.key == "ctc" else cells
