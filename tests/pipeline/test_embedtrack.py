@@ -228,3 +228,48 @@ def test_the_mark_of_a_machine_survives_without_tags() -> None:
     bare = replace(said, tag_sets=())
     assert recognised(bare).tagged("Detection", "unlabeled").tolist() == [False, True]
     assert said.feature(MACHINE).defined.tolist() == [False, True]
+
+
+def test_frames_in_the_middle_are_linked_to_what_is_around(movie: Path, weights: Path, tmp_path: Path) -> None:
+    first = tracked(movie, tmp_path / "out.xml", weights)
+    for settings in ({}, {"embedtrack": {"links": "linking"}, "linking": {"max_distance": 4.0}}):
+        job = Job(tmp_path / "out.xml", frames="1")
+        finish(track_embedtrack(job, tmp_path / "second.xml", settings=settings, weights=weights))
+        second = read_tracks(tmp_path / "second.xml")
+        assert (second.n_spots, second.n_links, second.tracks()[0]) == (10, perfect.N_LINKS, 2)
+        outside = first.t != 1
+        assert set(first.id[outside].tolist()) <= set(second.id.tolist())
+        qualities = [f.name for f in second.features if "quality" in f.name]
+        assert qualities == ["Howdah_link_quality"]
+
+
+def test_a_cell_that_she_drew_over_a_rejected_one_keeps_its_pixels(movie: Path, weights: Path, tmp_path: Path) -> None:
+    image = open_image(movie)
+    found = [spots_of_frames([(0, perfect.labels(0) * (perfect.labels(0) == 1), image.affine(0))]) for _ in range(2)]
+    both = Tracks.build(
+        [0, 0],
+        np.concatenate([f.centre for f in found]),
+        covariance=np.concatenate([f.covariance for f in found]),
+        space_unit="µm",
+    )
+    both = both.with_tag("Detection", Tag("fp"), spots=[1])
+    write_tracks(tmp_path / "both.mastodon", both, image=image)
+    tracks = tracked(tmp_path / "both.mastodon", tmp_path / "out.mastodon", weights)
+    assert tracks.n_spots == 11
+    assert tracks.n_links == perfect.N_LINKS
+    assert tracks.n_children()[:2].tolist() == [1, 0]
+
+
+def test_the_result_may_take_the_place_of_the_project(movie: Path, weights: Path, tmp_path: Path) -> None:
+    tracked(movie, tmp_path / "out.xml", weights)
+    again = tracked(tmp_path / "out.xml", tmp_path / "out.xml", weights)
+    assert again.n_spots == 10
+    assert (tmp_path / "out.xml~1~").exists()
+
+
+def test_a_cancelled_run_writes_nothing(movie: Path, weights: Path, tmp_path: Path) -> None:
+    steps = track_embedtrack(Job(movie), tmp_path / "out.xml", settings={}, weights=weights)
+    stages = [next(steps).stage for _ in range(3)]
+    steps.close()
+    assert stages == ["cells"] * 3
+    assert not (tmp_path / "out.xml").exists()

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io import Tracks
-from howdah.linking import Estimate, LinkingConfig
+from bdv_io.tags import Feature
+from bdv_io.trackmate.declarations import xml_key
+from howdah.linking import LINK_QUALITY, Estimate, LinkingConfig
 from howdah.methods.elephant.merge import replaceable
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
 from howdah.methods.embedtrack.config import EmbedTrackConfig
@@ -158,17 +160,29 @@ def _find(
     config = network.config
     if config.links == "votes" and settings.get("linking"):
         log.warning("The settings of [linking] do nothing with links = votes, the paper's way; set links = linking.")
-    stays = _without_machine(recognised(source.tracks), there, relink=config.links == "votes")
+    stays = _without_machine(_own_names(recognised(source.tracks)), there, relink=config.links == "votes")
     gathered = Gathered(replace(source, tracks=stays), least_size(config))
+    around = _neighbours(stays, there, image.n_frames)
+    around = [t for t in around if not image.is_missing(t, setup)]
     record.facts |= {"settings_used": config.model_dump(mode="json"), "device": str(network.place.device)}
     yield Progress("cells", 0, len(there), message=network.place.sentence)
-    moves = yield from _frames(gathered, network, there, config)
+    moves = yield from _frames(gathered, network, there, around)
     tracks, new, links = gathered.tracks()
     if config.links == "linking":
-        linked = yield from linked_anew(tracks, linking, there, estimate=_estimate(moves))
+        later = [t for t in around if t - 1 in there]
+        linked = yield from linked_anew(tracks, linking, sorted([*there, *later]), estimate=_estimate(moves))
         bridges = np.arange(tracks.n_spots, linked.n_spots)
         return marked(linked, spots=np.concatenate([new, bridges]), links=np.empty(0, dtype=np.int64))
     return marked(tracks, spots=new, links=links)
+
+
+def _own_names(tracks: Tracks) -> Tracks:
+    """Give the quality of links its own name again: TrackMate keeps it under one without spaces."""
+    known = xml_key(Feature(LINK_QUALITY, "", np.empty(0), "link"), ())
+    if tracks.feature(LINK_QUALITY, target="link") is not None:
+        return tracks
+    named = [replace(f, name=LINK_QUALITY) if f.key == ("link", known, "") else f for f in tracks.features]
+    return replace(tracks, features=tuple(named))
 
 
 def _without_machine(tracks: Tracks, frames: list[int], *, relink: bool) -> Tracks:
@@ -182,23 +196,36 @@ def _without_machine(tracks: Tracks, frames: list[int], *, relink: bool) -> Trac
     return kept.select_links(~machine) if machine.any() else kept
 
 
+def _neighbours(tracks: Tracks, frames: list[int], n_frames: int) -> list[int]:
+    """Frames before and after those that are worked on, in which there are spots to link to."""
+    beside = {t + step for t in frames for step in (-1, 1)} - set(frames)
+    return sorted(beside & set(np.unique(tracks.t).tolist()) & set(range(n_frames)))
+
+
 def _frames(
-    gathered: Gathered, network: Network, times: list[int], config: EmbedTrackConfig
+    gathered: Gathered, network: Network, times: list[int], around: list[int]
 ) -> Steps[dict[int, tuple[F64, F64]]]:
-    """Find the cells of each frame; return for the linking package where they are and where they were before, by frame."""
+    """Find the cells of each frame; of the frames around them only what is known is linked to.
+
+    Returns:
+        For the linking package: where cells are and how far they came, by frame.
+    """
     from howdah.methods.embedtrack.cluster import find_cells
     from howdah.methods.embedtrack.link import estimated_centres, vote
 
-    image, setup = gathered.source.image, gathered.source.setup
+    image, setup, config = gathered.source.image, gathered.source.setup, network.config
     read = _last_read(lambda t: image.read(t, setup))
     moves: dict[int, tuple[F64, F64]] = {}
     earlier: Frame | None = None
-    for done, (t, fields) in enumerate(network.fields(read, times), start=1):
-        cells = find_cells(fields, config, min_size=gathered.min_size)
-        labels = cells.labels.reshape((1, *cells.labels.shape) if cells.labels.ndim == 2 else cells.labels.shape)
-        here = gathered.add(t, labels, cells.quality, read(t))
+    every = sorted([*times, *around])
+    for done, (t, fields) in enumerate(network.fields(read, every), start=1):
+        cells = find_cells(fields, config, min_size=gathered.min_size) if t in times else None
+        found = np.zeros(fields.shape, dtype=np.int32) if cells is None else cells.labels
+        quality = np.empty(0) if cells is None else cells.quality
+        here = gathered.add(t, found.reshape(image.shape(t, setup)), quality, read(t))
         values = {"cells": float(len(here.spot))}
-        if fields.tracking is not None and earlier is not None and earlier.t == t - 1:
+        joined = earlier is not None and earlier.t == t - 1 and (t in times or t - 1 in times)
+        if joined and earlier is not None and fields.tracking is not None:
             flat = here.labels.reshape(fields.shape)
             if config.links == "votes":
                 votes = vote(flat, earlier.labels.reshape(fields.shape), fields, config)
@@ -207,7 +234,7 @@ def _frames(
             elif len(here.spot):
                 moves[t] = _moves(here, estimated_centres(flat, fields), image.affine(t, setup))
         earlier = here
-        yield Progress("cells", done, len(times), values=values)
+        yield Progress("cells", done, len(every), values=values)
     return moves
 
 

@@ -43,40 +43,39 @@ class Frame:
     spot: I64
 
 
-def giving_way(predicted: I32, owned: I32, *, refused: Bool, min_size: int) -> tuple[I32, I64]:
+def giving_way(predicted: I32, hers: I32, refused: I32, *, min_size: int) -> tuple[I32, I64]:
     """Return the predicted cells that stand beside a person's, and which ones these are.
 
-    A predicted cell that shares half of its pixels, or half of a person's cell, with that one gives way to it. Of the others a
-    person's pixels are taken away; what is left must still have the minimal size.
+    A predicted cell that shares half of its pixels, or half of a person's cell, with that one gives way to it, and likewise to what she
+    said is no cell. Of the others the pixels of her cells are taken away; what is left must still have the minimal size.
 
     Args:
         predicted: (Z, Y, X) labels 1..P.
-        owned: (Z, Y, X) labels 1..K of a person's spots.
-        refused: (K,) of these, the ones that she said are no cells: predictions give way to them, too, but keep their pixels.
+        hers: (Z, Y, X) labels 1..K of a person's cells.
+        refused: (Z, Y, X) labels of the spots that she said are no cells.
         min_size: Pixels.
 
     Returns:
         (Z, Y, X) labels 1..N, and (N,) which predicted label each was.
     """
-    n, k = int(predicted.max(initial=0)), len(refused)
-    size = np.bincount(predicted.reshape(-1), minlength=n + 1)
-    kept = np.ones(n + 1, dtype=bool)
-    if k:
-        both = np.flatnonzero((predicted > 0) & (owned > 0))
-        pairs, shared = np.unique(
-            predicted.reshape(-1)[both].astype(np.int64) * (k + 1) + owned.reshape(-1)[both], return_counts=True
-        )
-        cell, person = np.divmod(pairs, k + 1)
-        least = np.minimum(size[cell], np.bincount(owned.reshape(-1), minlength=k + 1)[person])
-        kept[cell[shared >= HALF * least]] = False
-        hers = np.concatenate([[False], ~refused])[owned]
-        predicted = np.where(hers, 0, predicted)
-        size_left = np.bincount(predicted.reshape(-1), minlength=n + 1)
-        kept &= (size_left == size) | (size_left >= max(min_size, 1))
+    size = np.bincount(predicted.reshape(-1), minlength=1)
+    kept = size > 0
     kept[0] = False
-    kept &= size > 0
+    for owned in (hers, refused):
+        both = np.flatnonzero((predicted > 0) & (owned > 0))
+        if not len(both):
+            continue
+        k = int(owned.max()) + 1
+        codes = predicted.reshape(-1)[both].astype(np.int64) * k + owned.reshape(-1)[both]
+        pairs, shared = np.unique(codes, return_counts=True)
+        cell, person = np.divmod(pairs, k)
+        least = np.minimum(size[cell], np.bincount(owned.reshape(-1))[person])
+        kept[cell[shared >= HALF * least]] = False
+    predicted = np.where(hers > 0, 0, predicted)
+    left = np.bincount(predicted.reshape(-1), minlength=len(size))
+    kept &= (left == size) | (left >= max(min_size, 1))
     names = np.flatnonzero(kept)
-    number = np.zeros(n + 1, dtype=np.int32)
+    number = np.zeros(len(size), dtype=np.int32)
     number[names] = np.arange(1, len(names) + 1)
     return number[predicted], names
 
@@ -115,10 +114,10 @@ class Gathered:
 
     def __post_init__(self) -> None:
         kept, image, setup = self.source.tracks, self.source.image, self.source.setup
-        rows = np.flatnonzero(inside(kept, image, setup))
-        self._rows = rows  # of the spots that can be painted
-        self._painted = LabelFrames(kept.select(rows), image, setup)
-        self._refused = rejected(kept)
+        there, no_cell = inside(kept, image, setup), rejected(kept)
+        self._rows = np.flatnonzero(there & ~no_cell)  # of the cells that can be painted
+        self._hers = LabelFrames(kept.select(self._rows), image, setup)
+        self._refused = LabelFrames(kept.select(there & no_cell), image, setup)
 
     def add(self, t: int, labels: I32, quality: F64, frame: Array) -> Frame:
         """Take the predicted cells of a frame.
@@ -134,21 +133,15 @@ class Gathered:
         """
         image, setup, kept = self.source.image, self.source.setup, self.source.tracks
         affine = image.affine(t, setup)
-        own = self._rows[self._painted.rows(t)]
-        painted, refused = self._painted(t), self._refused[own]
-        mine, names = giving_way(labels, painted, refused=refused, min_size=self.min_size)
+        painted = self._hers(t)
+        mine, names = giving_way(labels, painted, self._refused(t), min_size=self.min_size)
         new = spots_of_frames([(t, mine, affine)])
         start = kept.n_spots + self.n_new
         self._parts.append(new)
         self._quality.append(quality[names - 1])
         self.n_new += len(new.t)
-        whose = np.concatenate([[-1], own])[painted]  # rows of a person's spots
-        whose = np.where(np.isin(whose, own[refused]), -1, whose)
-        hers = np.unique(whose[whose >= 0])  # a spot wholly under others has no pixel
-        together = np.where(mine > 0, mine + len(hers), 0)
-        if len(hers):
-            together = np.where(whose >= 0, np.searchsorted(hers, whose) + 1, together)
-        spot = np.concatenate([hers, np.arange(start, start + len(new.t))]).astype(np.int64)
+        together = np.where(mine > 0, mine + int(painted.max(initial=0)), painted)
+        spot = np.concatenate([self._rows[self._hers.rows(t)], np.arange(start, start + len(new.t))]).astype(np.int64)
         found = Frame(t, together.astype(np.int32), spot)
         if len(spot):
             label, values = region_properties(found.labels, frame, affine)

@@ -149,7 +149,8 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
         if challenge is None:
             raise DataError(
                 f"There is nothing to train on: {given} is a movie without outlines. Give a TrackMate file or a project in which cells "
-                "are outlined, a challenge sequence with its truth beside it (01 and 01_GT), or name outlines with --truth."
+                "are outlined, or a challenge sequence with its truth beside it (01 and 01_GT); to train on other outlines, name them "
+                "with --truth; to track with what is trained already, name the weights with --weights."
             )
         source, _ = job.open()
         tracks, times, kind = challenge
