@@ -23,7 +23,8 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> tu
     waiting = candidates(places, foreground, fields, config)
 
     labels = np.zeros(fields.shape, dtype=np.int32)
-    best = np.zeros(fields.shape, dtype=np.float32)
+    best = np.zeros(fields.shape, dtype=np.float32)  # affinity of each pixel to its cell
+    tried = np.zeros(fields.shape, dtype=np.float32)  # and to the best seed that made no cell
     seeds: list[int] = []
     order = np.argsort(-fields.seediness, axis=None, kind="stable")  # equal seediness: the first pixel first
     for pixel in order[waiting.reshape(-1)[order]]:
@@ -34,15 +35,17 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> tu
         affinity = affinity_to(seed, places, multiplier)
         near = foreground & (affinity > np.float32(config.affinity_threshold))
         proposal = near & (affinity > best)
-        shared = near if "overlap_anywhere" in config.compat else proposal
-        size, n_shared = np.count_nonzero(proposal), np.count_nonzero(labels[shared])
-        accepted = size > 0 and size >= min_size and n_shared < config.max_overlap * size
-        if accepted:
+        counted = proposal & (affinity > tried)
+        size, n_shared = np.count_nonzero(counted), np.count_nonzero(labels[near])
+        if size > 0 and size >= min_size and n_shared < config.max_overlap * size:
             seeds.append(int(pixel))
             labels[proposal] = len(seeds)
-            waiting[proposal] = False
-        if accepted or "rejected_proposals" in config.compat:
             best[proposal] = affinity[proposal]
+            waiting[proposal] = False
+        elif "rejected_proposals" in config.compat:
+            best[proposal] = affinity[proposal]
+        else:
+            tried[counted] = affinity[counted]
     return without_small(labels, seeds, min_size)
 
 

@@ -16,7 +16,7 @@ from howdah.methods.embedtrack import gather
 from howdah.methods.embedtrack.cluster import filled, find_cells
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 
-PUBLISHED = ("smooth_multipliers", "rejected_proposals", "overlap_anywhere")
+PUBLISHED = ("smooth_multipliers", "rejected_proposals")
 PLAIN = EmbedTrackConfig(fill_holes=False)
 
 
@@ -61,12 +61,12 @@ def test_same_as_plain(seed, shape, noise, radius, compat, levels, min_size):
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("compat", [(), PUBLISHED])
-@pytest.mark.parametrize("shape", [(150, 140), (14, 50, 60)], ids=["2D", "3D"])
+@pytest.mark.parametrize("shape", [(150, 140), (12, 36, 44)], ids=["2D", "3D"])
 def test_same_as_plain_where_many_cells_touch(shape, compat, noise):
     labels = ellipses(shape, 60, radius=(3, 9), seed=7)
     fields = fields_of(labels, radius=4.0, noise=noise, seed=3, levels=50)
     cells = both(fields, EmbedTrackConfig(compat=compat), 20)
-    assert len(cells) > 20
+    assert len(cells) > 15
 
 
 def test_windows_of_any_size_give_the_same(monkeypatch):
@@ -154,7 +154,7 @@ def test_equal_seediness_is_decided_by_the_place():
 
 
 def test_more_cells_than_16_bits_hold():
-    side, n = 3, 190
+    side, n = 3, 182
     one = np.indices((side, side)) - 1
     offset = np.tile(-one, (1, n, n)) / 255
     fields = fields_of(np.zeros((side * n, side * n), np.int32))
@@ -165,7 +165,7 @@ def test_more_cells_than_16_bits_hold():
         seediness=np.full(fields.shape, 0.9, np.float32),
     )
     cells = find_cells(fields, EmbedTrackConfig(), min_size=9)
-    assert len(cells) == n * n == 36100
+    assert len(cells) == n * n > 32767
     assert (np.bincount(cells.labels.ravel())[1:] == 9).all()
 
 

@@ -52,14 +52,18 @@ class Cells:
 def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Cells:
     """Find the cells of a frame.
 
-    A seed's pixels become a cell if they are at least ``min_size``, and less than ``max_overlap`` of them belonged to earlier
-    cells. They are foreground pixels with an affinity to the seed above ``affinity_threshold`` and above that to their cell
-    so far, which loses them. In 3D the neighbourhood has 27 instead of 9 voxels, so three times ``min_votes`` are needed:
-    the same density of votes.
+    A seed's range B are the foreground pixels with an affinity to it above ``affinity_threshold``; its proposal are those of
+    them that fit it better than the cell they belong to. The proposal becomes a cell, and takes its pixels from earlier ones,
+    if it has at least ``min_size`` pixels, and the pixels of B that belong to earlier cells are fewer than ``max_overlap``
+    of it. Of the pixels that the counting finds, those that fitted a seed better that failed before do not count: else
+    the stray pixels beside a cell, tried again and again around different centres, would at last pass as cells of their own.
+    In the published code, failed seeds also keep such pixels from cells (rejected_proposals).
+
+    In 3D the neighbourhood of a seed has 27 instead of 9 voxels, so three times ``min_votes`` are needed: the same density.
 
     Args:
         fields: Predictions of the frame.
-        config: Thresholds; ``fill_holes``; ``compat`` with smooth_multipliers, rejected_proposals, overlap_anywhere.
+        config: Thresholds; ``fill_holes``; ``compat`` with smooth_multipliers, rejected_proposals.
         min_size: Pixels that a cell has at least; what is left of a cell by later ones counts, before holes are filled.
 
     Raises:
@@ -67,7 +71,9 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Ce
     """
     pixels = _foreground(fields, config)
     seeds = _seeds(fields, pixels, config)
-    rules = Rules(config.affinity_threshold, config.max_overlap, max(min_size, 1), config.compat)
+    rules = Rules(
+        config.affinity_threshold, config.max_overlap, max(min_size, 1), "rejected_proposals" in config.compat
+    )
     owner, n_near = gather(pixels, seeds, rules)
 
     size = np.bincount(owner + 1, minlength=len(seeds.row) + 1)[1:]

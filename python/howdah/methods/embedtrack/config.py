@@ -19,7 +19,6 @@ Fault = Literal[
     "crop_percentiles",
     "smooth_multipliers",
     "rejected_proposals",
-    "overlap_anywhere",
     "background_ignored",
     "loss_sums",
 ]
@@ -119,13 +118,15 @@ class EmbedTrackConfig(Settings):
         6,
         ge=1,
         le=10_000,
-        description="Pixels that point into the 3 x 3 pixels around a possible centre, at least. Paper: more than 5.",
+        description="Pixels that point into the 3 x 3 pixels around a possible centre, at least; in 3D three times as many into 3 x 3 x 3. "
+        "Paper: more than 5.",
     )
     affinity_threshold: float = Field(
         0.5, gt=0, lt=1, description="Affinity to a centre above which a pixel belongs to it; no unit. Paper: 0.5."
     )
     max_overlap: Fraction = Field(
-        0.5, description="A cell that shares this share of its pixels with earlier ones is none; no unit. Paper: 0.5."
+        0.5,
+        description="Where earlier cells have this share of a cell's size in its range, it is none; no unit. Paper: 0.5.",
     )
     min_size: int | None = Field(
         None,
@@ -147,8 +148,8 @@ class EmbedTrackConfig(Settings):
         (),
         description="What to do as the published code does, for its weights: crop_percentiles (normalise each tile by itself), "
         "smooth_multipliers (smooth bandwidths after the exponent), rejected_proposals (rejected cells hide pixels from later "
-        "ones), overlap_anywhere (count shared pixels outside of the foreground), background_ignored (background has no vote in "
-        "linking), loss_sums (sum over cells as the code does).",
+        "ones), background_ignored (background has no vote in linking, and three or more daughters are all unlinked), "
+        "loss_sums (sum over cells as the code does).",
     )
     # ---- where to compute
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from howdah.methods.embedtrack.config import Fault
 from howdah.methods.embedtrack.coordinates import affinities
 
 F32 = npt.NDArray[np.float32]
@@ -56,12 +55,18 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Rules:
-    """When a seed's pixels become a cell. ``min_size`` is at least 1; ``compat`` is that of the settings."""
+    """When a seed's pixels become a cell; see :func:`howdah.methods.embedtrack.cluster.find_cells`.
+
+    Attributes:
+        affinity_threshold: Ends the range of a seed. max_overlap: Less than this share belonged to others.
+        min_size: Pixels, at least 1.
+        rejected_hide: Seeds that failed keep pixels from later cells, as in the published code.
+    """
 
     affinity_threshold: float
     max_overlap: float
     min_size: int
-    compat: tuple[Fault, ...] = ()
+    rejected_hide: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +166,8 @@ class _State:
     """What changes while seeds are tried. Pixels are in order of the bins, so that those of a bin lie together.
 
     Attributes:
-        place: (D, P). owner: (P,) seed or -1. best: (P,) highest affinity so far.
+        place: (D, P). owner: (P,) seed or -1. best: (P,) affinity to that seed.
+        tried: (P,) highest affinity to a seed that failed.
         seed_at: (P,) the seed at that pixel, or -1. waits: (K,) seeds still to be tried.
         n_near: (K,) pixels in the range of each seed that made a cell. seeds: The seeds.
         n_ready: How many seeds the last round tried.
@@ -170,6 +176,7 @@ class _State:
     place: F32
     owner: I64
     best: F32
+    tried: F32
     seed_at: I64
     waits: Bool
     n_near: I64
@@ -186,6 +193,7 @@ class _State:
             place=np.ascontiguousarray(pixels.place[:, bins.order]),
             owner=np.full(n, -1, dtype=np.int64),
             best=np.zeros(n, dtype=np.float32),
+            tried=np.zeros(n, dtype=np.float32),
             seed_at=seed_at[bins.order],
             waits=np.ones(len(seeds.row), dtype=bool),
             n_near=np.zeros(len(seeds.row), dtype=np.int64),
@@ -214,16 +222,16 @@ class _State:
         near = affinity > np.float32(rules.affinity_threshold)
         at, who, affinity = at[near], who[near], affinity[near]
         better = affinity > self.best[at]
-        shared = self.owner[at] >= 0
-        if "overlap_anywhere" not in rules.compat:
-            shared &= better
+        counts = better & (affinity > self.tried[at])
         n = len(window)
-        size, n_shared = np.bincount(who[better], minlength=n), np.bincount(who[shared], minlength=n)
+        size = np.bincount(who[counts], minlength=n)
+        n_shared = np.bincount(who[self.owner[at] >= 0], minlength=n)
         accepted = (size >= rules.min_size) & (n_shared < rules.max_overlap * size)
-        taken = better & accepted[who]
+        taken, failed = better & accepted[who], counts & ~accepted[who]
         self.owner[at[taken]] = window[who[taken]]
-        raised = better if "rejected_proposals" in rules.compat else taken
-        self.best[at[raised]] = affinity[raised]
+        self.best[at[taken]] = affinity[taken]
+        blocked = self.best if rules.rejected_hide else self.tried
+        blocked[at[failed]] = affinity[failed]
         gone = self.seed_at[at[taken]]
         self.waits[gone[gone >= 0]] = False
         self.n_near[window[accepted]] = np.bincount(who, minlength=n)[accepted]
