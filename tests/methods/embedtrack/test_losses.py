@@ -53,6 +53,8 @@ def plain(segmentation, tracking, targets, unit, config=CONFIG, *, sums=False):
             mask = objects == row
             mean = s[:, mask].mean(1, keepdim=True)  # 2
             terms["variance"].append(((mean - s[:, mask]) ** 2).sum(0).mean())  # 3
+            if sums:  # as published: each axis with the mean of every axis
+                terms["variance"][-1] = ((s[:, mask][:, None] - mean.detach()[None]) ** 2).mean()
             d = torch.exp(
                 -((e - (targets.centre[row] * step)[:, None]) ** 2 / torch.exp(-config.bandwidth_scale * mean)).sum(0)
             )  # 5
@@ -70,7 +72,6 @@ def plain(segmentation, tracking, targets, unit, config=CONFIG, *, sums=False):
     if sums:
         result = {name: sum(values) for name, values in terms.items()}
         result["tracking"] = mean_of(terms["tracking"])
-        result["variance"] = result["variance"] / n_dims
         result["seed"] = config.foreground_weight * result["seed"] + sum(b.mean() for b in background if len(b))
     else:
         every = torch.cat(background)

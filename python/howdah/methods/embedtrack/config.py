@@ -43,6 +43,13 @@ class EmbedTrackConfig(Settings):
         le=3,
         description="3D: how many of the three poolings leave z alone. Automatic: from the voxel size. Not in the paper (2D).",
     )
+    enlarge: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="Frames are enlarged so many times along y and x before the network. Automatic: cells become about 24 pixels "
+        "wide, in 3D 1. Not in the paper.",
+    )
     # ---- targets and loss
     annotation: Literal["complete", "sparse"] | None = Field(
         None,
@@ -74,7 +81,8 @@ class EmbedTrackConfig(Settings):
     )
     crop_size: tuple[Edge, ...] | None = Field(
         None,
-        description="Size (y, x), in 3D (z, y, x), of a training crop in pixels. Automatic: from the size of the cells. Paper: 256 x 256.",
+        description="Size (y, x), in 3D (z, y, x), of a training crop in pixels, after enlarging. Automatic: from the size of the "
+        "cells. Paper: 256 x 256.",
     )
     batch_size: int = Field(8, ge=1, le=1024, description="Pairs of crops in one step. Reference code: 16.")
     learning_rate: Positive = Field(5e-4, description="Largest step size of Adam (one-cycle schedule). Paper: 5e-4.")

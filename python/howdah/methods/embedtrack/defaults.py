@@ -16,11 +16,12 @@ from howdah.methods.embedtrack.network import N_POOLINGS
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["crop_size", "diameter", "keep_axials", "min_size", "ring_width"]
+__all__ = ["crop_size", "diameter", "enlargement", "keep_axials", "min_size", "ring_width"]
 
 CELLS_ACROSS = 6.0
 LEAST_EDGE, MOST_EDGE = 64, 256
 MOST_VOXELS = 2**18  # of a crop in 3D: as many as 512 x 512 pixels
+WIDE, LARGEST = 24.0, 4  # pixels across a cell that are enough for the network; most that frames are enlarged
 THIN = 2  # planes that are left after all poolings, at least
 
 
@@ -47,6 +48,13 @@ def diameter(sizes: I64, voxel_size: Sequence[float]) -> float:
     finest = min(voxel_size)
     volume = float(np.median(sizes)) * float(np.prod([s / finest for s in voxel_size]))
     return 2 * math.sqrt(volume / math.pi) if len(voxel_size) == 2 else 2 * (0.75 * volume / math.pi) ** (1 / 3)
+
+
+def enlargement(sizes: I64, voxel_size: Sequence[float]) -> int:
+    """Return how many times frames are enlarged: so that cells, (N,) pixels, are wide enough for the network; 1 in 3D."""
+    if len(voxel_size) == 3:
+        return 1
+    return min(max(round(WIDE / diameter(sizes, voxel_size)), 1), LARGEST)
 
 
 def crop_size(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from scipy import ndimage
 from howdah.errors import DataError
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
+from howdah.methods.embedtrack.enlarge import enlarged, finer, repeated
 from howdah.methods.embedtrack.medoid import centroids, medoids
 from howdah.methods.embedtrack.normalise import normalised
 from howdah.nn.device import free_memory_mb
@@ -69,24 +70,47 @@ class CellTable:
     def __len__(self) -> int:
         return len(self.time)
 
+    def enlarged(self, times: int) -> CellTable:
+        """Return the same cells of frames enlarged along y and x."""
+        each = np.ones(self.low.shape[1], dtype=np.int64)
+        each[-2:] = times
+        centre = (self.centre + 0.5) * each - 0.5
+        return replace(self, size=self.size * times**2, low=self.low * each, high=self.high * each, centre=centre)
+
 
 @dataclass
 class FrameStore:
-    """Reads annotated frames once, and again only if memory does not hold them all.
+    """Reads annotated frames once, and again only if memory does not hold them all; enlarged as the settings say.
 
     Attributes:
         annotation: What a person outlined.
-        config: Settings; ``ring_width`` must be decided before frames of a sparse annotation are asked for.
+        config: Settings; go on with others by :meth:`decided`. For frames of a sparse annotation it needs ``ring_width``.
     """
 
     annotation: Annotation
     config: EmbedTrackConfig
-    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False)
+    _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False)
     _kept: OrderedDict[int, Frame] = field(default_factory=OrderedDict, init=False, repr=False)
+
+    @property
+    def scale(self) -> int:
+        """How many times frames are enlarged along y and x."""
+        return self.config.enlarge or 1
 
     @cached_property
     def cells(self) -> CellTable:
-        """All cells; reads every annotated frame once.
+        """All cells, of frames as enlarged."""
+        return self.original.enlarged(self.scale)
+
+    @cached_property
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """Frame -> its shape S as enlarged."""
+        k = self.scale
+        return {time: (*shape[:-2], shape[-2] * k, shape[-1] * k) for time, shape in self._shapes.items()}
+
+    @cached_property
+    def original(self) -> CellTable:
+        """All cells, in pixels of the movie; reads every annotated frame once.
 
         Raises:
             DataError: No cell is outlined.
@@ -106,12 +130,12 @@ class FrameStore:
     @property
     def n_dims(self) -> int:
         """2 or 3."""
-        return int(self.cells.low.shape[1])
+        return int(self.original.low.shape[1])
 
     @property
     def voxel_size(self) -> tuple[float, ...]:
-        """Of the D axes."""
-        return self.annotation.voxel_size[-self.n_dims :]
+        """Of the D axes, of frames as enlarged."""
+        return finer(self.annotation.voxel_size[-self.n_dims :], self.scale)
 
     @property
     def fits(self) -> int:
@@ -124,7 +148,8 @@ class FrameStore:
         """Return an annotated frame."""
         if time not in self._kept:
             image, outlined = self.annotation.read(time)
-            plain, labels = normalised(_flat(image), self.config, time=time), _flat(outlined)
+            plain = enlarged(normalised(_flat(image), self.config, time=time), self.scale)
+            labels = repeated(_flat(outlined), self.scale)
             self._kept[time] = Frame(plain, labels, None if self.annotation.complete else self._known(plain, labels))
             while len(self._kept) > self.fits:
                 self._kept.popitem(last=False)
@@ -133,9 +158,10 @@ class FrameStore:
 
     def decided(self, config: EmbedTrackConfig) -> None:
         """Go on with these settings."""
-        if config.ring_width != self.config.ring_width or config.dark_quantile != self.config.dark_quantile:
-            self._kept.clear()
+        self._kept.clear()
         self.config = config
+        for name in ("cells", "shapes"):
+            self.__dict__.pop(name, None)
 
     def _known(self, image: F32, labels: I32) -> npt.NDArray[np.bool_]:
         """Say which pixels of a sparsely annotated frame are known: cells, a ring around each, and what is dark."""
@@ -143,7 +169,7 @@ class FrameStore:
             return np.zeros(labels.shape, dtype=bool)
         finest = min(self.voxel_size)
         away = ndimage.distance_transform_edt(labels == 0, sampling=[s / finest for s in self.voxel_size])
-        known: npt.NDArray[np.bool_] = np.asarray(away) <= (self.config.ring_width or 0.0)
+        known: npt.NDArray[np.bool_] = np.asarray(away) <= (self.config.ring_width or 0.0) * self.scale
         around = image[known & (labels == 0)]
         bright = around.size and np.median(image[labels > 0]) > np.quantile(around, BRIGHT)
         if self.config.dark_quantile and bright:
@@ -152,7 +178,7 @@ class FrameStore:
 
     def _cells_of(self, time: int) -> CellTable:
         labels = _flat(self.annotation.read(time)[1])
-        self.shapes[time] = labels.shape
+        self._shapes[time] = labels.shape
         values, place = np.unique(labels, return_inverse=True)
         rows = place.reshape(labels.shape) + (1 if values[0] else 0)
         number = values[values > 0].astype(np.int64)
@@ -178,11 +204,10 @@ class FrameStore:
         found = [np.empty(0)]
         for time in times:
             links, here, before = self.annotation.links(time), cells.of(time), cells.of(time - 1)
-            for later, earlier in links:
-                one, other = cells.label[here] == later, cells.label[before] == earlier
-                if one.any() and other.any():
-                    way = (cells.centre[here][one][0] - cells.centre[before][other][0]) * steps
-                    found.append(np.array([np.linalg.norm(way)]))
+            links = links[np.isin(links[:, 0], cells.label[here]) & np.isin(links[:, 1], cells.label[before])]
+            later = cells.centre[here][np.searchsorted(cells.label[here], links[:, 0])]
+            earlier = cells.centre[before][np.searchsorted(cells.label[before], links[:, 1])]
+            found.append(np.linalg.norm((later - earlier) * steps, axis=1))
         return np.concatenate(found)
 
 

@@ -13,7 +13,7 @@ from howdah.nn.checkpoint import Weights
 
 __all__ = ["Layout", "settled"]
 
-MEANING = ("grid_size", "bandwidth_scale")
+MEANING = ("grid_size", "bandwidth_scale", "enlarge")
 IMAGE = ("percentiles",)
 DECIDED = ("min_size",)
 

@@ -59,10 +59,9 @@ def _loss(
     mean = bandwidth.new_zeros(len(targets), n_dims).index_add(0, cell, bandwidth) / count[:, None]
     multiplier = multipliers(mean, config.bandwidth_scale)
     # equation 3: how much it varies within
-    spread = ((bandwidth - mean.detach()[cell]) ** 2).sum(1)  # the gradient by way of the mean is 0
     share = _shares(targets, sums=sums)
     each = share / count
-    variance = (spread * each[cell]).sum() / (n_dims if sums else 1)
+    variance = (_spread(bandwidth, mean.detach().index_select(0, cell), sums=sums) * each[cell]).sum()
     # equations 4 to 8: overlap
     centre = targets.centre * step
     places = own_centres(position, segmentation[:, :n_dims]).flatten(2)
@@ -97,6 +96,16 @@ def _loss(
     loss = weighted / n_images if sums else weighted
     terms = {"instance": instance, "variance": variance, "seed": seed, "tracking": track}
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def _spread(bandwidth: Tensor, mean: Tensor, *, sums: bool) -> Tensor:
+    """Return the squared distance of each pixel's bandwidth from its cell's mean, (K, D) both; by way of the mean there is no gradient.
+
+    The published code compares the bandwidth along each axis with the mean along every axis, and takes the mean of it all.
+    """
+    if sums:
+        return ((bandwidth[:, :, None] - mean[:, None, :]) ** 2).mean((1, 2))
+    return ((bandwidth - mean) ** 2).sum(1)
 
 
 def _shares(targets: Targets, *, sums: bool) -> Tensor:

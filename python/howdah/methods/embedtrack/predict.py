@@ -8,10 +8,10 @@ tiles are normalised one by one, for both estimates come from the same tiles.
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import torch
 from howdah.errors import DataError, WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
+from howdah.methods.embedtrack.enlarge import enlarged, finer, reduced
 from howdah.methods.embedtrack.fields import Fields
 from howdah.methods.embedtrack.folded import ready
 from howdah.methods.embedtrack.learned import Layout, settled
@@ -39,8 +40,6 @@ __all__ = ["Network"]
 
 BYTES_PER_PIXEL = {2: 220.0, 3: 260.0}  # of a forward pass, float32; measured in benchmarks/bench_embedtrack_predict.py
 KEPT_SHARE = 0.25  # of the memory may hold features of the frame before
-
-log = logging.getLogger("howdah")
 
 
 @dataclass(eq=False)
@@ -73,6 +72,7 @@ class Network:
         config: The settings that it works with: these are for clustering and linking, too.
         n_dims: 2 or 3.
         unit: Length of a pixel along each of the D axes, normalised.
+        enlarge: How many times frames are enlarged along y and x before the network.
     """
 
     def __init__(
@@ -83,14 +83,27 @@ class Network:
         layout = Layout.of(weights)
         self.config = settled(weights, config)
         self.n_dims = layout.n_dims
-        self.unit = unit_of(voxel_size[-self.n_dims :], self.config.grid_size)
         self.multiple = multiple_of(layout.n_dims, layout.keep_axials)
         self.place = pick(self.config.device, precision=self.config.precision)
         self.networks: list[BranchedERFNet] = [
             ready(state, self.place.device, n_dims=layout.n_dims, keep_axials=layout.keep_axials)
             for state in weights.members
         ]
-        self.views = views_of(self.config.test_time, self.n_dims, unit=self.unit)
+        self.unit: tuple[float, ...] = ()
+        self.views: list[View] = []
+        self._measure(voxel_size)
+
+    def with_voxels(self, voxel_size: Sequence[float]) -> Self:
+        """Return the same network for a movie with another voxel size."""
+        other = copy.copy(self)
+        other._measure(voxel_size)
+        return other
+
+    def _measure(self, voxel_size: Sequence[float]) -> None:
+        self.enlarge = self.config.enlarge or 1
+        inner = unit_of(finer(voxel_size[-self.n_dims :], self.enlarge), self.config.grid_size)
+        self.unit = (*inner[:-2], inner[-2] * self.enlarge, inner[-1] * self.enlarge)
+        self.views = views_of(self.config.test_time, self.n_dims, unit=inner)
 
     def fields(self, frames: Callable[[int], Array], times: Iterable[int]) -> Iterator[tuple[int, Fields]]:
         """Predict frame after frame, forward in time.
@@ -144,6 +157,9 @@ class Network:
         image = frame if by_tile else normalised(frame, self.config, time=time)
         if by_tile:
             normalised(frame, self.config, time=time)  # says what is wrong with it
+        if by_tile and self.enlarge > 1:
+            image = image.astype(np.float32)
+        image = enlarged(image, self.enlarge) if self.enlarge > 1 else image
         missing = [(0, -n % m) for n, m in zip(image.shape, self.multiple, strict=True)]
         return np.pad(image, missing, mode="reflect") if any(more for _, more in missing) else image
 
@@ -223,8 +239,9 @@ class Network:
     def _fields(self, logits: F32, shape: tuple[int, ...]) -> Fields:
         """Activate what the network says, and cut the padding off."""
         dims = self.n_dims
-        inside = (slice(None), *(slice(n) for n in shape))
-        whole = torch.from_numpy(np.ascontiguousarray(logits[inside]))
+        times = (1,) * (dims - 2) + (self.enlarge,) * 2
+        inside = (slice(None), *(slice(n * k) for n, k in zip(shape, times, strict=True)))
+        whole = torch.from_numpy(reduced(np.ascontiguousarray(logits[inside]), self.enlarge))
         whole[:dims].tanh_()
         whole[dims : 2 * dims + 1].sigmoid_()
         whole[2 * dims + 1 :].tanh_()

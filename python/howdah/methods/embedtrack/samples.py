@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,9 @@ Shape = tuple[int, ...]
 __all__ = ["Batch", "Held", "Samples"]
 
 DENSE = 11.0  # a pass shows each pixel so often, as with the published stride of 0.3 of a crop ...
-MOST_PIXELS = 2**23  # ... but no more pixels than this; a CPU with two cores takes half a minute for them
+MOST_PIXELS = 2**22  # ... but no more pixels than this; a CPU with two cores takes half a minute for them
 HELD_EDGE, MOST_HELD = 256, 16  # longest edge of a crop of the validation, pixels, and their number
+DIVIDED = 4.0  # so many times more often are cells taken that have just divided: they are few
 ANYWHERE = 0.15  # share of the crops around cells that are taken anywhere instead, where background is known
 
 
@@ -101,8 +103,18 @@ class Samples:
 
     def resolved(self) -> EmbedTrackConfig:
         """Return the settings with what training needs decided, and go on with them."""
-        cells, config, size = self.store.cells, self.config, self.store.voxel_size
+        cells, config = self.store.original, self.config
         mine = np.isin(cells.time, self.times)
+        plain = self.annotation.voxel_size[-self.n_dims :]
+        found: dict[str, Any] = {
+            "enlarge": defaults.enlargement(cells.size[mine], plain),
+            "min_size": defaults.min_size(cells.size[mine]),
+            "ring_width": defaults.ring_width(cells.size[mine], plain),
+            "annotation": "complete" if self.annotation.complete else "sparse",
+        }
+        config = config.but(**{name: value for name, value in found.items() if getattr(config, name) is None})
+        self.store.decided(config)
+        cells, size = self.store.cells, self.store.voxel_size
         reach = self.store.moves(self.times)
         keep = config.keep_axials if config.keep_axials is not None else self._keep_axials()
         multiple = multiple_of(self.n_dims, keep)
@@ -117,15 +129,8 @@ class Samples:
         )
         if len(crop) != self.n_dims:
             raise DataError(f"crop_size {crop} has {len(crop)} numbers, but the movie has {self.n_dims} spatial axes.")
-        found = {
-            "keep_axials": keep,
-            "crop_size": tuple(-(-n // m) * m for n, m in zip(crop, multiple, strict=True)),
-            "min_size": defaults.min_size(cells.size[mine]),
-            "ring_width": defaults.ring_width(cells.size[mine], size),
-            "annotation": "complete" if self.annotation.complete else "sparse",
-        }
-        kept = {name: value for name, value in found.items() if name == "crop_size" or getattr(config, name) is None}
-        self.config = config.but(**kept)
+        whole = tuple(-(-n // m) * m for n, m in zip(crop, multiple, strict=True))
+        self.config = config.but(keep_axials=keep, crop_size=whole)
         self.store.decided(self.config)
         return self.config
 
@@ -138,7 +143,7 @@ class Samples:
         if self.n_dims == 2:
             return 0
         planes = min(shape[0] for shape in self.store.shapes.values())
-        return defaults.keep_axials(self.annotation.voxel_size, planes)
+        return defaults.keep_axials(self.store.voxel_size, planes)
 
     @property
     def crop(self) -> Shape:
@@ -216,7 +221,7 @@ class Samples:
     def _further(self, rng: np.random.Generator, count: int) -> tuple[I64, I64]:
         """Draw crops around cells, which are wholly in them if there is room, and some anywhere."""
         cells, size = self.store.cells, np.asarray(self.crop)
-        rows = rng.choice(np.flatnonzero(np.isin(cells.time, self.times)), count)
+        rows = rng.choice(len(cells), count, p=self._chances)
         times = cells.time[rows]
         ends = np.stack([cells.high[rows] - size, cells.low[rows]])
         low, high = ends.min(axis=0), ends.max(axis=0)
@@ -228,6 +233,19 @@ class Samples:
             anywhere = np.floor(rng.random(low.shape) * np.maximum(shapes - size + 1, 1)).astype(np.int64)
             starts = np.where(free[:, None], anywhere, starts)
         return times, self._inside(times, starts)
+
+    @cached_property
+    def _chances(self) -> F64:
+        """How often each cell gets a crop around it, (N,), in all 1."""
+        cells = self.store.cells
+        chances = np.isin(cells.time, self.times).astype(np.float64)
+        for time in self.times:
+            links, here = self.annotation.links(time), cells.of(time)
+            mothers, children = np.unique(links[:, 1], return_counts=True)
+            daughters = links[np.isin(links[:, 1], mothers[children > 1]), 0]
+            chances[here][np.isin(cells.label[here], daughters)] *= DIVIDED
+        normed: F64 = chances / chances.sum()
+        return normed
 
     def _inside(self, times: I64, starts: I64, size: Shape | None = None) -> I64:
         """Move crops into their frames; a crop larger than the frame has it in the middle."""

@@ -238,15 +238,25 @@ class _Run:
         before = {key: value.clone() for key, value in self.kept.state_dict().items()}
         done, header = load_state(state, self.kept, self.optimiser)
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
+            self._lay_out_moments()
             return done, f"Resumed after {done} of {self.samples.steps} steps."
         self.kept.load_state_dict(before)
         self.optimiser = self._adam()
         return 0, "An unfinished training with other cells or settings was found and is not continued."
 
+    def _lay_out_moments(self) -> None:
+        """Store the loaded moments in the layout of their weights: the fused Adam walks through both as they lie in memory."""
+        for parameter, moments in self.optimiser.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
     def step(self, number: int) -> dict[str, float]:
         """Do one step, and after the last one of a pass the validation."""
-        torch.manual_seed(int(np.random.default_rng([self.config.seed, 3, number]).integers(2**62)))  # for dropout
-        terms = self._terms(self.samples.batch(number))
+        batch = self.samples.batch(number)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.default_rng([self.config.seed, 3, number]).integers(2**62)))  # for dropout
+            terms = self._terms(batch)
         self._descend(terms["loss"], number)
         values = {name: float(value.detach()) for name, value in terms.items()}
         epoch, last = self.samples.epoch_of(number)
@@ -296,8 +306,9 @@ class _Run:
             segmentation, _, tracking = self.network(later, earlier)
         fields = fields_of(segmentation[0], tracking[0], self.unit)
         complete = self.samples.annotation.complete
-        return agreement(fields, held.labels, self.config, complete=complete) + right_links(
-            fields, held.labels, held.before, held.links, self.config
+        config = self.config.but(min_size=(self.config.min_size or 0) * (self.config.enlarge or 1) ** 2)
+        return agreement(fields, held.labels, config, complete=complete) + right_links(
+            fields, held.labels, held.before, held.links, config
         )
 
     def metrics(self) -> dict[str, float]:
