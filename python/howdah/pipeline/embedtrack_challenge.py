@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io import ImageSeries, Tracks
+from howdah.methods.embedtrack.postprocess import inside_field
 from howdah.pipeline.truth import LabelFrames
 
 Bool = npt.NDArray[np.bool_]
@@ -41,10 +42,8 @@ def in_the_field(tracks: Tracks, image: ImageSeries, border: int, *, setup: int 
     found = np.zeros(tracks.n_spots, dtype=bool)
     labels = LabelFrames(tracks, image, setup)
     for t in np.unique(tracks.t).tolist():
-        frame, rows = labels(t), labels.rows(t)
-        height, width = frame.shape[1:]
-        seen = np.unique(frame[:, border : max(height - border, 0), border : max(width - border, 0)])
-        found[rows[seen[seen > 0] - 1]] = True
+        seen = inside_field(labels(t), border)
+        found[labels.rows(t)[: len(seen)]] = seen
     return found
 
 
