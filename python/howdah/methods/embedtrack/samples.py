@@ -1,6 +1,6 @@
 """Pairs of crops for training: a cell at t with its surroundings, and the same place at t-1 (paper, section 4.3).
 
-A pass takes a grid of crops at random places, those with a cell in them, so that every cell is seen; then crops around cells at
+A pass takes crops side by side, those with a cell in them, so that every cell is seen; then crops around cells at
 random, and some anywhere. What a step sees follows from (seed, step).
 """
 
@@ -205,18 +205,22 @@ class Samples:
         return times[order], starts[order]
 
     def _cover(self, rng: np.random.Generator) -> tuple[I64, I64]:
-        """Lay a grid at a random place over each frame, and take the crops around its nodes that have cells."""
+        """Lay as few crops as cover a frame over each, moved at random as far as that allows; take those with cells."""
         cells = self.store.cells
-        mine = np.isin(cells.time, self.times)
-        size = np.asarray(self.crop)
-        extent = np.minimum(np.percentile((cells.high - cells.low)[mine], 95, axis=0), size * 0.6)
-        stride = np.maximum(size - extent, 1.0)
-        shift = rng.random((int(cells.time.max()) + 1, len(size))) * stride  # of each frame
-        place = cells.centre[mine] + shift[cells.time[mine]]
-        nodes = np.unique(np.column_stack([cells.time[mine], place // stride]).astype(np.int64), axis=0)
-        times = nodes[:, 0]
-        starts = np.floor(nodes[:, 1:] * stride - shift[times] - extent / 2).astype(np.int64)
-        return times, self._inside(times, starts)
+        times, starts = [np.empty(0, dtype=np.int64)], [np.empty((0, self.n_dims), dtype=np.int64)]
+        for time in self.times:
+            centre = cells.centre[cells.of(time)]
+            nodes, firsts = [], []
+            for axis, (n, size) in enumerate(zip(self.store.shapes[time], self.crop, strict=True)):
+                first = _cover_of(n, size, rng)
+                near = np.abs(centre[:, axis, None] - (first + size / 2)).argmin(axis=1)
+                nodes.append(near)
+                firsts.append(first[near])
+            kept = np.unique(np.stack(nodes, axis=1), axis=0, return_index=True)[1]
+            times.append(np.full(len(kept), time, dtype=np.int64))
+            starts.append(np.stack(firsts, axis=1)[kept])
+        time, start = np.concatenate(times), np.concatenate(starts)
+        return time, self._inside(time, start)
 
     def _further(self, rng: np.random.Generator, count: int) -> tuple[I64, I64]:
         """Draw crops around cells, which are wholly in them if there is room, and some anywhere."""
@@ -334,6 +338,17 @@ class Samples:
         links = self.annotation.links(time)
         batch = self._stacked([(later, earlier, links, linked and self.annotation.complete)])
         return Held(batch, later.labels, earlier.labels, links)
+
+
+def _cover_of(n: int, size: int, rng: np.random.Generator) -> I64:
+    """Return the first pixels of as few pieces as cover n pixels, moved at random as far as their overlap allows."""
+    pieces = -(-n // size)
+    if pieces == 1:
+        return np.zeros(1, dtype=np.int64)
+    overlap = (pieces * size - n) / (pieces - 1)
+    first = np.arange(pieces) * (n - size) / (pieces - 1)
+    first[1:-1] += rng.uniform(-0.5, 0.5, pieces - 2) * overlap
+    return np.floor(first).astype(np.int64)
 
 
 def _without_annotation(crop: _Crop) -> _Crop:
