@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io import Tracks
+from bdv_io.moments import measure
 from bdv_io.tags import Feature
 from bdv_io.trackmate.declarations import xml_key
 from howdah.linking import LINK_QUALITY, Estimate, LinkingConfig
@@ -240,8 +241,6 @@ def _frames(
 
 def _moves(frame: Frame, pixels: F64, affine: F64) -> tuple[F64, F64]:
     """Centres (N, 3) of the cells of a frame and how far they have come (N, 3) since the one before; world."""
-    from bdv_io.moments import measure
-
     voxels = np.zeros((len(pixels), 3))
     voxels[:, 3 - pixels.shape[1] :] = pixels
     centre = measure(frame.labels, affine).centre

@@ -6,7 +6,7 @@ where there are none by their ellipses or ellipsoids. Of a label image the same 
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io import ImageSeries, Tracks
-from bdv_io.formats import identify, read_tracks
+from bdv_io.formats import identify, open_image, read_tracks
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
 from howdah.methods.elephant.status import Status, spot_status
@@ -33,8 +33,6 @@ I64 = npt.NDArray[np.int64]
 PathLike = str | os.PathLike[str]
 
 __all__ = ["LabelFrames", "Truth", "annotation_of", "joined", "read_truth", "rejected", "sequences_of"]
-
-log = logging.getLogger("howdah")
 
 SEQUENCE = re.compile(r"\d+")
 
@@ -280,8 +278,6 @@ def _in_the_movie(tracks: Tracks, source: Source, kind: str) -> Tracks:
     carried = tracks.carried.entries.get("grid")
     if carried is None:
         return tracks
-    import json
-
     said = json.loads(carried)
     shape, own = tuple(said["shape"]), np.array(said["affine"])
     if shape != tuple(image.shape(0, setup)):
@@ -310,8 +306,6 @@ def _moved(tracks: Tracks, affine: npt.NDArray[np.float64], *, unit: str) -> Tra
 
 
 def _frames_of(labels: Path, source: Source) -> int:
-    from bdv_io.formats import open_image
-
     opened = open_image(labels)
     try:
         n = opened.n_frames
