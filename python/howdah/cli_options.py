@@ -61,7 +61,7 @@ def with_settings(
             for option, (section, field) in places.items():
                 text = given.pop(option)
                 if text is not None:
-                    values[section][field] = _parsed(text)
+                    values[section][field] = _value(known[section], field, text)
             source = f"{file} and the options" if file else "the options"
             _exit_if(guarded(lambda: [known[name].of(values[name], source=source) for name in values], as_json=as_json))
             return command(**given, settings=values)
@@ -107,6 +107,15 @@ def shown(default: Any) -> str:
     if isinstance(default, list | tuple):
         return ",".join(map(str, default))
     return str(default)
+
+
+def _value(kind: type[Settings], field: str, text: str) -> Any:
+    """Turn what was typed for a field into a value: a word that the field knows stays, a list may have one element."""
+    known = kind.model_fields[field]
+    if text in typing.get_args(known.annotation):
+        return text
+    value = _parsed(text)
+    return [value] if known.default == () and not isinstance(value, list) else value
 
 
 def _parsed(text: str) -> Any:

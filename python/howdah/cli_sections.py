@@ -7,6 +7,7 @@ from howdah.linking import LinkingConfig
 from howdah.methods.elephant.backtrack import BacktrackConfig
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.flow.config import FlowConfig
+from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.loop import LoopConfig
 
 __all__ = ["SECTIONS"]
@@ -14,6 +15,7 @@ __all__ = ["SECTIONS"]
 SECTIONS: dict[str, type[Settings]] = {
     "elephant": ElephantConfig,
     "flow": FlowConfig,
+    "embedtrack": EmbedTrackConfig,
     "linking": LinkingConfig,
     "loop": LoopConfig,
     "backtrack": BacktrackConfig,

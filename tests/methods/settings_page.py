@@ -33,6 +33,7 @@ max_distance = 8.0
 TITLES = {
     "elephant": "ELEPHANT detection: how nuclei are learned and found",
     "flow": "ELEPHANT flow: how movement is learned and estimated",
+    "embedtrack": "EmbedTrack: how outlines and movement are learned, and cells found and tracked",
     "linking": "Linking: how spots become tracks",
     "loop": "The loop: what a cycle does after each save",
     "backtrack": "Back-tracking: how one nucleus is followed",

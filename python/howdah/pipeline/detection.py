@@ -214,9 +214,10 @@ def detector_of(weights: Path, settings: Sections, *, marks: Tracks | None = Non
     What published weights do not say of the sizes of nuclei is taken from a person's ``marks``, where there are some.
     """
     with _needs_torch():
-        from howdah.methods.elephant.predict import Detector, read_weights
+        from howdah.methods.elephant.predict import Detector
+        from howdah.pipeline.embedtrack_weights import read_weights_of
 
-        loaded = read_weights(weights)
+        loaded = read_weights_of("elephant", weights)
     resolved = dict(loaded.header.get("resolved", {}))
     given = dict(settings.get("elephant", {}))
     # where and how to compute is this machine's affair, not that of the machine that trained
@@ -275,11 +276,11 @@ def _train(
     resume: bool,
 ) -> Steps[Weights]:
     with _needs_torch():
-        from howdah.methods.elephant.predict import read_weights
         from howdah.methods.elephant.train import train as train_elephant
+        from howdah.pipeline.embedtrack_weights import read_weights_of
 
     image, setup = source.image, source.setup
-    first = None if start is None else read_weights(start)
+    first = None if start is None else read_weights_of("elephant", Path(start))
     return (
         yield from train_elephant(
             source.reader(config.temporal_mean),

@@ -1,8 +1,9 @@
 """``howdah reproduce``: the tables of a method's paper, as far as public data carry, with one command.
 
 What is run for a data set, with which settings, and what the paper measured, stands in ``published/<method>-<data set>.toml``.
-Two kinds are known: "challenge" (learn one sequence of a Cell Tracking Challenge folder, track another, compute DET, TRA and
-SEG) and "linking" (link the true spots of a project with and without flow, and count false and missed links).
+Three kinds are known: "challenge" (learn one sequence of a Cell Tracking Challenge folder, track another, compute DET, TRA and
+SEG), "linking" (link the true spots of a project with and without flow, and count false and missed links), and "embedtrack"
+(:mod:`howdah.pipeline.reproduction_embedtrack`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from bdv_io.ctc import read_ctc
 from bdv_io.formats import identify, open_image, read_tracks, write_tracks
 from bdv_io.image import Hints, ImageSeries
 from bdv_io.safe_write import replacing
-from howdah.errors import ConfigError, MissingExtraError
+from howdah.errors import ConfigError
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
 from howdah.metrics import score_tracking
 from howdah.pipeline.detection import Job, train
 from howdah.pipeline.flow import train_flow
+from howdah.pipeline.reproduction_embedtrack import embedtrack_challenge
+from howdah.pipeline.reproduction_scores import challenge_scores
 from howdah.pipeline.tracking import link, track
 from howdah.progress import Progress, Steps
 
@@ -71,7 +74,7 @@ def reproduce(
     """Run what a paper ran on the data sets that are there, and put our figures beside the paper's.
 
     Args:
-        method: ``"elephant"``.
+        method: ``"elephant"`` or ``"embedtrack"``.
         data: Folder that holds a folder of the data set's name (``Fluo-N3DH-CE/01``, ``01_GT``, ``01_ST``, ...), or that
             folder itself if ``dataset`` is named.
         out: Folder for weights, results and ``scores.json``; results that are there already are not computed again.
@@ -104,7 +107,7 @@ def reproduce(
         merged = {**one.settings}
         for section, values in (settings or {}).items():
             merged[section] = {**merged.get(section, {}), **values}
-        run = {"challenge": _challenge, "linking": _linking}[one.facts["kind"]]
+        run = {"challenge": _challenge, "linking": _linking, "embedtrack": embedtrack_challenge}[one.facts["kind"]]
         ours = yield from run(replace(one, settings=merged), folder, target / one.name)
         report[one.name] = {"title": one.facts["title"], "paper": dict(one.facts["figures"]), "ours": ours}
         with replacing(target / "scores.json", keep_previous=False) as temporary:
@@ -145,7 +148,7 @@ def _challenge(one: Reproduction, folder: Path, out: Path) -> Steps[dict[str, An
                 movie = Job(folder / pupil, hints=hints)
                 yield from track(movie, result, weights=detection, flow=flow, settings=one.settings)
             if (folder / f"{pupil}_GT").is_dir():
-                ours[f"{teacher} -> {pupil}"] = _scores(result, folder / f"{pupil}_GT")
+                ours[f"{teacher} -> {pupil}"] = challenge_scores(result, folder / f"{pupil}_GT")
                 yield Progress("score", 1, 1, values=ours[f"{teacher} -> {pupil}"])
     return ours
 
@@ -183,19 +186,6 @@ def _resized(markers: Tracks, masks: Tracks) -> Tracks:
         chosen = near[np.arange(len(rows)), best][held]
         centre[rows[held]], covariance[rows[held]] = masks.centre[chosen], masks.covariance[chosen]
     return replace(markers, centre=centre, covariance=covariance)
-
-
-def _scores(result: Path, truth: Path) -> dict[str, float]:
-    """Compute DET, TRA and SEG of a result folder by py-ctcmetrics."""
-    try:
-        from ctc_metrics import evaluate_sequence
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "Scoring needs py-ctcmetrics, which is not installed. Install it with: pip install 'howdah[eval]'"
-        ) from None
-    wanted = ["DET", "TRA", *(["SEG"] if (truth / "SEG").is_dir() else [])]
-    found = evaluate_sequence(str(result), str(truth), metrics=wanted, threads=1)
-    return {name: round(float(found[name]), 4) for name in wanted if found.get(name) is not None}
 
 
 def _linking(one: Reproduction, folder: Path, out: Path) -> Steps[dict[str, Any]]:

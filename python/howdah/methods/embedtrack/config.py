@@ -84,8 +84,13 @@ class EmbedTrackConfig(Settings):
         description="Size (y, x), in 3D (z, y, x), of a training crop in pixels, after enlarging. Automatic: from the size of the "
         "cells. Paper: 256 x 256.",
     )
-    batch_size: int = Field(8, ge=1, le=1024, description="Pairs of crops in one step. Reference code: 16.")
-    learning_rate: Positive = Field(5e-4, description="Largest step size of Adam (one-cycle schedule). Paper: 5e-4.")
+    batch_size: int = Field(
+        4, ge=1, le=1024, description="Pairs of crops in one step. Reference code: 16, with larger data."
+    )
+    learning_rate: Positive = Field(
+        1e-3,
+        description="Largest step size of Adam (one-cycle schedule). Paper: 5e-4, for many times as many steps.",
+    )
     weight_decay: NotNegative = Field(1e-4, description="Weight decay of Adam. Not in the paper; reference code: 1e-4.")
     validation_share: float = Field(
         0.1, ge=0, lt=1, description="Share of the frames, the last ones, that choose the best network. Paper: 0.1."

@@ -1,0 +1,334 @@
+"""From files to what EmbedTrack learns from: challenge folders, TrackMate files, Mastodon projects, label images.
+
+Everything becomes :class:`bdv_io.Tracks` first and is painted frame by frame when training asks: spots by their outlines, or
+where there are none by their ellipses or ellipsoids. Of a label image the same pixels come back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bdv_io import ImageSeries, Tracks
+from bdv_io.formats import identify, open_image, read_tracks
+from bdv_io.masks import Grid, Painter
+from howdah.errors import DataError
+from howdah.methods.elephant.status import Status, spot_status
+from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.embedtrack.config import EmbedTrackConfig
+from howdah.pipeline.detection import Job
+from howdah.pipeline.embedtrack_marks import recognised
+from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
+from howdah.pipeline.truth_challenge import challenge_truth
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+PathLike = str | os.PathLike[str]
+
+__all__ = ["LabelFrames", "Truth", "annotation_of", "joined", "read_truth", "rejected", "sequences_of"]
+
+SEQUENCE = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What teaches, and where it came from.
+
+    Attributes:
+        annotation: Frames and their cells.
+        kind: What it is, for the record: ``"gold"``, ``"silver"``, ``"label image"``, ``"project"``.
+        n_cells: Outlined cells in the frames that teach. n_links: Links between them.
+        inputs: The files by what they are.
+        source: The movie with its annotation; of several sequences the first.
+    """
+
+    annotation: Annotation
+    kind: str
+    n_cells: int
+    n_links: int
+    inputs: Mapping[str, Path]
+    source: Source
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a record and a result say of it."""
+        frames, complete = len(self.annotation.times), self.annotation.complete
+        return {
+            "truth": self.kind,
+            "annotation": "complete" if complete else "sparse",
+            "frames": frames,
+            "cells": self.n_cells,
+            "links": self.n_links,
+        }
+
+
+class LabelFrames:
+    """Label images painted from the spots of an annotation when they are asked for: call it with a frame.
+
+    Args:
+        tracks: The annotation.
+        image: The movie, which says how large a frame is and where it lies.
+        setup: Its setup.
+    """
+
+    def __init__(self, tracks: Tracks, image: ImageSeries, setup: int = 0) -> None:
+        self._tracks, self._image, self._setup = tracks, image, setup
+        self._order = np.argsort(tracks.t, kind="stable").astype(np.int64)
+        self._t = tracks.t[self._order]
+
+    def rows(self, frame: int) -> I64:
+        """Rows of the spots of a frame; the label of each is its place in them, from 1."""
+        first, last = np.searchsorted(self._t, [frame, frame + 1])
+        return self._order[first:last]
+
+    def __call__(self, frame: int) -> I32:
+        """Return the (Z, Y, X) labels of a frame; 0 where there is no spot."""
+        rows, shape = self.rows(frame), self._image.shape(frame, self._setup)
+        if not len(rows):
+            return np.zeros(shape, dtype=np.int32)
+        affine = self._image.affine(frame, self._setup)
+        here = replace(self._tracks.select(rows), t=np.zeros(len(rows), dtype=np.int32))
+        values = np.arange(1, len(rows) + 1, dtype=np.int64)
+        painted: I32 = Painter(here, Grid(shape, affine, 1), values=values, dtype=np.int32).frame(0, affine)
+        return painted
+
+
+def read_truth(job: Job, config: EmbedTrackConfig, *, truth: PathLike | None = None) -> Truth:
+    """Read the outlined cells that belong to a movie.
+
+    Args:
+        job: The source: a TrackMate file or project that names its movie; a challenge sequence (``01``, its truth ``01_GT`` and
+            ``01_ST`` beside it), one of these two, or a folder of sequences (all of them teach); or a movie, with ``truth``.
+            ``frames`` limits what teaches.
+        config: ``annotation`` says whether all cells are outlined; ``validation_share`` orders several sequences.
+        truth: Where the outlines are, if the source does not tell: a label image, a challenge folder, a project.
+
+    Raises:
+        DataError: There is nothing to learn from, or it does not fit the movie.
+        BdvIoError: A file is damaged or not there.
+    """
+    sequences = sequences_of(Path(job.source)) if truth is None else []
+    if not sequences:
+        return _single(job, config, truth)
+    parts = [_single(replace(job, source=sequence), config, None) for sequence in sequences]
+    inputs = {f"{name}_{path.name}": path for part in parts for name, path in part.inputs.items()}
+    return replace(
+        parts[0],
+        annotation=joined([part.annotation for part in parts], validation_share=config.validation_share),
+        kind=", ".join(dict.fromkeys(part.kind for part in parts)),
+        n_cells=sum(part.n_cells for part in parts),
+        n_links=sum(part.n_links for part in parts),
+        inputs=inputs,
+    )
+
+
+def sequences_of(folder: Path) -> list[Path]:
+    """Return the sequences (``01``, ``02``) of a challenge's data set that have a truth beside them; none for anything else."""
+    if not folder.is_dir():
+        return []
+    named = [path for path in sorted(folder.iterdir()) if SEQUENCE.fullmatch(path.name) and path.is_dir()]
+    return [path for path in named if any(path.with_name(f"{path.name}_{kind}").is_dir() for kind in ("GT", "ST"))]
+
+
+def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth:
+    """Read the truth of one movie."""
+    given = Path(job.source) if truth is None else Path(truth)
+    found = identify(given)
+    times: tuple[int, ...] | None = None
+    if truth is None and found.kind == "image":
+        challenge = challenge_truth(given, job.hints)
+        if challenge is None:
+            raise DataError(
+                f"There is nothing to train on: {given} is a movie without outlines. Give a TrackMate file or a project in which cells "
+                "are outlined, or a challenge sequence with its truth beside it (01 and 01_GT); to train on other outlines, name them "
+                "with --truth; to track with what is trained already, name the weights with --weights."
+            )
+        source, _ = job.open()
+        tracks, times, kind = challenge
+    elif found.key == "ctc":
+        challenge = challenge_truth(given, job.hints)
+        movie = job.source if truth is not None else _movie_of(given, challenge)
+        source = open_source(movie, setup=job.setup, hints=job.hints if job.hints.given else None)
+        tracks, times, kind = challenge or (source.tracks, None, "project")
+    elif found.kind == "image":
+        source, _ = job.open()
+        tracks, kind = read_tracks(given, key="labels"), "label image"
+        times = tuple(range(_frames_of(given, source)))
+    else:
+        source, _ = job.open()
+        tracks, kind = (source.tracks if truth is None else read_tracks(given)), "project"
+    tracks = _in_the_movie(tracks, source, kind)
+    wanted = parse_frames(job.frames, source.image.n_frames)
+    complete = config.annotation == "complete" or (config.annotation is None and times is not None)
+    annotation, teaching = annotation_of(tracks, source, times=times, wanted=wanted, complete=complete)
+    if not teaching.n_spots:
+        raise DataError(_nothing(given, tracks, kind))
+    inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
+    return Truth(annotation, kind, teaching.n_spots, teaching.n_links, inputs, source)
+
+
+def annotation_of(
+    tracks: Tracks, source: Source, *, times: Sequence[int] | None, wanted: Sequence[int], complete: bool
+) -> tuple[Annotation, Tracks]:
+    """Return what the spots of a person teach, and these spots.
+
+    Args:
+        tracks: The annotation; what a machine made and nobody touched teaches nothing, and what a person rejected (tags fp, tn,
+            tb, fb) is no cell.
+        source: The movie.
+        times: Frames that are annotated; None for those with a spot.
+        wanted: Of these, the frames that may teach.
+        complete: Whether all cells of these frames are outlined.
+
+    Raises:
+        DataError: A spot lies outside of the movie.
+    """
+    known = recognised(tracks)
+    cells = ~rejected(known) & (spot_status(known) != Status.UNLABELLED) & np.isin(known.t, wanted)
+    if times is not None:
+        cells &= np.isin(known.t, times)
+    taught = known.select(cells)
+    check_inside(taught, source, np.arange(taught.n_spots))
+    labels = LabelFrames(taught, source.image, source.setup)
+    annotated = np.intersect1d(wanted, taught.t if times is None else np.array(times, dtype=np.int64))
+    image, setup = source.image, source.setup
+    there = tuple(int(t) for t in annotated if not image.is_missing(int(t), setup))
+    affine = image.affine(there[0] if there else 0, setup)
+    z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    annotation = Annotation(
+        frames=lambda frame: image.read(frame, setup),
+        labels=labels,
+        times=there,
+        earlier=_earlier(taught, labels, there),
+        complete=complete,
+        voxel_size=(z, y, x),
+    )
+    return annotation, taught
+
+
+def rejected(tracks: Tracks) -> npt.NDArray[np.bool_]:
+    """(N,) mask of spots of which a person said that they are no cells."""
+    mask: npt.NDArray[np.bool_] = np.isin(spot_status(tracks), [Status.FP, Status.TN, Status.TB, Status.FB])
+    return mask
+
+
+def joined(parts: Sequence[Annotation], *, validation_share: float) -> Annotation:
+    """Return several movies as one, so that its last frames are the last ones of each movie.
+
+    The frames at the end of the annotation choose the best network (``validation_share``): the paper takes the last tenth of every
+    sequence. A frame that no movie has lies between two pieces, so that nothing is linked over the seam.
+
+    Raises:
+        DataError: There is none, or they differ in voxel size, or not all are complete.
+    """
+    if not parts or len({(part.complete, part.voxel_size) for part in parts}) != 1:
+        raise DataError(
+            f"{len(parts)} movies cannot be learned as one: they must all have the same voxel size, and all be annotated completely or "
+            "all sparsely. Train on one of them, and go on with --start on the next."
+        )
+    pieces: list[tuple[int, int]] = []  # (movie, frame) in their new order
+    for early in (True, False):
+        for number, part in enumerate(parts):
+            cut = len(part.times) - round(validation_share * len(part.times))
+            pieces += [(number, t) for t in (part.times[:cut] if early else part.times[cut:])]
+    place: dict[int, tuple[int, int]] = {}
+    earlier: dict[int, I64] = {}
+    time, before = -1, (-1, -1)
+    for number, t in pieces:
+        follows = (number, t - 1) == before
+        time += 1 if follows else 2
+        place[time], before = (number, t), (number, t)
+        if follows and t in parts[number].earlier:
+            earlier[time] = parts[number].earlier[t]
+    return Annotation(
+        frames=lambda frame: parts[place[frame][0]].frames(place[frame][1]),
+        labels=lambda frame: parts[place[frame][0]].labels(place[frame][1]),
+        times=tuple(place),
+        earlier=earlier,
+        complete=parts[0].complete,
+        voxel_size=parts[0].voxel_size,
+    )
+
+
+def _earlier(tracks: Tracks, labels: LabelFrames, times: Sequence[int]) -> dict[int, I64]:
+    """Where the cells of each frame were one frame earlier, as labels; of several parents the first."""
+    number = np.zeros(tracks.n_spots, dtype=np.int64)
+    for t in times:
+        rows = labels.rows(t)
+        number[rows] = np.arange(1, len(rows) + 1)
+    source, target = tracks.links.T
+    near = np.flatnonzero(tracks.t[target] - tracks.t[source] == 1)
+    near = near[np.unique(target[near], return_index=True)[1]]
+    pairs, frame = np.stack([number[target[near]], number[source[near]]], axis=1), tracks.t[target[near]]
+    return {t: found for t in times if len(found := pairs[frame == t])}
+
+
+def _in_the_movie(tracks: Tracks, source: Source, kind: str) -> Tracks:
+    """Return the annotation in the world of the movie: label images and challenge masks may know pixels only."""
+    image, setup = source.image, source.setup
+    if kind == "project" or not tracks.n_spots:
+        return tracks
+    carried = tracks.carried.entries.get("grid")
+    if carried is None:
+        return tracks
+    said = json.loads(carried)
+    shape, own = tuple(said["shape"]), np.array(said["affine"])
+    if shape != tuple(image.shape(0, setup)):
+        raise DataError(
+            f"The outlines have (Z, Y, X) = {shape} pixels, but the frames of {image.path} have {image.shape(0, setup)}. "
+            "Do they belong together?"
+        )
+    to_world = image.affine(0, setup) @ np.linalg.inv(own)
+    if np.allclose(to_world, np.eye(4)):
+        return replace(tracks, space_unit=image.setups[setup].unit)
+    return _moved(tracks, to_world, unit=image.setups[setup].unit)
+
+
+def _moved(tracks: Tracks, affine: npt.NDArray[np.float64], *, unit: str) -> Tracks:
+    """Return the annotation in another world: 4x4, along the axes only for outlines."""
+    outlines = tracks.outlines
+    turned = affine[:3, :3]
+    vertices = outlines.vertices @ affine[1:3, 1:3].T + affine[1:3, 3]
+    return replace(
+        tracks,
+        centre=tracks.centre @ turned.T + affine[:3, 3],
+        covariance=turned @ tracks.covariance @ turned.T,
+        outlines=replace(outlines, z=outlines.z * affine[0, 0] + affine[0, 3], vertices=vertices),
+        space_unit=unit,
+    )
+
+
+def _frames_of(labels: Path, source: Source) -> int:
+    opened = open_image(labels)
+    try:
+        n = opened.n_frames
+    finally:
+        opened.close()
+    if n > source.image.n_frames:
+        raise DataError(
+            f"The label image {labels} has {n} frames, but {source.image.path} has {source.image.n_frames}. Do they belong together?"
+        )
+    return n
+
+
+def _movie_of(given: Path, challenge: tuple[Tracks, tuple[int, ...], str] | None) -> str:
+    named = challenge[0].attributes.get("image", "") if challenge else ""
+    if not named:
+        raise DataError(f"{given} has no movie beside it (01 beside 01_GT). Give the movie, and this with --truth.")
+    return named
+
+
+def _nothing(given: Path, tracks: Tracks, kind: str) -> str:
+    machine = int((spot_status(recognised(tracks)) == Status.UNLABELLED).sum()) if kind == "project" else 0
+    seen = f" ({machine} are predictions that nobody touched)" if machine else ""
+    return (
+        f"There is nothing to train on in {given}: no cell is outlined in the frames that were asked for{seen}. Outline some cells, in "
+        "two frames that follow each other at least, and link them."
+    )
