@@ -43,7 +43,7 @@ def test_a_training_counts_its_steps_and_returns_weights():
     assert [p.done for p in seen] == [0, 1, 2, 3, 4]
     assert seen[0].message.startswith("Computing on the CPU")
     assert "10 cells in 4 frames, crops of 24 x 24, 4 steps of 2 pairs" in seen[0].message
-    assert set(seen[1].values) == {"loss", "instance", "variance", "seed", "tracking"}
+    assert set(seen[1].values) == {"loss", "instance", "variance", "seed", "tracking", "guide"}
     assert 0 <= seen[2].values["validation"] <= 1  # at the end of each pass
     assert 0 <= seen[4].values["validation"] <= 1
     header = weights.header

@@ -74,6 +74,11 @@ class EmbedTrackConfig(Settings):
     foreground_weight: NotNegative = Field(1.0, description="Weight of cells in the seediness; no unit. Paper: w_fg.")
     segmentation_weight: NotNegative = Field(1.0, description="Weight of the segmentation loss; no unit. Paper: w_seg.")
     tracking_weight: NotNegative = Field(1.0, description="Weight of the tracking loss; no unit. Paper: w_track.")
+    guide_weight: NotNegative = Field(
+        1.0,
+        description="Weight of a guide for offsets in the first part of the training: without it small data hardly get off the "
+        "ground; no unit; 0 = off. Not in the paper.",
+    )
     # ---- training
     n_epochs: int = Field(15, ge=1, le=1_000_000, description="Passes over the crops. Paper: 15.")
     n_crops: int | None = Field(

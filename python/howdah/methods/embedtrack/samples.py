@@ -219,8 +219,8 @@ class Samples:
             kept = np.unique(np.stack(nodes, axis=1), axis=0, return_index=True)[1]
             times.append(np.full(len(kept), time, dtype=np.int64))
             starts.append(np.stack(firsts, axis=1)[kept])
-        time, start = np.concatenate(times), np.concatenate(starts)
-        return time, self._inside(time, start)
+        every = np.concatenate(times)
+        return every, self._inside(every, np.concatenate(starts))
 
     def _further(self, rng: np.random.Generator, count: int) -> tuple[I64, I64]:
         """Draw crops around cells, which are wholly in them if there is room, and some anywhere."""

@@ -21,6 +21,7 @@ from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
+from howdah.methods.embedtrack.guide import fade, guide_loss
 from howdah.methods.embedtrack.judge import Verdict, agreement, fields_of, right_links
 from howdah.methods.embedtrack.losses import embedtrack_loss
 from howdah.methods.embedtrack.network import BranchedERFNet
@@ -256,7 +257,7 @@ class _Run:
         batch = self.samples.batch(number)
         with torch.random.fork_rng():
             torch.manual_seed(int(np.random.default_rng([self.config.seed, 3, number]).integers(2**62)))  # for dropout
-            terms = self._terms(batch)
+            terms = self._terms(batch, fade(number, self.samples.steps))
         self._descend(terms["loss"], number)
         values = {name: float(value.detach()) for name, value in terms.items()}
         epoch, last = self.samples.epoch_of(number)
@@ -264,12 +265,18 @@ class _Run:
             values["validation"] = self._validate()
         return values
 
-    def _terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def _terms(self, batch: Batch, guided: float) -> dict[str, torch.Tensor]:
+        """Return the loss and its terms; the guide has this share of its weight."""
         device = self.place.device
         later, earlier = (torch.from_numpy(image).to(device) for image in (batch.later, batch.earlier))
         with self.place.autocast():
             first, second, tracking = self.network(later, earlier)
-        return embedtrack_loss(torch.cat([first, second]), tracking, batch.targets.to(device), self.unit, self.config)
+        segmentation, targets = torch.cat([first, second]), batch.targets.to(device)
+        terms = embedtrack_loss(segmentation, tracking, targets, self.unit, self.config)
+        if weight := guided * self.config.guide_weight:
+            guide = guide_loss(segmentation, tracking, targets, self.unit)
+            terms = {**terms, "loss": terms["loss"] + weight * guide, "guide": guide}
+        return terms
 
     def _descend(self, loss: torch.Tensor, number: int) -> None:
         rate, momentum = one_cycle(number, self.samples.steps, self.config.learning_rate)
