@@ -76,7 +76,7 @@ def train(
 
 
 @embedtrack.command()
-@with_settings(SECTIONS, "embedtrack", from_file=("linking",))
+@with_settings(SECTIONS, "embedtrack", "linking")
 @with_movie("image", "setup", "frames")
 def track(
     source: Annotated[

@@ -11,6 +11,7 @@ from howdah.pipeline.catalogue import catalogue
 from howdah.pipeline.conversion import Conversion, compare, convert, join, restore
 from howdah.pipeline.demonstration import demo
 from howdah.pipeline.detection import Job, Where, predict, train
+from howdah.pipeline.embedtrack import track_embedtrack, train_embedtrack
 from howdah.pipeline.facts import describe, known_formats
 from howdah.pipeline.health import examine
 from howdah.pipeline.picture import draw_result
@@ -41,5 +42,7 @@ __all__ = [
     "reproduce",
     "restore",
     "track",
+    "track_embedtrack",
     "train",
+    "train_embedtrack",
 ]

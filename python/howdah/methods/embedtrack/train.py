@@ -26,14 +26,14 @@ from howdah.methods.embedtrack.judge import Verdict, agreement, fields_of, right
 from howdah.methods.embedtrack.losses import embedtrack_loss
 from howdah.methods.embedtrack.network import BranchedERFNet
 from howdah.methods.embedtrack.samples import Batch, Held, Samples
+from howdah.methods.embedtrack.weights import METHOD
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import Place, pick
 from howdah.nn.fit import fit, load_state, save_state
 from howdah.progress import Progress
 
-__all__ = ["METHOD", "fingerprint", "one_cycle", "train"]
+__all__ = ["fingerprint", "one_cycle", "train"]
 
-METHOD = "embedtrack"
 LAST = 20  # steps over which the losses in the header are averaged
 QUIET = 0.25  # the share of the passes without validation: what came before was never the best
 WARM_UP, LOW, LOWEST = (
