@@ -59,7 +59,9 @@ def cell_centres(rows: I64, n: int, *, voxel_size: Sequence[float], kind: str = 
         raise DataError(f"Centres of cells in {rows.ndim} axes need as many voxel sizes, but {len(voxel_size)} came.")
     flat = np.flatnonzero(rows)
     cell = rows.ravel()[flat] - 1
-    order = np.argsort(cell, kind="stable")
+    order = np.argsort(
+        cell.astype(np.uint16) if n < 1 << 16 else cell, kind="stable"
+    )  # by radix where there are few cells
     flat, cell = flat[order], cell[order]
     place = np.stack(np.unravel_index(flat, rows.shape), axis=1)
     if n == 0:
