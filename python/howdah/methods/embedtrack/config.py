@@ -15,6 +15,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Edge = Annotated[int, Field(ge=1, le=8192)]
 
+WHOLE = 0.01  # 1 / 3 may be written as 0.333
+
 Fault = Literal[
     "crop_percentiles",
     "smooth_multipliers",
@@ -43,12 +45,12 @@ class EmbedTrackConfig(Settings):
         le=3,
         description="3D: how many of the three poolings leave z alone. Automatic: from the voxel size. Not in the paper (2D).",
     )
-    enlarge: int | None = Field(
+    enlarge: float | None = Field(
         None,
-        ge=1,
+        gt=0,
         le=8,
-        description="Frames are enlarged so many times along y and x before the network. Automatic: cells become about 24 pixels "
-        "wide, in 3D 1. Not in the paper.",
+        description="Frames are enlarged so many times along y and x before the network: a whole number, or one over it. Automatic: "
+        "cells become about 24 pixels wide; 1 in 3D and for published weights. Not in the paper.",
     )
     # ---- targets and loss
     annotation: Literal["complete", "sparse"] | None = Field(
@@ -184,4 +186,7 @@ class EmbedTrackConfig(Settings):
             size = getattr(self, name)
             if size is not None and len(size) not in (2, 3):
                 raise ValueError(f"{name} has {len(size)} numbers; give two (y, x), or three (z, y, x)")
+        times = self.enlarge or 1.0
+        if abs(times - round(times)) > WHOLE and abs(1 / times - round(1 / times)) > WHOLE:
+            raise ValueError(f"enlarge is {times:g}; give a whole number, or one over a whole number (0.5, 0.25)")
         return self

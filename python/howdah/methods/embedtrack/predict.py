@@ -20,7 +20,7 @@ import torch
 from howdah.errors import DataError, WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
-from howdah.methods.embedtrack.enlarge import enlarged, finer, reduced
+from howdah.methods.embedtrack.enlarge import finer, resized, resized_shape, restored
 from howdah.methods.embedtrack.fields import Fields
 from howdah.methods.embedtrack.folded import ready
 from howdah.methods.embedtrack.learned import Layout, settled
@@ -157,9 +157,8 @@ class Network:
         image = frame if by_tile else normalised(frame, self.config, time=time)
         if by_tile:
             normalised(frame, self.config, time=time)  # says what is wrong with it
-        if by_tile and self.enlarge > 1:
-            image = image.astype(np.float32)
-        image = enlarged(image, self.enlarge) if self.enlarge > 1 else image
+        if self.enlarge != 1:
+            image = resized(image.astype(np.float32, copy=False), self.enlarge)
         missing = [(0, -n % m) for n, m in zip(image.shape, self.multiple, strict=True)]
         return np.pad(image, missing, mode="reflect") if any(more for _, more in missing) else image
 
@@ -239,9 +238,8 @@ class Network:
     def _fields(self, logits: F32, shape: tuple[int, ...]) -> Fields:
         """Activate what the network says, and cut the padding off."""
         dims = self.n_dims
-        times = (1,) * (dims - 2) + (self.enlarge,) * 2
-        inside = (slice(None), *(slice(n * k) for n, k in zip(shape, times, strict=True)))
-        whole = torch.from_numpy(reduced(np.ascontiguousarray(logits[inside]), self.enlarge))
+        inside = (slice(None), *(slice(n) for n in resized_shape(shape, self.enlarge)))
+        whole = torch.from_numpy(restored(np.ascontiguousarray(logits[inside]), self.enlarge, shape))
         whole[:dims].tanh_()
         whole[dims : 2 * dims + 1].sigmoid_()
         whole[2 * dims + 1 :].tanh_()

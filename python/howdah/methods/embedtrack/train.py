@@ -313,7 +313,7 @@ class _Run:
             segmentation, _, tracking = self.network(later, earlier)
         fields = fields_of(segmentation[0], tracking[0], self.unit)
         complete = self.samples.annotation.complete
-        config = self.config.but(min_size=(self.config.min_size or 0) * (self.config.enlarge or 1) ** 2)
+        config = self.config.but(min_size=round((self.config.min_size or 0) * (self.config.enlarge or 1) ** 2))
         return agreement(fields, held.labels, config, complete=complete) + right_links(
             fields, held.labels, held.before, held.links, config
         )
