@@ -20,7 +20,7 @@ from bdv_io import ImageSeries, Tracks
 from bdv_io.formats import identify, open_image, read_tracks
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
-from howdah.methods.elephant.status import Status, spot_status
+from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.detection import Job
@@ -167,7 +167,9 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
     tracks = _in_the_movie(tracks, source, kind)
     wanted = parse_frames(job.frames, source.image.n_frames)
     complete = config.annotation == "complete" or (config.annotation is None and times is not None)
-    annotation, teaching = annotation_of(tracks, source, times=times, wanted=wanted, complete=complete)
+    annotation, teaching = annotation_of(
+        tracks, source, times=times, wanted=wanted, complete=complete, named=job.frames is not None
+    )
     if not teaching.n_spots:
         raise DataError(_nothing(given, tracks, kind))
     inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
@@ -175,29 +177,41 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
 
 
 def annotation_of(
-    tracks: Tracks, source: Source, *, times: Sequence[int] | None, wanted: Sequence[int], complete: bool
+    tracks: Tracks,
+    source: Source,
+    *,
+    times: Sequence[int] | None,
+    wanted: Sequence[int],
+    complete: bool,
+    named: bool = False,
 ) -> tuple[Annotation, Tracks]:
     """Return what the spots of a person teach, and these spots.
 
+    Spots and links that a machine made and nobody touched teach nothing, but where the annotation is complete: a person says by that
+    that she looked at all of a frame. What she rejected (tags fp, tn, tb, fb) is no cell.
+
     Args:
-        tracks: The annotation; what a machine made and nobody touched teaches nothing, and what a person rejected (tags fp, tn,
-            tb, fb) is no cell.
+        tracks: The annotation.
         source: The movie.
-        times: Frames that are annotated; None for those with a spot.
+        times: Frames that are annotated; None for those with a spot of a person.
         wanted: Of these, the frames that may teach.
         complete: Whether all cells of these frames are outlined.
+        named: Whether a person named the wanted frames: then, of a complete annotation, those with predictions alone teach too.
 
     Raises:
         DataError: A spot lies outside of the movie.
     """
     known = recognised(tracks)
-    cells = ~rejected(known) & (spot_status(known) != Status.UNLABELLED) & np.isin(known.t, wanted)
-    if times is not None:
-        cells &= np.isin(known.t, times)
+    hers = ~rejected(known) & (spot_status(known) != Status.UNLABELLED)
+    if times is None:
+        times = np.unique(known.t if complete and named else known.t[hers]).tolist()
+    cells = (~rejected(known) if complete else hers) & np.isin(known.t, wanted) & np.isin(known.t, times)
     taught = known.select(cells)
+    if not complete:
+        taught = taught.select_links(~taught.tagged(TRACKING, TRACKING_TAGS[1].name, links=True))
     check_inside(taught, source, np.arange(taught.n_spots))
     labels = LabelFrames(taught, source.image, source.setup)
-    annotated = np.intersect1d(wanted, taught.t if times is None else np.array(times, dtype=np.int64))
+    annotated = np.intersect1d(wanted, np.array(times, dtype=np.int64))
     image, setup = source.image, source.setup
     there = tuple(int(t) for t in annotated if not image.is_missing(int(t), setup))
     affine = image.affine(there[0] if there else 0, setup)
