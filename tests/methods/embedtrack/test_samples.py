@@ -167,12 +167,16 @@ def test_dark_cells_say_nothing_of_dark_pixels():
 
 def test_cells_without_a_former_one_are_new_where_annotation_is_complete():
     plain = movie(2)
-    unlinked = replace(plain, earlier={})
-    whole = [batch.targets for batch in batches(samples(unlinked))]
-    assert any(targets.tracked.any() for targets in whole)
-    assert all(t.centre[t.tracked].equal(t.earlier[t.tracked]) for t in whole)
-    part = [batch.targets for batch in batches(samples(replace(unlinked, complete=False)))]
-    assert not any(targets.tracked.any() for targets in part)
+    one = replace(plain, earlier={1: np.array([[1, 1]])})  # the other has none
+
+    def tracked(annotation):
+        targets = [batch.targets for batch in batches(samples(annotation))]
+        moved = [t.earlier[t.tracked] - t.centre[t.tracked] for t in targets]
+        return {tuple(way) for rows in moved for way in rows.tolist()}
+
+    assert tracked(one) == {(-1.0, -2.0), (0.0, 0.0)}
+    assert tracked(replace(one, complete=False)) == {(-1.0, -2.0)}
+    assert tracked(replace(plain, earlier={})) == set()  # nobody linked: nothing is known of movement
 
 
 def test_volumes_and_their_z():

@@ -268,7 +268,7 @@ class Samples:
         )
         shift = rng.integers(-reach, reach + 1)
         linked = time - 1 in self.times
-        links, complete = self.annotation.links(time), linked and self.annotation.complete
+        links, complete = self.annotation.links(time), linked and self.annotation.tells_new(time)
         later = self._cut(time, start)
         if rng.random() < config.shift_probability:
             earlier, complete = self._cut(time, start + shift), False
@@ -336,7 +336,7 @@ class Samples:
         later = self._cut(time, start, size)
         earlier = self._cut(time - 1, start, size) if linked else _without_annotation(later)
         links = self.annotation.links(time)
-        batch = self._stacked([(later, earlier, links, linked and self.annotation.complete)])
+        batch = self._stacked([(later, earlier, links, self.annotation.tells_new(time))])
         return Held(batch, later.labels, earlier.labels, links)
 
 
