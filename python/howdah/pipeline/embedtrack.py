@@ -71,13 +71,19 @@ def train_embedtrack(
         DataError: There is nothing to train on, or an outline lies outside of the image.
         WeightsError, ConfigError, BdvIoError: As the sentence says.
     """
-    config = EmbedTrackConfig.of(settings.get("embedtrack", {}))
+    given = settings.get("embedtrack", {})
+    config = EmbedTrackConfig.of(given)
     with _needs_torch():
         from howdah.methods.embedtrack.train import train
 
     taught = read_truth(job, config, truth=truth)
     target = check_target(weights, taught.source, ending=".safetensors")
-    first = None if start is None else read_weights_of("embedtrack", Path(start))
+    first = None
+    if start is not None:
+        first = read_weights_of("embedtrack", Path(start))
+        config = settings_of(
+            first, Path(start), {"min_size": None, **given}
+        )  # that comes from the cells of this training
     used = {"embedtrack": config.model_dump(mode="json")}
     with recorded(target, "embedtrack-train", inputs=taught.inputs, settings=used) as record:
         trained = yield from train(taught.annotation, config, start=first, save_to=target, resume=resume)
@@ -105,8 +111,8 @@ def track_embedtrack(
         job: A movie, or a project whose annotation is kept. ``frames``: the frames to find cells in.
         out: The result; its ending chooses the format: TrackMate ``.xml``, ``.mastodon``, labels ``.tif`` or ``.ome.zarr``, a
             challenge's folder ``01_RES``, ``.geff``, ``.csv``.
-        settings: ``{"embedtrack": {...}, "linking": {...}}``; what is not given is as the weights were trained. The latter count with
-            ``links = "linking"`` only.
+        settings: ``{"embedtrack": {...}, "linking": {...}}``; what the weights say of their training (grid, enlarging, percentiles,
+            minimal size) need not be given. The latter count with ``links = "linking"`` only.
         weights: From :func:`train_embedtrack`, or published ones. None: they are trained first, on all outlines of the source, and
             written beside the result.
         also: Further results.
