@@ -215,10 +215,10 @@ def _frames(
     """Find the cells of each frame; of the frames around them only what is known is linked to.
 
     Returns:
-        For the linking package: where cells are and how far they came, by frame.
+        For the linking package: where cells are and how far it is back to where they were, by frame.
     """
     from howdah.methods.embedtrack.cluster import find_cells
-    from howdah.methods.embedtrack.link import estimated_centres, vote
+    from howdah.methods.embedtrack.link import movements, vote
 
     image, setup, config = gathered.source.image, gathered.source.setup, network.config
     read = _last_read(lambda t: image.read(t, setup))
@@ -239,22 +239,17 @@ def _frames(
                 gathered.link(here, earlier, votes.parent, votes.share)
                 values["links"] = float(np.count_nonzero(votes.parent))
             elif len(here.spot):
-                moves[t] = _moves(here, estimated_centres(flat, fields), image.affine(t, setup))
+                moves[t] = _in_world(here.labels, movements(flat, fields), image.affine(t, setup))
         earlier = here
         yield Progress("cells", done, len(every), values=values)
     return moves
 
 
-def _moves(frame: Frame, pixels: F64, affine: F64) -> tuple[F64, F64]:
-    """Centres (N, 3) of the cells of a frame and how far they have come (N, 3) since the one before; world."""
-    voxels = np.zeros((len(pixels), 3))
-    voxels[:, 3 - pixels.shape[1] :] = pixels
-    centre = measure(frame.labels, affine).centre
-    if pixels.shape[1] == 2:  # z of the plane
-        return centre, np.column_stack(
-            [np.zeros(len(pixels)), (voxels @ affine[:3, :3].T + affine[:3, 3] - centre)[:, 1:]]
-        )
-    return centre, voxels @ affine[:3, :3].T + affine[:3, 3] - centre
+def _in_world(labels: npt.NDArray[np.int32], pixels: F64, affine: F64) -> tuple[F64, F64]:
+    """Return centres (N, 3) of the cells of a frame (Z, Y, X), and their movements (N, D), given in pixels, as (N, 3); both world."""
+    moved = np.zeros((len(pixels), 3))
+    moved[:, 3 - pixels.shape[1] :] = pixels
+    return measure(labels, affine).centre, moved @ affine[:3, :3].T
 
 
 def _estimate(moves: Mapping[int, tuple[F64, F64]]) -> Estimate:

@@ -6,8 +6,7 @@ background. The cell with most votes is the parent; a cell with two such childre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ F64 = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.integer]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Votes", "estimated_centres", "predicted_places", "vote"]
+__all__ = ["Votes", "estimated_centres", "movements", "vote"]
 
 MAJORITY = 0.5
 
@@ -133,6 +132,18 @@ def estimated_centres(labels: Labels, fields: Fields) -> F64:
     return np.stack([_medians(names, values, counts) for values in places], axis=1)
 
 
+def movements(labels: Labels, fields: Fields) -> F64:
+    """Return how far it is from each cell back to where it was one frame earlier: (N, D) pixels; rows as of :func:`estimated_centres`.
+
+    It is from where most of its pixels see its centre now to where they see it then (medians). So it does not matter which point the
+    network calls the centre: added to any point of the cell, it gives that point one frame earlier; a daughter's leads to its mother.
+
+    Raises:
+        DataError: There are no tracking offsets, or shapes differ.
+    """
+    return estimated_centres(labels, fields) - estimated_centres(labels, replace(fields, tracking=-fields.offset))
+
+
 def _medians(names: I64, values: F64, counts: I64) -> F64:
     """Return the median of the values of each name 1..N, given how many there are of each."""
     low, high = values.min(initial=0.0), values.max(initial=0.0)
@@ -147,25 +158,3 @@ def _medians(names: I64, values: F64, counts: I64) -> F64:
     both = (keys[first[known]] + keys[last[known]]) / 2
     middle[known] = both - (np.flatnonzero(known) + 1) * stride + low
     return middle
-
-
-def predicted_places(t: npt.ArrayLike, label: npt.ArrayLike, centres: Mapping[int, F64], *, affine: F64) -> F64:
-    """Return ``predicted`` for :func:`howdah.linking.link_frames`: where the spots of a movie were one frame earlier.
-
-    Args:
-        t: (N,) frames of the spots.
-        label: (N,) their labels in the frame, from 1; 0 where a spot is no cell found here.
-        centres: :func:`estimated_centres` of each frame that has them, (N_t, D) pixels.
-        affine: (4, 4), voxels (z, y, x) to world.
-
-    Returns:
-        (N, 3) world (z, y, x); NaN where nothing is known: the linking takes the spot's own centre there.
-    """
-    frames, names = np.asarray(t, dtype=np.int64), np.asarray(label, dtype=np.int64)
-    found = np.full((len(frames), 3), np.nan)
-    for frame, pixels in centres.items():
-        rows = np.flatnonzero((frames == frame) & (names > 0) & (names <= len(pixels)))
-        voxels = np.zeros((len(rows), 3))
-        voxels[:, 3 - pixels.shape[1] :] = pixels[names[rows] - 1]
-        found[rows] = voxels @ affine[:3, :3].T + affine[:3, 3]
-    return found
