@@ -226,3 +226,11 @@ def test_frames_that_do_not_fit_into_memory_are_read_in_groups():
     times = drawn._plan_of(0)[0]
     assert (np.diff(times) != 0).sum() == 5  # each frame once
     assert len(drawn.store._kept) <= 2
+
+
+def test_crops_do_not_hang_on_the_memory_that_is_free(monkeypatch):
+    plans = []
+    for free in (0.001, 1000.0):
+        monkeypatch.setattr("howdah.methods.embedtrack.frames.free_memory_mb", lambda free=free: free)
+        plans.append(samples(movie(6), n_crops=24)._plan_of(0)[0])
+    np.testing.assert_array_equal(*plans)

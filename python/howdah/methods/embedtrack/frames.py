@@ -29,6 +29,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 __all__ = ["CellTable", "Frame", "FrameStore"]
 
 EDGE = 1e-6
+USUAL_MB = 2000.0  # what any computer has; nn.device takes no less
+BYTES_PER_PIXEL = 9  # of a Frame
 BRIGHT = 0.75  # cells are bright if their median lies above this share of the pixels around them
 
 
@@ -145,10 +147,17 @@ class FrameStore:
 
     @property
     def fits(self) -> int:
-        """How many frames memory holds."""
-        room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
+        """How many frames memory holds now."""
+        return self._frames_in(self.config.memory_mb or free_memory_mb())
+
+    @property
+    def together(self) -> int:
+        """How many frames training may go to and fro between; it does not hang on what is free, so that a training can be repeated."""
+        return self._frames_in(self.config.memory_mb or USUAL_MB)
+
+    def _frames_in(self, memory_mb: float) -> int:
         largest = max(int(np.prod(shape)) for shape in self.shapes.values())
-        return max(int(room // (largest * 9)), 2)
+        return max(int(memory_mb / 2 * 2**20 // (largest * BYTES_PER_PIXEL)), 2)
 
     def frame(self, time: int) -> Frame:
         """Return an annotated frame."""

@@ -123,6 +123,9 @@ class Network:
         Memory: about 80 bytes a pixel of the frame, plus what the tiles take, ``memory_mb`` at most.
         """
         before: _Seen | None = None
+        plans: dict[
+            tuple[int, ...], list[tiles.Tile]
+        ] = {}  # one for all frames of a size, whatever memory is free by then
         for time in sorted(set(times)):
             frame = self._flat(frames(time), time)
             if before is not None and before.time != time - 1:
@@ -133,7 +136,10 @@ class Network:
                     "Frames of a movie need one size; crop or pad them, or work on the frames of each size by themselves."
                 )
             seen = _Seen(time, frame.shape, self._padded(frame, time))
-            yield time, self._predicted(seen, before)
+            size = seen.image.shape
+            if size not in plans:
+                plans[size] = tiles.plan(size, self.tile(size), multiple=self.multiple)
+            yield time, self._predicted(seen, before, plans[size])
             before = seen
 
     def _flat(self, frame: Array, time: int) -> Array:
@@ -162,9 +168,7 @@ class Network:
         missing = [(0, -n % m) for n, m in zip(image.shape, self.multiple, strict=True)]
         return np.pad(image, missing, mode="reflect") if any(more for _, more in missing) else image
 
-    def _predicted(self, seen: _Seen, before: _Seen | None) -> Fields:
-        shape = seen.image.shape
-        plan = tiles.plan(shape, self.tile(shape), multiple=self.multiple)
+    def _predicted(self, seen: _Seen, before: _Seen | None, plan: Sequence[tiles.Tile]) -> Fields:
         if self._can_keep(plan):
             seen.features = {}
 
@@ -175,7 +179,7 @@ class Network:
         if len(plan) == 1:
             whole = compute(plan[0].region)
         else:
-            *_, whole = tiles.blend(plan, compute, shape=(n_channels, *shape))
+            *_, whole = tiles.blend(plan, compute, shape=(n_channels, *seen.image.shape))
         if before is not None:
             before.features = None  # free before the next frame
         return self._fields(whole, seen.shape)

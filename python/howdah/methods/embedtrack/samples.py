@@ -199,9 +199,9 @@ class Samples:
         further = self._further(rng, more)
         times, starts = np.concatenate([times, further[0]]), np.concatenate([starts, further[1]])
         order = rng.permutation(len(times))
-        if self.store.fits < len(self.times):  # crops of a few frames follow each other, so that they are read once
+        if self.store.together < len(self.times):  # crops of a few frames follow each other, so that they are read once
             rank = np.argsort(rng.permutation(len(self.times)))[np.searchsorted(self.times, times[order])]
-            order = order[np.argsort(rank // max(self.store.fits // 2, 1), kind="stable")]
+            order = order[np.argsort(rank // max(self.store.together // 2, 1), kind="stable")]
         return times[order], starts[order]
 
     def _cover(self, rng: np.random.Generator) -> tuple[I64, I64]:

@@ -163,7 +163,7 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
     Of the movie it is the first annotated frame, as normalised: another movie has another one.
     """
     digest = hashlib.sha256()
-    settings = samples.config.model_dump(mode="json", exclude={"device", "memory_mb", "tile_size"})
+    settings = samples.config.model_dump(mode="json", exclude={"device", "tile_size"})
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update((start.sha256 if start is not None else "").encode())
     cells, annotation = samples.store.cells, samples.annotation
