@@ -106,6 +106,13 @@ def test_equal_shares_of_three_children_go_by_size_then_label():
     assert vote(drawn("123"), drawn("111"), pointing(drawn("123"), np.zeros(2)), CONFIG).parent.tolist() == [1, 1, 0]
 
 
+def test_a_fragment_is_no_daughter():
+    later, earlier = drawn("1222222222"), drawn("1111111111")
+    fields = pointing(later, np.zeros(2))
+    assert vote(later, earlier, fields, CONFIG).parent.tolist() == [0, 1]
+    assert vote(later, earlier, fields, EmbedTrackConfig(min_daughter_ratio=0.1)).parent.tolist() == [1, 1]
+
+
 def test_a_share_can_be_demanded():
     later, earlier = drawn("11111"), drawn("111..")
     fields = pointing(later, np.zeros(2))
@@ -138,7 +145,10 @@ def test_same_as_plain(seed, shape, spread):
     assert np.bincount(votes.parent, minlength=1)[1:].max(initial=0) <= 2
     linked = votes.parent > 0
     np.testing.assert_array_equal(votes.parent[linked], parents[linked])
-    assert (np.bincount(parents)[parents[~linked]] > 2)[parents[~linked] > 0].all()
+    size = np.bincount(later.ravel(), minlength=len(parents) + 1)[1:]
+    for row in np.flatnonzero(~linked & (parents > 0)):  # one of many, or a fragment beside a daughter
+        siblings = np.flatnonzero(parents == parents[row])
+        assert len(siblings) > 2 or size[row] < CONFIG.min_daughter_ratio * size[siblings].max()
     assert ((votes.share > 0) == linked).all()
 
 

@@ -153,6 +153,10 @@ class EmbedTrackConfig(Settings):
         ge=0,
         description="Pixels that a cell has at least. Automatic: half of the 1 % percentile of the cells of the training. Paper: the same.",
     )
+    largest_part: bool = Field(
+        True,
+        description="Of a cell that lies in pieces only the largest is kept, corners count as contact. Not in the paper.",
+    )
     fill_holes: bool = Field(True, description="Fill holes of cells. Not in the paper.")
     # ---- linking
     links: Literal["votes", "linking"] = Field(
@@ -162,6 +166,11 @@ class EmbedTrackConfig(Settings):
     )
     min_vote_share: Fraction = Field(
         0.0, description="Share of a cell's pixels that the chosen earlier cell gets at least; no unit. Paper: 0."
+    )
+    min_daughter_ratio: Fraction = Field(
+        0.3,
+        description="Links by votes: of two cells with one parent, the smaller has at least this share of the pixels of the larger; else "
+        "it is no daughter and begins a track; no unit. Paper: 0.",
     )
     # ---- the published code
     compat: tuple[Fault, ...] = Field(

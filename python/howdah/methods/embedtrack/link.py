@@ -45,13 +45,15 @@ def vote(later: Labels, earlier: Labels, fields: Fields, config: EmbedTrackConfi
     The background has a vote: a cell whose pixels point mostly beside the cells of t-1 begins a track. Among equal counts a
     cell wins over the background, and a smaller label over a larger one. A parent that two cells choose divides. Where three
     or more choose it, the paper unlinks all of them; here the one with the largest share stays, and the second if more than
-    half of its pixels voted so (equal shares: the one with more pixels, then the smaller label).
+    half of its pixels voted so (equal shares: the one with more pixels, then the smaller label). Daughters are about as large as
+    each other: with two children of which one is much smaller, that one is a fragment and begins a track.
 
     Args:
         later: (*S) labels at t, 1..N.
         earlier: (*S) labels at t-1.
         fields: Predictions at t, with tracking offsets.
-        config: ``min_vote_share``; ``compat`` with background_ignored: background does not count, three or more are unlinked.
+        config: ``min_vote_share``, ``min_daughter_ratio``; ``compat`` with background_ignored: background does not count, three or
+            more are unlinked.
 
     Raises:
         DataError: There are no tracking offsets, or shapes differ.
@@ -70,6 +72,7 @@ def vote(later: Labels, earlier: Labels, fields: Fields, config: EmbedTrackConfi
     share = votes / np.maximum(n_pixels, 1)
     parent[share < config.min_vote_share] = 0
     parent = _at_most_two(parent, share, n_pixels, none_of_three=published)
+    parent = _without_fragments(parent, n_pixels, config.min_daughter_ratio)
     return Votes(parent, np.where(parent > 0, share, 0.0))
 
 
@@ -116,6 +119,17 @@ def _at_most_two(parent: I64, share: F64, n_pixels: I64, *, none_of_three: bool)
     rank = np.arange(len(order)) - first[place]
     stays = order[(rank == 0) | ((rank == 1) & (share[order] > MAJORITY))]
     kept[stays] = parent[stays]
+    return kept
+
+
+def _without_fragments(parent: I64, n_pixels: I64, ratio: float) -> I64:
+    """Return the parents without those of cells that are much smaller than the other child of theirs."""
+    both = np.flatnonzero((parent > 0) & (np.bincount(parent)[parent] == 2))
+    pairs = both[np.argsort(parent[both], kind="stable")].reshape(-1, 2)
+    size = n_pixels[pairs]
+    odd = np.flatnonzero(size.min(axis=1) < ratio * size.max(axis=1))
+    kept = parent.copy()
+    kept[pairs[odd, size[odd].argmin(axis=1)]] = 0
     return kept
 
 
