@@ -147,3 +147,20 @@ def test_the_settings_of_published_weights_are_beside_them(outlined: Path, tmp_p
         "embedtrack", "track", outlined.with_name("movie.tif"), "-w", file, "-o", tmp_path / "p.xml", "--frames", "0-1"
     )
     assert json.loads((tmp_path / "p.xml.howdah.json").read_text())["settings_used"]["grid_size"] == 512
+
+
+def test_the_settings_for_published_weights_in_the_documentation(outlined: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "embedtrack.md").read_text(encoding="utf-8")
+    (tmp_path / "published.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    movie, out = outlined.with_name("movie.tif"), tmp_path / "p.xml"
+    more = ["--config", tmp_path / "published.toml", "--frames", "0-1"]
+    howdah("embedtrack", "track", movie, "-w", published(tmp_path), "-o", out, *more)
+    used = json.loads((tmp_path / "p.xml.howdah.json").read_text())["settings_used"]
+    faults = {"crop_percentiles", "smooth_multipliers", "rejected_proposals", "background_ignored"}
+    assert set(used["compat"]) == faults
+    assert (used["min_votes"], used["grid_size"], used["tile_size"]) == (5, 512, [256, 256])
+
+
+def test_training_from_published_weights_takes_their_grid_and_its_own_sizes(tmp_path: Path) -> None:
+    found = settings_of(Weights((), {"method": "embedtrack"}), published(tmp_path), {"min_size": None})
+    assert (found.grid_size, found.min_size) == (512, None)

@@ -30,6 +30,13 @@ QUICK = {
         "device": "cpu",
     }
 }
+NOT_IN_THE_PAPER = {
+    "enlarge": 1,
+    "guide_weight": 0.0,
+    "largest_part": False,
+    "fill_holes": False,
+    "min_daughter_ratio": 0.0,
+}
 TABLE = "1 0 3 0\n2 0 1 0\n3 2 3 2\n4 2 3 2\n"
 
 
@@ -54,6 +61,8 @@ def test_the_nine_data_sets_of_the_paper_with_its_figures():
         figures = one.facts["figures"]
         assert one.facts["kind"] == "embedtrack"
         assert figures["OP"] == pytest.approx((figures["SEG"] + figures["TRA"]) / 2, abs=0.0011)
+        ours = {key: name for key, name in one.settings["embedtrack"].items() if key in NOT_IN_THE_PAPER}
+        assert ours == NOT_IN_THE_PAPER
     assert known["Fluo-C2DL-MSC"].settings["embedtrack"]["crop_size"] == [512, 512]
     assert known["PhC-C2DH-U373"].facts["border"] == 50
 

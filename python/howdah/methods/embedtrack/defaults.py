@@ -98,7 +98,7 @@ def crop_size(
 
 
 def min_size(sizes: I64) -> int:
-    """Return half of the 1 % percentile of the sizes of the cells, (N,) pixels (paper, section 4.4)."""
+    """Return half of the 1 % percentile of the sizes of the cells, (N,) pixels (paper, section 3.3)."""
     return int(np.percentile(sizes, 1) / 2)
 
 
