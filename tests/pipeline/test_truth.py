@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,17 @@ def test_a_label_image_beside_a_movie(tmp_path: Path, depth: int) -> None:
     write_image(tmp_path / "small.tif", ArrayImage([np.ones((depth, 8, 8), np.uint16)] * 2))
     with pytest.raises(DataError, match="Do they belong together"):
         read_truth(Job(movie), CONFIG, truth=tmp_path / "small.tif")
+
+
+def test_frames_of_a_label_image_that_nobody_worked_on_are_not_taken_as_empty(tmp_path: Path) -> None:
+    movie = perfect.movie(tmp_path)
+    some = [perfect.labels(t).astype(np.uint16) * (t in (1, 2)) for t in range(4)]
+    write_image(tmp_path / "labels.tif", ArrayImage(some))
+    annotation = read_truth(Job(movie), CONFIG, truth=tmp_path / "labels.tif").annotation
+    assert annotation.times == (1, 2)
+    assert annotation.complete
+    assert not annotation.tells_new(2)  # cells 3 and 4 may be daughters: numbers do not tell
+    assert replace(annotation, mothers=True).tells_new(2)
 
 
 def test_a_movie_alone_teaches_nothing(tmp_path: Path) -> None:

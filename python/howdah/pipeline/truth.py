@@ -160,7 +160,8 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
     elif found.kind == "image":
         source, _ = job.open()
         tracks, kind = read_tracks(given, key="labels"), "label image"
-        times = tuple(range(_frames_of(given, source)))
+        _check_length(given, source)
+        times = tuple(np.unique(tracks.t).tolist())  # a frame without any outline was not worked on; it is hardly empty
     else:
         source, _ = job.open()
         tracks, kind = (source.tracks if truth is None else read_tracks(given)), "project"
@@ -170,6 +171,8 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
     annotation, teaching = annotation_of(
         tracks, source, times=times, wanted=wanted, complete=complete, named=job.frames is not None
     )
+    if kind == "label image":
+        annotation = replace(annotation, mothers=False)
     if not teaching.n_spots:
         raise DataError(_nothing(given, tracks, kind))
     inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
@@ -268,6 +271,7 @@ def joined(parts: Sequence[Annotation], *, validation_share: float) -> Annotatio
         earlier=earlier,
         complete=parts[0].complete,
         voxel_size=parts[0].voxel_size,
+        mothers=all(part.mothers for part in parts),
     )
 
 
@@ -319,7 +323,7 @@ def _moved(tracks: Tracks, affine: npt.NDArray[np.float64], *, unit: str) -> Tra
     )
 
 
-def _frames_of(labels: Path, source: Source) -> int:
+def _check_length(labels: Path, source: Source) -> None:
     opened = open_image(labels)
     try:
         n = opened.n_frames
@@ -329,7 +333,6 @@ def _frames_of(labels: Path, source: Source) -> int:
         raise DataError(
             f"The label image {labels} has {n} frames, but {source.image.path} has {source.image.n_frames}. Do they belong together?"
         )
-    return n
 
 
 def _movie_of(given: Path, challenge: tuple[Tracks, tuple[int, ...], str] | None) -> str:

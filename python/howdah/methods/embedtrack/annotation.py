@@ -31,6 +31,7 @@ class Annotation:
         complete: Whether all cells of the annotated frames are outlined: then what is not is background, and a cell without
             an earlier one has appeared (:meth:`tells_new`). Else it is unknown.
         voxel_size: Of (z, y, x), world units; only ratios count. The z of 2D does not matter.
+        mothers: Whether links name mothers. Numbers of label images do not: there a cell without an earlier one may be a daughter.
     """
 
     frames: Callable[[int], npt.NDArray[Any]]
@@ -39,6 +40,7 @@ class Annotation:
     earlier: Mapping[int, I64]
     complete: bool
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mothers: bool = True
 
     def __post_init__(self) -> None:
         if list(self.times) != sorted(set(self.times)):
@@ -61,7 +63,7 @@ class Annotation:
 
         Outlines that nobody linked (single images, masks without numbers) say nothing of movement.
         """
-        return self.complete and len(self.links(time)) > 0
+        return self.complete and self.mothers and len(self.links(time)) > 0
 
     def read(self, time: int) -> tuple[npt.NDArray[Any], I32]:
         """Read a frame and its outlined cells, both (Z, Y, X).

@@ -172,7 +172,7 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
         digest.update(np.ascontiguousarray(column).tobytes())
     for time in annotation.times:
         digest.update(f"{time}".encode() + np.ascontiguousarray(annotation.links(time)).tobytes())
-    digest.update(str((annotation.voxel_size, annotation.complete)).encode())
+    digest.update(str((annotation.voxel_size, annotation.complete, annotation.mothers)).encode())
     image = samples.store.frame(annotation.times[0]).image
     digest.update(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()
