@@ -137,12 +137,45 @@ def sequences_of(folder: Path) -> list[Path]:
     return [path for path in named if any(path.with_name(f"{path.name}_{kind}").is_dir() for kind in ("GT", "ST"))]
 
 
+@dataclass(frozen=True, eq=False)
+class _Outlines:
+    """What was read from a truth: its spots, the frames that are annotated (None: those with a spot), and its kind for the record."""
+
+    tracks: Tracks
+    times: tuple[int, ...] | None
+    kind: str
+
+
 def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth:
     """Read the truth of one movie."""
     given = Path(job.source) if truth is None else Path(truth)
+    source, read = _read(job, given, beside=truth is not None)
+    tracks = _in_the_movie(read.tracks, source, read.kind)
+    wanted = parse_frames(job.frames, source.image.n_frames)
+    complete = config.annotation == "complete" or (config.annotation is None and read.times is not None)
+    annotation, teaching = annotation_of(
+        tracks, source, times=read.times, wanted=wanted, complete=complete, named=job.frames is not None
+    )
+    if read.kind == "label image":
+        annotation = replace(annotation, mothers=False)
+    if not teaching.n_spots:
+        raise DataError(_nothing(given, tracks, read.kind))
+    inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
+    return Truth(annotation, read.kind, teaching.n_spots, teaching.n_links, inputs, source)
+
+
+def _read(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
+    """Open the movie and read the outlines; ``beside`` says that they were named, else the source is both."""
     found = identify(given)
-    times: tuple[int, ...] | None = None
-    if truth is None and found.kind == "image":
+    if found.key == "ctc":
+        return _challenge(job, given, beside=beside)
+    source, _ = job.open()
+    if found.kind == "image" and beside:
+        _check_length(given, source)
+        tracks = read_tracks(given, key="labels")
+        times = np.unique(tracks.t).tolist()  # a frame without any outline was not worked on; it is hardly empty
+        return source, _Outlines(tracks, tuple(times), "label image")
+    if found.kind == "image":
         challenge = challenge_truth(given, job.hints)
         if challenge is None:
             raise DataError(
@@ -150,33 +183,16 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
                 "are outlined, or a challenge sequence with its truth beside it (01 and 01_GT); to train on other outlines, name them "
                 "with --truth; to track with what is trained already, name the weights with --weights."
             )
-        source, _ = job.open()
-        tracks, times, kind = challenge
-    elif found.key == "ctc":
-        challenge = challenge_truth(given, job.hints)
-        movie = job.source if truth is not None else _movie_of(given, challenge)
-        source = open_source(movie, setup=job.setup, hints=job.hints if job.hints.given else None)
-        tracks, times, kind = challenge or (source.tracks, None, "project")
-    elif found.kind == "image":
-        source, _ = job.open()
-        tracks, kind = read_tracks(given, key="labels"), "label image"
-        _check_length(given, source)
-        times = tuple(np.unique(tracks.t).tolist())  # a frame without any outline was not worked on; it is hardly empty
-    else:
-        source, _ = job.open()
-        tracks, kind = (source.tracks if truth is None else read_tracks(given)), "project"
-    tracks = _in_the_movie(tracks, source, kind)
-    wanted = parse_frames(job.frames, source.image.n_frames)
-    complete = config.annotation == "complete" or (config.annotation is None and times is not None)
-    annotation, teaching = annotation_of(
-        tracks, source, times=times, wanted=wanted, complete=complete, named=job.frames is not None
-    )
-    if kind == "label image":
-        annotation = replace(annotation, mothers=False)
-    if not teaching.n_spots:
-        raise DataError(_nothing(given, tracks, kind))
-    inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
-    return Truth(annotation, kind, teaching.n_spots, teaching.n_links, inputs, source)
+        return source, _Outlines(*challenge)
+    return source, _Outlines(read_tracks(given) if beside else source.tracks, None, "project")
+
+
+def _challenge(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
+    """Read a challenge's folder of masks, and open its movie, which lies beside it unless another one was named."""
+    challenge = challenge_truth(given, job.hints)
+    movie = job.source if beside else _movie_of(given, challenge)
+    source = open_source(movie, setup=job.setup, hints=job.hints if job.hints.given else None)
+    return source, _Outlines(*challenge) if challenge else _Outlines(source.tracks, None, "project")
 
 
 def annotation_of(

@@ -11,6 +11,8 @@ being right costs as much as being half wrong. So, but with ``loss_sums``, siste
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -47,66 +49,94 @@ def embedtrack_loss(
 def _loss(
     segmentation: Tensor, tracking: Tensor, targets: Targets, unit: Sequence[float], config: EmbedTrackConfig
 ) -> dict[str, Tensor]:
-    n_images, n_dims, n_pairs = len(segmentation), tracking.shape[1], len(tracking)
-    device, sums = segmentation.device, "loss_sums" in config.compat
-    step = torch.tensor(tuple(unit), dtype=torch.float32, device=device)
-    position = positions(segmentation.shape[2:], unit, device=device)
-    # equation 2: the mean bandwidth of each cell
-    objects = targets.objects.view(n_images, -1)
-    owner = torch.where(objects >= 0, targets.seen[objects] if len(targets) else objects >= 0, False)
-    pixel = torch.nonzero(owner.view(-1))[:, 0]
-    cell = objects.view(-1)[pixel]
-    count = torch.bincount(cell, minlength=len(targets)).clamp_min(1).float()
+    n_images, n_dims = len(segmentation), tracking.shape[1]
+    sums = "loss_sums" in config.compat
+    inside = _Inside.of(targets)
     raw = segmentation.movedim(1, -1).reshape(-1, 2 * n_dims + 1)
-    bandwidth = torch.sigmoid(raw[pixel, n_dims : 2 * n_dims])
-    mean = bandwidth.new_zeros(len(targets), n_dims).index_add(0, cell, bandwidth) / count[:, None]
-    multiplier = multipliers(mean, config.bandwidth_scale)
-    # equation 3: how much it varies within
     share = _shares(targets, sums=sums)
-    each = share / count
-    variance = (_spread(bandwidth, mean.detach().index_select(0, cell), sums=sums) * each[cell]).sum()
-    # equations 4 to 8: overlap
-    centre = targets.centre * step
-    places = own_centres(position, segmentation[:, :n_dims]).flatten(2)
-    known = targets.known.view(n_images, -1)
-    cells = Cells(torch.where(owner, objects, -1), known, targets.image, centre, share)
-    instance = overlap_loss(places, multiplier, cells, unit)
-    # equation 9: seediness
-    seediness = torch.sigmoid(raw[:, -1])
+    each = share / inside.count  # the weight of each pixel of a cell
+
+    bandwidth = torch.sigmoid(raw[inside.pixel, n_dims : 2 * n_dims])
+    mean = inside.mean(bandwidth)  # equation 2
+    multiplier = multipliers(mean, config.bandwidth_scale)
+    uneven = _spread(bandwidth, mean.detach().index_select(0, inside.cell), sums=sums)
+    variance = (uneven * each[inside.cell]).sum()  # equation 3
+
+    position = positions(segmentation.shape[2:], unit, device=segmentation.device)
+    places = own_centres(position, segmentation[:, :n_dims]).flatten(2)  # equation 4
+    centre = targets.centre * segmentation.new_tensor(tuple(unit))
+    cells = Cells(inside.owner, targets.known.view(n_images, -1), targets.image, centre, share)
+    instance = overlap_loss(places, multiplier, cells, unit)  # equations 5 to 8
+
     with torch.no_grad():
-        away = places.movedim(1, -1).reshape(-1, n_dims)[pixel] - centre[cell]
-        affinity = torch.exp(-(multiplier[cell] * away**2).sum(1))
-    inside = ((seediness[pixel] - affinity) ** 2 * each[cell]).sum()
-    outside = _background(seediness.view(n_images, -1), known & (objects < 0), sums=sums)
-    seed = config.foreground_weight * inside + outside
-    # equation 11: tracking
-    chosen = torch.nonzero(targets.tracked)[:, 0]
-    number = torch.full((len(targets) + 1,), -1, device=device)
-    number[chosen] = torch.arange(len(chosen), device=device)
+        away = places.movedim(1, -1).reshape(-1, n_dims)[inside.pixel] - centre[inside.cell]
+        affinity = torch.exp(-(multiplier[inside.cell] * away**2).sum(1))
+    seediness = torch.sigmoid(raw[:, -1])
+    foreground = ((seediness[inside.pixel] - affinity) ** 2 * each[inside.cell]).sum()
+    outside = (targets.known & (targets.objects < 0)).view(n_images, -1)
+    seed = config.foreground_weight * foreground + _background(seediness.view(n_images, -1), outside, sums=sums)  # 9
+
     before = earlier_centres(position, tracking).flatten(2)
-    tracked = Cells(
-        number[objects[:n_pairs]],
-        known[:n_pairs],
-        targets.image[chosen],
-        targets.earlier[chosen] * step,
-        torch.full((len(chosen),), 1 / max(len(chosen), 1), device=device),
-        None if sums else _sisters(targets.image[chosen], targets.earlier[chosen]),
-    )
-    track = overlap_loss(before, multiplier[chosen], tracked, unit)
-    # equations 10 and 12
+    track = _tracking(before, multiplier, targets, unit, sums=sums)  # equation 11
+
     weighted = (
         config.instance_weight * instance + config.variance_weight * variance + config.seed_weight * seed
-    ) * config.segmentation_weight + config.tracking_weight * track
+    ) * config.segmentation_weight + config.tracking_weight * track  # equations 10 and 12
     loss = weighted / n_images if sums else weighted
     terms = {"instance": instance, "variance": variance, "seed": seed, "tracking": track}
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 
 
+@dataclass(frozen=True, eq=False)
+class _Inside:
+    """The P pixels of cells whose centre is in the crop.
+
+    Attributes:
+        owner: (2B, all pixels of an image) row of the cell, -1: none of these.
+        pixel: (P,) flat index of each. cell: (P,) its row. count: (N,) float32, pixels of each cell, at least 1.
+    """
+
+    owner: Tensor
+    pixel: Tensor
+    cell: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, targets: Targets) -> Self:
+        objects = targets.objects.view(len(targets.objects), -1)
+        seen = torch.cat([targets.seen, targets.seen.new_zeros(1)])  # the last one is for pixels without a cell, -1
+        owner = torch.where(seen[objects], objects, -1)
+        pixel = torch.nonzero(owner.view(-1) >= 0)[:, 0]
+        cell = owner.view(-1)[pixel]
+        return cls(owner, pixel, cell, torch.bincount(cell, minlength=len(targets)).clamp_min(1).float())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over each cell, (N, D), of values of the pixels, (P, D)."""
+        total = values.new_zeros(len(self.count), values.shape[1]).index_add(0, self.cell, values)
+        return total / self.count[:, None]
+
+
+def _tracking(before: Tensor, multiplier: Tensor, targets: Targets, unit: Sequence[float], *, sums: bool) -> Tensor:
+    """Return equation 11, a mean over the cells with a tracking target; ``before`` (B, D, P) is where pixels see the earlier centre."""
+    chosen = torch.nonzero(targets.tracked)[:, 0]
+    number = torch.full((len(targets) + 1,), -1, device=before.device)
+    number[chosen] = torch.arange(len(chosen), device=before.device)
+    image, earlier = targets.image[chosen], targets.earlier[chosen]
+    cells = Cells(
+        number[targets.objects[: len(before)].flatten(1)],
+        targets.known[: len(before)].flatten(1),
+        image,
+        earlier * before.new_tensor(tuple(unit)),
+        torch.full((len(chosen),), 1 / max(len(chosen), 1), device=before.device),
+        None if sums else _sisters(image, earlier),
+    )
+    return overlap_loss(before, multiplier[chosen], cells, unit)
+
+
 def _sisters(image: Tensor, earlier: Tensor) -> Tensor:
     """Number cells, (M,) int64, so that those of an image with one and the same earlier centre (M, D) have one number."""
-    family: Tensor = torch.unique(torch.cat([image[:, None].to(earlier), earlier], dim=1), dim=0, return_inverse=True)[
-        1
-    ]
+    both = torch.cat([image[:, None].to(earlier), earlier], dim=1)
+    family: Tensor = torch.unique(both, dim=0, return_inverse=True)[1]
     return family
 
 
