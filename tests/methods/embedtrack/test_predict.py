@@ -141,6 +141,19 @@ def test_tiles_stay_as_they_are_when_free_memory_changes(monkeypatch: pytest.Mon
         same(found[time], expected[time])
 
 
+def test_each_tile_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, n_encoded = BranchedERFNet.encode, 0
+
+    def counted(self: BranchedERFNet, image: torch.Tensor) -> torch.Tensor:
+        nonlocal n_encoded
+        n_encoded += 1
+        return encode(self, image)
+
+    monkeypatch.setattr(BranchedERFNet, "encode", counted)
+    predicted(weights_of(network_of()), movie(3, 1, 16, 24), range(3), tile_size=(16, 16), test_time="flips")
+    assert n_encoded == 3 * 2 * 4  # frames, tiles, views
+
+
 def test_members_are_averaged_before_activation() -> None:
     one, other, frames = network_of(), network_of(seed=1), movie(2, 1, 16, 16)
     parts = [predicted(weights_of(n), frames, range(2))[1] for n in (one, other)]

@@ -9,6 +9,7 @@ tiles are normalised one by one, for both estimates come from the same tiles.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -206,31 +207,39 @@ class Network:
     @torch.inference_mode()
     def _tile_logits(self, seen: _Seen, before: _Seen | None, region: Region) -> F32:
         """Mean logits of a tile, (C, *S): offsets, bandwidths, seediness, and tracking offsets if there is a frame before."""
-        start = tuple(part.start for part in region)
-        image = self._shown(seen, region)
-        earlier = None if before is None or before.features is not None else self._shown(before, region)
-        known = before.features[start] if before is not None and before.features is not None else []
-        found: list[Tensor] = []
-        total = torch.zeros(1)
-        for number, (view, network) in enumerate((view, network) for view in self.views for network in self.networks):
+        total = torch.zeros(1, device=self.place.device)
+        pasts = itertools.repeat(None) if before is None else self._features(before, region)
+        for (view, network), features, past in zip(self._ways(), self._features(seen, region), pasts, strict=False):
             with self.place.autocast():
-                features = self._encoded(network, image, view)
                 logits = view.segmentation_back(network.segment(features).float())
-                if before is not None:
-                    past = known[number] if earlier is None else self._encoded(network, earlier, view)
+                if past is not None:
                     tracking = view.vectors_back(network.track(features, past).float())
                     logits = torch.cat([logits, tracking], dim=1)
-            total = total.to(logits.device) + logits
-            if seen.features is not None:
-                found.append(features)
-        if seen.features is not None:
-            seen.features[start] = found
+            total = total + logits
         mean: F32 = total.div_(len(self.views) * len(self.networks))[0].cpu().contiguous().numpy()
         return mean
 
-    def _encoded(self, network: BranchedERFNet, image: Tensor, view: View) -> Tensor:
+    def _ways(self) -> Iterator[tuple[View, BranchedERFNet]]:
+        """Each view with each network."""
+        return itertools.product(self.views, self.networks)
+
+    def _features(self, frame: _Seen, region: Region) -> Iterator[Tensor]:
+        """Yield the features of a tile for each of :meth:`_ways`: those that were kept, or computed, and kept if memory allows."""
+        start = tuple(part.start for part in region)
+        if frame.features is not None and start in frame.features:
+            yield from frame.features[start]
+            return
+        found: list[Tensor] = []
+        if frame.features is not None:
+            frame.features[start] = found
+        image = self._shown(frame, region)
         order = torch.channels_last if self.n_dims == 2 else torch.channels_last_3d
-        return network.encode(view.turned(image).contiguous(memory_format=order))
+        for view, network in self._ways():
+            with self.place.autocast():
+                features = network.encode(view.turned(image).contiguous(memory_format=order))
+            if frame.features is not None:
+                found.append(features)
+            yield features
 
     def _shown(self, seen: _Seen, region: Region) -> Tensor:
         """A tile of a frame, (1, 1, *S)."""
