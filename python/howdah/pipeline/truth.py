@@ -167,7 +167,10 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
     tracks = _in_the_movie(tracks, source, kind)
     wanted = parse_frames(job.frames, source.image.n_frames)
     complete = config.annotation == "complete" or (config.annotation is None and times is not None)
-    annotation, teaching = annotation_of(tracks, source, times=times, wanted=wanted, complete=complete)
+    looked_at = None if job.frames is None else wanted
+    annotation, teaching = annotation_of(
+        tracks, source, times=times, wanted=wanted, complete=complete, looked_at=looked_at
+    )
     if not teaching.n_spots:
         raise DataError(_nothing(given, tracks, kind))
     inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
@@ -175,23 +178,33 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
 
 
 def annotation_of(
-    tracks: Tracks, source: Source, *, times: Sequence[int] | None, wanted: Sequence[int], complete: bool
+    tracks: Tracks,
+    source: Source,
+    *,
+    times: Sequence[int] | None,
+    wanted: Sequence[int],
+    complete: bool,
+    looked_at: Sequence[int] | None = None,
 ) -> tuple[Annotation, Tracks]:
     """Return what the spots of a person teach, and these spots.
 
     Args:
-        tracks: The annotation; what a machine made and nobody touched teaches nothing, and what a person rejected (tags fp, tn,
-            tb, fb) is no cell.
+        tracks: The annotation; what a person rejected (tags fp, tn, tb, fb) is no cell. What a machine made and nobody touched
+            teaches nothing if annotation is sparse. If it is complete it would be background, so it teaches as a cell: in
+            ``looked_at`` frames, or where these are not named, in frames with a cell of a person.
         source: The movie.
         times: Frames that are annotated; None for those with a spot.
         wanted: Of these, the frames that may teach.
         complete: Whether all cells of these frames are outlined.
+        looked_at: Frames that a person named as complete.
 
     Raises:
         DataError: A spot lies outside of the movie.
     """
     known = recognised(tracks)
-    cells = ~rejected(known) & (spot_status(known) != Status.UNLABELLED) & np.isin(known.t, wanted)
+    cells, machine = ~rejected(known) & np.isin(known.t, wanted), spot_status(known) == Status.UNLABELLED
+    trusted = np.unique(known.t[cells & ~machine]) if looked_at is None else looked_at
+    cells &= ~machine | (complete & np.isin(known.t, trusted))
     if times is not None:
         cells &= np.isin(known.t, times)
     taught = known.select(cells)
