@@ -222,6 +222,17 @@ def test_links_of_a_machine_do_not_teach_where_annotation_is_sparse(tmp_path: Pa
     assert [len(annotation.links(t)) for t in (1, 2)] == [1, 0]
 
 
+def test_in_a_complete_frame_predictions_that_a_person_left_are_cells_not_background(project: Path) -> None:
+    complete = EmbedTrackConfig(annotation="complete")
+    unnamed = read_truth(Job(project), complete)
+    assert (unnamed.annotation.times, unnamed.n_cells) == ((0, 1), 4)  # in frame 2 nothing is a person's
+    named = read_truth(Job(project, frames="1-2"), complete)
+    assert (named.annotation.times, named.n_cells) == ((1, 2), 4)
+    seen = as_pixels(named.annotation, 2)
+    assert ((seen > 0) <= (perfect.labels(2) > 0)).all()
+    assert len(np.unique(seen)) == 1 + 2  # the rejected one is background
+
+
 def test_ellipsoids_of_a_mastodon_project_teach_volumes(tmp_path: Path) -> None:
     movie = perfect.movie(tmp_path, depth=9)
     tracks = Tracks.build([0, 1], [[4.0, 7.0, 6.0], [4.0, 7.0, 7.5]], radius=3.0, links=[[0, 1]], space_unit="µm")

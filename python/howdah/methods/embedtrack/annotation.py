@@ -80,7 +80,10 @@ class Annotation:
                 "Do annotation and movie belong together?"
             )
         if not np.isfinite(image.min()) or not np.isfinite(image.max()):
-            raise DataError(f"Frame {time} of the movie holds values that are no numbers; it cannot be normalised.")
+            raise DataError(
+                f"Frame {time} of the movie holds values that are no numbers (NaN or infinite). Replace them in the "
+                "image, by 0 for example."
+            )
         if labels.dtype.kind not in "biu" or labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
             raise DataError(
                 f"The outlined cells of frame {time} must be integers from 0 to {np.iinfo(np.int32).max}; "
