@@ -44,6 +44,13 @@ def test_a_step_gives_the_same_crops_whenever_it_is_asked():
     assert not np.array_equal(first.later, other.later)
 
 
+def test_coverage_says_in_how_many_crops_a_pixel_is():
+    annotation = movie(4)
+    pixels = 4 * np.prod(SHAPE[-2:])
+    drawn = samples(annotation, coverage=11.0, n_epochs=1)
+    assert drawn.steps * 2 * 24 * 24 == pytest.approx(11 * pixels, rel=0.1)
+
+
 @pytest.mark.parametrize("n_frames", [2, 4])
 def test_each_pass_sees_every_cell(n_frames):
     drawn = samples(movie(n_frames), n_epochs=3)

@@ -86,6 +86,11 @@ class EmbedTrackConfig(Settings):
     n_crops: int | None = Field(
         None, ge=1, le=1_000_000, description="Pairs of crops in a pass. Automatic: so many that every cell is seen."
     )
+    coverage: Positive | None = Field(
+        None,
+        description="In how many crops of a pass a pixel is, on average, where n_crops does not say; no unit. Automatic: as many as two "
+        "cores take in half a minute. Reference code: 11 (crops that begin every 0.3 of their size).",
+    )
     crop_size: tuple[Edge, ...] | None = Field(
         None,
         description="Size (y, x), in 3D (z, y, x), of a training crop in pixels, after enlarging. Automatic: from the size of the "

@@ -185,7 +185,9 @@ class Samples:
         if self.config.n_crops is not None:
             return self.config.n_crops
         pixels = sum(int(np.prod(self.store.shapes[time])) for time in self.times)
-        return max(int(min(DENSE * pixels, MOST_PIXELS) / np.prod(self.crop)), 1)
+        coverage = self.config.coverage
+        seen = min(DENSE * pixels, MOST_PIXELS) if coverage is None else coverage * pixels
+        return max(int(seen / np.prod(self.crop)), 1)
 
     def _plan_of(self, epoch: int) -> tuple[I64, I64]:
         """Return the frames (M,) and first pixels (M, D) of the crops of a pass; M is a multiple of the batch size."""
