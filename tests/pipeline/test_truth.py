@@ -228,6 +228,20 @@ def test_a_label_image_beside_a_movie(tmp_path: Path, depth: int) -> None:
         read_truth(Job(movie), CONFIG, truth=tmp_path / "small.tif")
 
 
+def test_frames_of_a_label_image_without_cells_are_not_outlined_yet(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    movie = perfect.movie(tmp_path)
+    write_image(
+        tmp_path / "labels.tif", ArrayImage([(perfect.labels(t) * (t in (1, 2))).astype(np.uint16) for t in range(4)])
+    )
+    truth = read_truth(Job(movie), CONFIG, truth=tmp_path / "labels.tif")
+    assert (truth.annotation.times, truth.annotation.complete) == ((1, 2), True)
+    assert "2 of 4 frames" in caplog.text
+    named = read_truth(Job(movie, frames="0-2"), CONFIG, truth=tmp_path / "labels.tif")
+    assert named.annotation.times == (0, 1, 2)
+
+
 def test_a_movie_alone_teaches_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a movie without outlines"):
         read_truth(Job(perfect.movie(tmp_path)), CONFIG)

@@ -7,6 +7,7 @@ where there are none by their ellipses or ellipsoids. Of a label image the same 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ I64 = npt.NDArray[np.int64]
 PathLike = str | os.PathLike[str]
 
 __all__ = ["LabelFrames", "Truth", "annotation_of", "joined", "read_truth", "rejected", "sequences_of"]
+
+log = logging.getLogger("howdah")
 
 SEQUENCE = re.compile(r"\d+")
 
@@ -161,6 +164,8 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
         source, _ = job.open()
         tracks, kind = read_tracks(given, key="labels"), "label image"
         times = tuple(range(_frames_of(given, source)))
+        if job.frames is None:
+            times = _with_cells(tracks, times, given)
     else:
         source, _ = job.open()
         tracks, kind = (source.tracks if truth is None else read_tracks(given)), "project"
@@ -329,6 +334,20 @@ def _frames_of(labels: Path, source: Source) -> int:
             f"The label image {labels} has {n} frames, but {source.image.path} has {source.image.n_frames}. Do they belong together?"
         )
     return n
+
+
+def _with_cells(tracks: Tracks, times: tuple[int, ...], given: Path) -> tuple[int, ...]:
+    """Return the frames of a label image that hold a cell: an empty one is more likely one that nobody has outlined yet."""
+    known = tuple(np.intersect1d(times, tracks.t).tolist())
+    if known and len(known) < len(times):
+        log.warning(
+            "%d of %d frames of %s hold no cell and teach nothing. If they show no cell: name them, --frames 0-%d.",
+            len(times) - len(known),
+            len(times),
+            given,
+            times[-1],
+        )
+    return known or times
 
 
 def _movie_of(given: Path, challenge: tuple[Tracks, tuple[int, ...], str] | None) -> str:
