@@ -30,7 +30,9 @@ from howdah.methods.embedtrack.link import estimated_centres, vote
 MIN_SIZE, EDGE = 20, 1024
 PUBLISHED_G = {(50, 0): 17.3, (300, 0): 98.9, (1000, 0): 324.6, (50, 1): 28.9, (300, 1): 169.7, (1000, 1): 577.8}
 PUBLISHED_LINKING_G = {50: 0.18, 300: 0.56, 1000: 1.67}
-AS_PUBLISHED = EmbedTrackConfig(min_votes=5, fill_holes=False, compat=("smooth_multipliers", "rejected_proposals"))
+AS_PUBLISHED = EmbedTrackConfig(
+    min_votes=5, largest_part=False, fill_holes=False, compat=("smooth_multipliers", "rejected_proposals")
+)
 
 
 def cpu(work: Callable[[], object], runs: int = 5) -> float:

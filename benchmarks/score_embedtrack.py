@@ -34,8 +34,9 @@ from howdah.methods.embedtrack.link import vote
 from howdah.methods.embedtrack.normalise import normalised
 from howdah.methods.embedtrack.predict import Network
 from howdah.methods.embedtrack.train import train
+from howdah.methods.embedtrack.weights import read_weights
 from howdah.metrics import score_tracking
-from howdah.nn.checkpoint import Weights, read_tensors
+from howdah.nn.checkpoint import Weights
 from howdah.progress import Progress, finish
 
 mpl.use("Agg")
@@ -192,8 +193,7 @@ def classical(movie: Movie, radius: float) -> tuple[Tracking, str]:
 def trained(movie: Movie, file: Path, settings: dict[str, str], *, again: bool) -> tuple[Weights, float]:
     """Train, or read the weights of the last run; also return the seconds."""
     if not again and file.is_file():
-        tensors, header = read_tensors(file)
-        return Weights(({key.split("/", 1)[1]: value for key, value in tensors.items()},), header), 0.0
+        return read_weights(file), 0.0
     start = time.perf_counter()
     with file.with_suffix(".log").open("w") as log:
 

@@ -131,6 +131,14 @@ def test_silver_masks_take_the_numbers_of_markers(tmp_path: Path) -> None:
     assert [len(truth.annotation.links(t)) for t in range(4)] == [0, 2, 3, 1]
 
 
+def test_silver_masks_without_markers_of_their_frame_do_not_teach_that_it_is_empty(tmp_path: Path) -> None:
+    movie = sequence(tmp_path)
+    silver(movie)
+    (tmp_path / "01_GT" / "TRA" / "man_track002.tif").unlink()
+    (tmp_path / "01_GT" / "TRA" / "man_track.txt").write_text("1 0 3 0\n2 0 1 0\n3 3 3 2\n4 3 3 2\n")
+    assert read_truth(Job(movie), CONFIG).annotation.times == (0, 1, 3)
+
+
 def test_masks_of_some_frames_only_teach_those(tmp_path: Path) -> None:
     movie = sequence(tmp_path)
     silver(movie)
@@ -188,9 +196,29 @@ def test_a_trackmate_file_teaches_what_a_person_outlined(project: Path) -> None:
     for t in (0, 1):
         assert same_cells(as_pixels(truth.annotation, t), perfect.labels(t))
     assert truth.annotation.voxel_size == (1.0, 0.5, 0.5)
-    assert read_truth(Job(project), EmbedTrackConfig(annotation="complete")).annotation.complete
+    whole = read_truth(Job(project), EmbedTrackConfig(annotation="complete"))
+    assert whole.annotation.complete
+    assert whole.facts["frames"] == 2
     with pytest.raises(DataError, match="2 are predictions that nobody touched"):
         read_truth(Job(project, frames="2"), CONFIG)
+
+
+def test_predictions_of_a_frame_that_she_looked_at_teach_as_a_whole(project: Path) -> None:
+    truth = read_truth(Job(project, frames="1-2"), EmbedTrackConfig(annotation="complete"))
+    assert truth.annotation.times == (1, 2)
+    refused = as_pixels(truth.annotation, 2) == 0
+    assert truth.n_cells == 4  # two of hers, two predictions; the one that she rejected is none
+    assert np.count_nonzero(perfect.labels(2)[refused]) > 0
+    assert len(truth.annotation.links(2)) == 1
+
+
+def test_links_of_a_machine_do_not_teach_where_annotation_is_sparse(tmp_path: Path) -> None:
+    movie = perfect.movie(tmp_path, depth=9)
+    tracks = Tracks.build([0, 1, 2], [[4.0, 7.0, 6.0]] * 3, radius=3.0, links=[[0, 1], [1, 2]], space_unit="µm")
+    tracks = marked(tracks, spots=np.empty(0, dtype=np.int64), links=np.array([1]))
+    write_tracks(tmp_path / "p.mastodon", tracks, image=open_image(movie))
+    annotation = read_truth(Job(tmp_path / "p.mastodon"), CONFIG).annotation
+    assert [len(annotation.links(t)) for t in (1, 2)] == [1, 0]
 
 
 def test_in_a_complete_frame_predictions_that_a_person_left_are_cells_not_background(project: Path) -> None:

@@ -71,13 +71,19 @@ def train_embedtrack(
         DataError: There is nothing to train on, or an outline lies outside of the image.
         WeightsError, ConfigError, BdvIoError: As the sentence says.
     """
-    config = EmbedTrackConfig.of(settings.get("embedtrack", {}))
+    given = settings.get("embedtrack", {})
+    config = EmbedTrackConfig.of(given)
     with _needs_torch():
         from howdah.methods.embedtrack.train import train
 
     taught = read_truth(job, config, truth=truth)
     target = check_target(weights, taught.source, ending=".safetensors")
-    first = None if start is None else read_weights_of("embedtrack", Path(start))
+    first = None
+    if start is not None:
+        first = read_weights_of("embedtrack", Path(start))
+        config = settings_of(
+            first, Path(start), {"min_size": None, **given}
+        )  # that comes from the cells of this training
     used = {"embedtrack": config.model_dump(mode="json")}
     with recorded(target, "embedtrack-train", inputs=taught.inputs, settings=used) as record:
         trained = yield from train(taught.annotation, config, start=first, save_to=target, resume=resume)
@@ -105,8 +111,8 @@ def track_embedtrack(
         job: A movie, or a project whose annotation is kept. ``frames``: the frames to find cells in.
         out: The result; its ending chooses the format: TrackMate ``.xml``, ``.mastodon``, labels ``.tif`` or ``.ome.zarr``, a
             challenge's folder ``01_RES``, ``.geff``, ``.csv``.
-        settings: ``{"embedtrack": {...}, "linking": {...}}``; what is not given is as the weights were trained. The latter count with
-            ``links = "linking"`` only.
+        settings: ``{"embedtrack": {...}, "linking": {...}}``; what the weights say of their training (grid, enlarging, percentiles,
+            minimal size) need not be given. The latter count with ``links = "linking"`` only.
         weights: From :func:`train_embedtrack`, or published ones. None: they are trained first, on all outlines of the source, and
             written beside the result.
         also: Further results.
@@ -209,10 +215,10 @@ def _frames(
     """Find the cells of each frame; of the frames around them only what is known is linked to.
 
     Returns:
-        For the linking package: where cells are and how far they came, by frame.
+        For the linking package: where cells are and how far it is back to where they were, by frame.
     """
     from howdah.methods.embedtrack.cluster import find_cells
-    from howdah.methods.embedtrack.link import estimated_centres, vote
+    from howdah.methods.embedtrack.link import movements, vote
 
     image, setup, config = gathered.source.image, gathered.source.setup, network.config
     read = _last_read(lambda t: image.read(t, setup))
@@ -233,22 +239,17 @@ def _frames(
                 gathered.link(here, earlier, votes.parent, votes.share)
                 values["links"] = float(np.count_nonzero(votes.parent))
             elif len(here.spot):
-                moves[t] = _moves(here, estimated_centres(flat, fields), image.affine(t, setup))
+                moves[t] = _in_world(here.labels, movements(flat, fields), image.affine(t, setup))
         earlier = here
         yield Progress("cells", done, len(every), values=values)
     return moves
 
 
-def _moves(frame: Frame, pixels: F64, affine: F64) -> tuple[F64, F64]:
-    """Centres (N, 3) of the cells of a frame and how far they have come (N, 3) since the one before; world."""
-    voxels = np.zeros((len(pixels), 3))
-    voxels[:, 3 - pixels.shape[1] :] = pixels
-    centre = measure(frame.labels, affine).centre
-    if pixels.shape[1] == 2:  # z of the plane
-        return centre, np.column_stack(
-            [np.zeros(len(pixels)), (voxels @ affine[:3, :3].T + affine[:3, 3] - centre)[:, 1:]]
-        )
-    return centre, voxels @ affine[:3, :3].T + affine[:3, 3] - centre
+def _in_world(labels: npt.NDArray[np.int32], pixels: F64, affine: F64) -> tuple[F64, F64]:
+    """Return centres (N, 3) of the cells of a frame (Z, Y, X), and their movements (N, D), given in pixels, as (N, 3); both world."""
+    moved = np.zeros((len(pixels), 3))
+    moved[:, 3 - pixels.shape[1] :] = pixels
+    return measure(labels, affine).centre, moved @ affine[:3, :3].T
 
 
 def _estimate(moves: Mapping[int, tuple[F64, F64]]) -> Estimate:

@@ -21,7 +21,7 @@ from bdv_io import ImageSeries, Tracks
 from bdv_io.formats import identify, open_image, read_tracks
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
-from howdah.methods.elephant.status import Status, spot_status
+from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.detection import Job
@@ -172,9 +172,8 @@ def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth
     tracks = _in_the_movie(tracks, source, kind)
     wanted = parse_frames(job.frames, source.image.n_frames)
     complete = config.annotation == "complete" or (config.annotation is None and times is not None)
-    looked_at = None if job.frames is None else wanted
     annotation, teaching = annotation_of(
-        tracks, source, times=times, wanted=wanted, complete=complete, looked_at=looked_at
+        tracks, source, times=times, wanted=wanted, complete=complete, named=job.frames is not None
     )
     if not teaching.n_spots:
         raise DataError(_nothing(given, tracks, kind))
@@ -189,33 +188,35 @@ def annotation_of(
     times: Sequence[int] | None,
     wanted: Sequence[int],
     complete: bool,
-    looked_at: Sequence[int] | None = None,
+    named: bool = False,
 ) -> tuple[Annotation, Tracks]:
     """Return what the spots of a person teach, and these spots.
 
+    Spots and links that a machine made and nobody touched teach nothing, but where the annotation is complete: a person says by that
+    that she looked at all of a frame. What she rejected (tags fp, tn, tb, fb) is no cell.
+
     Args:
-        tracks: The annotation; what a person rejected (tags fp, tn, tb, fb) is no cell. What a machine made and nobody touched
-            teaches nothing if annotation is sparse. If it is complete it would be background, so it teaches as a cell: in
-            ``looked_at`` frames, or where these are not named, in frames with a cell of a person.
+        tracks: The annotation.
         source: The movie.
-        times: Frames that are annotated; None for those with a spot.
+        times: Frames that are annotated; None for those with a spot of a person.
         wanted: Of these, the frames that may teach.
         complete: Whether all cells of these frames are outlined.
-        looked_at: Frames that a person named as complete.
+        named: Whether a person named the wanted frames: then, of a complete annotation, those with predictions alone teach too.
 
     Raises:
         DataError: A spot lies outside of the movie.
     """
     known = recognised(tracks)
-    cells, machine = ~rejected(known) & np.isin(known.t, wanted), spot_status(known) == Status.UNLABELLED
-    trusted = np.unique(known.t[cells & ~machine]) if looked_at is None else looked_at
-    cells &= ~machine | (complete & np.isin(known.t, trusted))
-    if times is not None:
-        cells &= np.isin(known.t, times)
+    hers = ~rejected(known) & (spot_status(known) != Status.UNLABELLED)
+    if times is None:
+        times = np.unique(known.t if complete and named else known.t[hers]).tolist()
+    cells = (~rejected(known) if complete else hers) & np.isin(known.t, wanted) & np.isin(known.t, times)
     taught = known.select(cells)
+    if not complete:
+        taught = taught.select_links(~taught.tagged(TRACKING, TRACKING_TAGS[1].name, links=True))
     check_inside(taught, source, np.arange(taught.n_spots))
     labels = LabelFrames(taught, source.image, source.setup)
-    annotated = np.intersect1d(wanted, taught.t if times is None else np.array(times, dtype=np.int64))
+    annotated = np.intersect1d(wanted, np.array(times, dtype=np.int64))
     image, setup = source.image, source.setup
     there = tuple(int(t) for t in annotated if not image.is_missing(int(t), setup))
     affine = image.affine(there[0] if there else 0, setup)

@@ -64,14 +64,15 @@ def challenge_truth(given: Path, hints: Hints) -> tuple[Tracks, tuple[int, ...],
     if found is None or markers is None or found.table is not None:  # silver with tracks of its own
         return (*_gold(silver, hints)[:2], "silver")
     files = {frame: file for (frame, plane), file in found.segmented.items() if plane is None}
+    frames = sorted(files.keys() & markers.masks.keys())
     tracks = fused(
         read_ctc(silver, hints=_understood(hints)),
         masks_of=lambda t: read_mask(files[t]),
         markers_of=lambda t: read_mask(markers.masks[t]),
-        frames=sorted(files.keys() & markers.masks.keys()),
+        frames=frames,
         table=_table(gold),
     )
-    return tracks, tuple(sorted(files)), "silver"
+    return tracks, tuple(frames), "silver"
 
 
 def fused(masks: Tracks, *, masks_of: Read, markers_of: Read, frames: Sequence[int], table: I64) -> Tracks:

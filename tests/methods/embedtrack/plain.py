@@ -46,7 +46,19 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> tu
             best[proposal] = affinity[proposal]
         else:
             tried[counted] = affinity[counted]
+    if config.largest_part:
+        labels = largest_parts(labels, len(seeds))
     return without_small(labels, seeds, min_size)
+
+
+def largest_parts(labels: np.ndarray, n: int) -> np.ndarray:
+    """Of each cell keep the largest connected part, of equal ones the first."""
+    whole = np.zeros_like(labels)
+    for cell in range(1, n + 1):
+        parts, found = ndimage.label(labels == cell, structure=np.ones((3,) * labels.ndim))
+        if found:
+            whole[parts == 1 + np.argmax(np.bincount(parts.reshape(-1))[1:])] = cell
+    return whole
 
 
 def estimated(fields: Fields) -> np.ndarray:

@@ -200,6 +200,19 @@ def test_predictions_that_are_no_numbers(name):
         find_cells(replace(fields, **{"seediness": seediness, name: values}), EmbedTrackConfig(), min_size=0)
 
 
+def test_of_a_cell_in_pieces_the_largest_stays_and_scattered_dots_are_no_cell():
+    truth = drawn("1.1.1.1.1 ......... 1.1.1.1.1 ......... 222...222 222....22 222.....2")
+    cells = find_cells(fields_of(truth), EmbedTrackConfig(min_votes=1), min_size=3)
+    expected = drawn("......... ......... ......... ......... 111...... 111...... 111......")
+    np.testing.assert_array_equal(cells.labels, expected)
+    whole = find_cells(
+        fields_of(truth), EmbedTrackConfig(min_votes=1, largest_part=False, fill_holes=False), min_size=3
+    )
+    assert sorted(np.bincount(whole.labels.ravel())[1:].tolist()) == [10, 15]
+    larger = np.bincount(whole.labels.ravel())[1:].argmax()
+    assert cells.quality[0] < 0.7 * whole.quality[larger]  # what it lost counts
+
+
 def test_holes_of_one_cell_are_filled():
     labels = drawn(
         """

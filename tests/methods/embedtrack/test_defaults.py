@@ -9,8 +9,8 @@ def test_the_diameter_is_that_of_a_disk_or_a_ball_in_pixels_of_the_finest_axis()
     assert defaults.diameter(np.array([4189 // 5]), (5.0, 1.0, 1.0)) == pytest.approx(20, rel=1e-2)
 
 
-@pytest.mark.parametrize(("across", "times"), [(6, 4), (12, 2), (20, 1), (60, 1)])
-def test_small_cells_are_enlarged(across, times):
+@pytest.mark.parametrize(("across", "times"), [(6, 4), (12, 2), (20, 1), (40, 1), (60, 0.5), (400, 0.25)])
+def test_small_cells_are_enlarged_and_large_ones_made_smaller(across, times):
     assert defaults.enlargement(np.array([round(np.pi / 4 * across**2)]), (1, 1)) == times
     assert defaults.enlargement(np.array([round(np.pi / 4 * across**2)]), (1, 1, 1)) == 1
 

@@ -63,7 +63,13 @@ def plain(segmentation, tracking, targets, unit, config=CONFIG, *, sums=False):
             if targets.tracked[row]:
                 before = p - torch.tanh(tracking[image].flatten(1))
                 d = torch.exp(-((before - (targets.earlier[row] * step)[:, None]) ** 2 * torch.exp(10 * mean)).sum(0))
-                terms["tracking"].append(lovasz((2 * d - 1)[known], mask[known]))  # 11
+                sisters = torch.zeros_like(mask)
+                for other in range(0 if sums else len(targets)):
+                    alike = targets.tracked[other] and torch.equal(targets.earlier[other], targets.earlier[row])
+                    if other != row and alike and targets.image[other] == image:
+                        sisters |= objects == other
+                at = known & ~sisters
+                terms["tracking"].append(lovasz((2 * d - 1)[at], mask[at]))  # 11
 
     def mean_of(values):
         return torch.stack(values).mean() if values else torch.zeros(())
@@ -181,6 +187,22 @@ def test_a_cell_whose_centre_is_outside_counts_only_as_not_being_the_others():
     same(*parts)
     assert float(segmentation.grad[:, 4, :, :3].abs().max()) == 0  # neither background nor cell
     assert float(segmentation.grad[:, :2, :, :3].abs().max()) > 0
+
+
+def test_daughters_that_both_point_to_their_mother_are_right():
+    mother, daughters = np.zeros((1, 16, 32), dtype=int), np.zeros((1, 16, 32), dtype=int)
+    mother[0, 4:12, 12:20] = 1
+    daughters[0, 4:12, 4:12], daughters[0, 4:12, 20:28] = 2, 3
+    unit = unit_of((1, 1), 64)
+    targets = targets_of(daughters, mother, [[[2, 1], [3, 1]]], voxel_size=(1, 1))
+    place = np.indices((16, 32)) - targets.earlier[0].numpy()[:, None, None]
+    right = torch.atanh(torch.from_numpy(place / 63.0).float())[None]
+    right = torch.where(torch.from_numpy(daughters > 0)[:, None], right, 0.9)
+    segmentation = torch.zeros(2, 5, 16, 32)
+    segmentation[:, 2:4] = 1.0
+    assert float(embedtrack_loss(segmentation, right, targets, unit, CONFIG)["tracking"]) < 0.01
+    literal = embedtrack_loss(segmentation, right, targets, unit, CONFIG.but(compat=("loss_sums",)))
+    assert float(literal["tracking"]) == pytest.approx(1.0, abs=0.02)  # equation 11 by the letter: half of the worst
 
 
 def test_nothing_there():

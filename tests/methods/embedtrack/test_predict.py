@@ -130,6 +130,17 @@ def test_features_computed_again_are_the_same(settings: dict[str, Any], monkeypa
         same(kept[time], again[time])
 
 
+def test_tiles_stay_as_they_are_when_free_memory_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, frames = weights_of(network_of()), movie(3, 1, 64, 96)
+    expected = predicted(weights, frames, range(3), tile_size=(64, 96))
+    # MiB of a whole frame, then of a part of one, and always enough to keep the features
+    free = iter([100.0, 100.0, *[0.7] * 20])
+    monkeypatch.setattr("howdah.methods.embedtrack.predict.free_memory_mb", lambda _=None: next(free))
+    found = predicted(weights, frames, range(3))
+    for time in range(3):
+        same(found[time], expected[time])
+
+
 def test_members_are_averaged_before_activation() -> None:
     one, other, frames = network_of(), network_of(seed=1), movie(2, 1, 16, 16)
     parts = [predicted(weights_of(n), frames, range(2))[1] for n in (one, other)]

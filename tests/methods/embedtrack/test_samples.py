@@ -167,12 +167,16 @@ def test_dark_cells_say_nothing_of_dark_pixels():
 
 def test_cells_without_a_former_one_are_new_where_annotation_is_complete():
     plain = movie(2)
-    unlinked = replace(plain, earlier={})
-    whole = [batch.targets for batch in batches(samples(unlinked))]
-    assert any(targets.tracked.any() for targets in whole)
-    assert all(t.centre[t.tracked].equal(t.earlier[t.tracked]) for t in whole)
-    part = [batch.targets for batch in batches(samples(replace(unlinked, complete=False)))]
-    assert not any(targets.tracked.any() for targets in part)
+    one = replace(plain, earlier={1: np.array([[1, 1]])})  # the other has none
+
+    def tracked(annotation):
+        targets = [batch.targets for batch in batches(samples(annotation))]
+        moved = [t.earlier[t.tracked] - t.centre[t.tracked] for t in targets]
+        return {tuple(way) for rows in moved for way in rows.tolist()}
+
+    assert tracked(one) == {(-1.0, -2.0), (0.0, 0.0)}
+    assert tracked(replace(one, complete=False)) == {(-1.0, -2.0)}
+    assert tracked(replace(plain, earlier={})) == set()  # nobody linked: nothing is known of movement
 
 
 def test_volumes_and_their_z():
@@ -226,3 +230,11 @@ def test_frames_that_do_not_fit_into_memory_are_read_in_groups():
     times = drawn._plan_of(0)[0]
     assert (np.diff(times) != 0).sum() == 5  # each frame once
     assert len(drawn.store._kept) <= 2
+
+
+def test_crops_do_not_hang_on_the_memory_that_is_free(monkeypatch):
+    plans = []
+    for free in (0.001, 1000.0):
+        monkeypatch.setattr("howdah.methods.embedtrack.frames.free_memory_mb", lambda free=free: free)
+        plans.append(samples(movie(6), n_crops=24)._plan_of(0)[0])
+    np.testing.assert_array_equal(*plans)

@@ -99,6 +99,14 @@ def test_training_goes_on_from_weights():
     assert after.header["start"] == before.sha256
 
 
+def test_going_on_from_weights_their_numbers_keep_their_meaning():
+    before = finish(train(movie(), SMALL.but(grid_size=64, enlarge=2, percentiles=(2.0, 98.0), n_epochs=1)))[1]
+    resolved = finish(train(movie(), SMALL.but(enlarge=None, n_epochs=1), start=before))[1].header["resolved"]
+    assert (resolved["grid_size"], resolved["enlarge"], resolved["percentiles"]) == (64, 2, [2.0, 98.0])
+    asked = finish(train(movie(), SMALL.but(grid_size=128, n_epochs=1), start=before))[1].header["resolved"]
+    assert (asked["grid_size"], asked["enlarge"]) == (128, 1)
+
+
 def test_volumes_are_learned_by_the_same_code():
     volume = movie(2, shape=(6, 32, 32), voxel_size=(3.0, 1.0, 1.0))
     config = SMALL.but(crop_size=(4, 16, 16), n_epochs=1, n_crops=1, batch_size=1, validation_share=0)

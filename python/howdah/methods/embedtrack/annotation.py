@@ -29,7 +29,7 @@ class Annotation:
         times: The annotated frames, growing. All pixels of other frames are unknown.
         earlier: Frame t -> (K, 2): label at t, label at t-1 of the same cell or of its mother. Frames may be left out.
         complete: Whether all cells of the annotated frames are outlined: then what is not is background, and a cell without
-            an earlier one has appeared. Else it is unknown.
+            an earlier one has appeared (:meth:`tells_new`). Else it is unknown.
         voxel_size: Of (z, y, x), world units; only ratios count. The z of 2D does not matter.
     """
 
@@ -55,6 +55,13 @@ class Annotation:
         """Return (K, 2) int64 of a frame: label, label one frame earlier; none where ``time - 1`` is not annotated."""
         found = self.earlier.get(time) if time - 1 in self.times else None
         return np.empty((0, 2), dtype=np.int64) if found is None else np.asarray(found, dtype=np.int64)
+
+    def tells_new(self, time: int) -> bool:
+        """Whether a cell of a frame without a link is known to have no earlier one: all cells are outlined, and links were made.
+
+        Outlines that nobody linked (single images, masks without numbers) say nothing of movement.
+        """
+        return self.complete and len(self.links(time)) > 0
 
     def read(self, time: int) -> tuple[npt.NDArray[Any], I32]:
         """Read a frame and its outlined cells, both (Z, Y, X).

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from skimage import measure
 
 from howdah.errors import DataError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
@@ -37,7 +38,7 @@ class Cells:
     Attributes:
         labels: (*S) int32, 1..N without gaps, in order of falling seediness of the seeds; 0 background.
         quality: (N,) float64, 0..1: how well the cell's pixels know its centre (their mean seediness), times the part of the
-            pixels in its range that no other cell took.
+            pixels in its range that are the cell's: no other cell took them, and they are in one piece.
         centre: (N, D) float64, where the cell's seed sees its centre; pixels, may lie outside of the cell.
     """
 
@@ -63,7 +64,7 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Ce
 
     Args:
         fields: Predictions of the frame.
-        config: Thresholds; ``fill_holes``; ``compat`` with smooth_multipliers, rejected_proposals.
+        config: Thresholds; ``largest_part``, ``fill_holes``; ``compat`` with smooth_multipliers, rejected_proposals.
         min_size: Pixels that a cell has at least; what is left of a cell by later ones counts, before holes are filled.
 
     Raises:
@@ -77,6 +78,8 @@ def find_cells(fields: Fields, config: EmbedTrackConfig, *, min_size: int) -> Ce
     owner, n_near = gather(pixels, seeds, rules)
 
     size = np.bincount(owner + 1, minlength=len(seeds.row) + 1)[1:]
+    if config.largest_part:
+        owner, size = _largest_parts(owner, pixels.index, fields.shape, len(size))
     kept = np.flatnonzero(size >= rules.min_size)
     number = np.zeros(len(seeds.row) + 1, dtype=np.int32)  # the last one is for pixels without a cell, owner -1
     number[kept] = np.arange(1, len(kept) + 1)
@@ -173,6 +176,35 @@ def _smoothed_multipliers(fields: Fields, at: I64, config: EmbedTrackConfig) -> 
 
 def _exponential(bandwidth: F32, config: EmbedTrackConfig) -> F32:
     return multipliers(torch.from_numpy(np.ascontiguousarray(bandwidth)), config.bandwidth_scale).numpy()
+
+
+def _largest_parts(owner: I64, index: I64, shape: tuple[int, ...], n: int) -> tuple[I64, I64]:
+    """Take from each cell all but its largest connected part; of equal parts the one with the first pixel stays.
+
+    Args:
+        owner: (P,) cell of each foreground pixel from 0, or -1.
+        index: (P,) its flat index.
+        shape: Of the frame.
+        n: Number of cells.
+
+    Returns:
+        The owners, and (n,) how many pixels each cell has.
+    """
+    labels = np.zeros(int(np.prod(shape)), dtype=np.int32)
+    labels[index] = owner + 1
+    named = measure.label(labels.reshape(shape), background=0, connectivity=len(shape))  # type: ignore[no-untyped-call]
+    part: I64 = named.reshape(-1)[index]
+    size = np.bincount(part)
+    cell = np.zeros(len(size), dtype=np.int64)
+    cell[part] = owner + 1
+    order = np.lexsort((np.arange(len(size)), -size, cell))  # parts are numbered by their first pixels
+    order = order[cell[order] > 0]
+    names, first = np.unique(cell[order], return_index=True)
+    stays = np.zeros(len(size), dtype=bool)
+    stays[order[first]] = True
+    left = np.zeros(n, dtype=np.int64)
+    left[names - 1] = size[order[first]]
+    return np.where(stays[part], owner, -1), left
 
 
 def filled(labels: I32) -> I32:

@@ -15,6 +15,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Edge = Annotated[int, Field(ge=1, le=8192)]
 
+WHOLE = 0.01  # 1 / 3 may be written as 0.333
+
 Fault = Literal[
     "crop_percentiles",
     "smooth_multipliers",
@@ -43,12 +45,12 @@ class EmbedTrackConfig(Settings):
         le=3,
         description="3D: how many of the three poolings leave z alone. Automatic: from the voxel size. Not in the paper (2D).",
     )
-    enlarge: int | None = Field(
+    enlarge: float | None = Field(
         None,
-        ge=1,
+        gt=0,
         le=8,
-        description="Frames are enlarged so many times along y and x before the network. Automatic: cells become about 24 pixels "
-        "wide, in 3D 1. Not in the paper.",
+        description="Frames are enlarged so many times along y and x before the network: a whole number, or one over it. Automatic: "
+        "cells become about 24 pixels wide; 1 in 3D and for published weights. Not in the paper.",
     )
     # ---- targets and loss
     annotation: Literal["complete", "sparse"] | None = Field(
@@ -151,6 +153,10 @@ class EmbedTrackConfig(Settings):
         ge=0,
         description="Pixels that a cell has at least. Automatic: half of the 1 % percentile of the cells of the training. Paper: the same.",
     )
+    largest_part: bool = Field(
+        True,
+        description="Of a cell that lies in pieces only the largest is kept, corners count as contact. Not in the paper.",
+    )
     fill_holes: bool = Field(True, description="Fill holes of cells. Not in the paper.")
     # ---- linking
     links: Literal["votes", "linking"] = Field(
@@ -160,6 +166,11 @@ class EmbedTrackConfig(Settings):
     )
     min_vote_share: Fraction = Field(
         0.0, description="Share of a cell's pixels that the chosen earlier cell gets at least; no unit. Paper: 0."
+    )
+    min_daughter_ratio: Fraction = Field(
+        0.3,
+        description="Links by votes: of two cells with one parent, the smaller has at least this share of the pixels of the larger; else "
+        "it is no daughter and begins a track; no unit. Paper: 0.",
     )
     # ---- the published code
     compat: tuple[Fault, ...] = Field(
@@ -184,4 +195,7 @@ class EmbedTrackConfig(Settings):
             size = getattr(self, name)
             if size is not None and len(size) not in (2, 3):
                 raise ValueError(f"{name} has {len(size)} numbers; give two (y, x), or three (z, y, x)")
+        times = self.enlarge or 1.0
+        if abs(times - round(times)) > WHOLE and abs(1 / times - round(1 / times)) > WHOLE:
+            raise ValueError(f"enlarge is {times:g}; give a whole number, or one over a whole number (0.5, 0.25)")
         return self

@@ -21,7 +21,10 @@ __all__ = ["crop_size", "diameter", "enlargement", "keep_axials", "min_size", "r
 CELLS_ACROSS = 6.0
 LEAST_EDGE, MOST_EDGE = 64, 256
 MOST_VOXELS = 2**18  # of a crop in 3D: as many as 512 x 512 pixels
-WIDE, LARGEST = 24.0, 4  # pixels across a cell that are enough for the network; most that frames are enlarged
+WIDE, LARGEST = (
+    24.0,
+    4,
+)  # pixels across a cell that are enough for the network; most that frames are enlarged, or made smaller
 THIN = 2  # planes that are left after all poolings, at least
 
 
@@ -50,11 +53,17 @@ def diameter(sizes: I64, voxel_size: Sequence[float]) -> float:
     return 2 * math.sqrt(volume / math.pi) if len(voxel_size) == 2 else 2 * (0.75 * volume / math.pi) ** (1 / 3)
 
 
-def enlargement(sizes: I64, voxel_size: Sequence[float]) -> int:
-    """Return how many times frames are enlarged: so that cells, (N,) pixels, are wide enough for the network; 1 in 3D."""
+def enlargement(sizes: I64, voxel_size: Sequence[float]) -> float:
+    """Return how many times frames are enlarged, or one over how many times they are made smaller; 1 in 3D.
+
+    Cells, (N,) pixels, become wide enough for the network, and hardly wider: that would cost time.
+    """
     if len(voxel_size) == 3:
-        return 1
-    return min(max(round(WIDE / diameter(sizes, voxel_size)), 1), LARGEST)
+        return 1.0
+    across = diameter(sizes, voxel_size)
+    if across > WIDE:
+        return 1 / min(int(across / WIDE), LARGEST)
+    return float(min(round(WIDE / across), LARGEST))
 
 
 def crop_size(

@@ -15,7 +15,7 @@ from scipy import ndimage
 from howdah.errors import DataError
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
-from howdah.methods.embedtrack.enlarge import enlarged, finer, repeated
+from howdah.methods.embedtrack.enlarge import finer, relabelled, resized, resized_shape
 from howdah.methods.embedtrack.medoid import centroids, medoids
 from howdah.methods.embedtrack.normalise import normalised
 from howdah.nn.device import free_memory_mb
@@ -28,6 +28,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 __all__ = ["CellTable", "Frame", "FrameStore"]
 
+EDGE = 1e-6
+USUAL_MB = 2000.0  # what any computer has; nn.device takes no less
+BYTES_PER_PIXEL = 9  # of a Frame
 BRIGHT = 0.75  # cells are bright if their median lies above this share of the pixels around them
 
 
@@ -70,12 +73,18 @@ class CellTable:
     def __len__(self) -> int:
         return len(self.time)
 
-    def enlarged(self, times: int) -> CellTable:
+    def enlarged(self, times: float) -> CellTable:
         """Return the same cells of frames enlarged along y and x."""
-        each = np.ones(self.low.shape[1], dtype=np.int64)
+        each = np.ones(self.low.shape[1])
         each[-2:] = times
         centre = (self.centre + 0.5) * each - 0.5
-        return replace(self, size=self.size * times**2, low=self.low * each, high=self.high * each, centre=centre)
+        return replace(
+            self,
+            size=np.maximum(np.rint(self.size * times**2), 1).astype(np.int64),
+            low=np.floor(self.low * each + EDGE).astype(np.int64),
+            high=np.ceil(self.high * each - EDGE).astype(np.int64),
+            centre=centre,
+        )
 
 
 @dataclass
@@ -93,9 +102,9 @@ class FrameStore:
     _kept: OrderedDict[int, Frame] = field(default_factory=OrderedDict, init=False, repr=False)
 
     @property
-    def scale(self) -> int:
+    def scale(self) -> float:
         """How many times frames are enlarged along y and x."""
-        return self.config.enlarge or 1
+        return self.config.enlarge or 1.0
 
     @cached_property
     def cells(self) -> CellTable:
@@ -105,8 +114,7 @@ class FrameStore:
     @cached_property
     def shapes(self) -> dict[int, tuple[int, ...]]:
         """Frame -> its shape S as enlarged."""
-        k = self.scale
-        return {time: (*shape[:-2], shape[-2] * k, shape[-1] * k) for time, shape in self._shapes.items()}
+        return {time: resized_shape(shape, self.scale) for time, shape in self._shapes.items()}
 
     @cached_property
     def original(self) -> CellTable:
@@ -139,17 +147,24 @@ class FrameStore:
 
     @property
     def fits(self) -> int:
-        """How many frames memory holds."""
-        room = (self.config.memory_mb or free_memory_mb()) / 2 * 2**20
+        """How many frames memory holds now."""
+        return self._frames_in(self.config.memory_mb or free_memory_mb())
+
+    @property
+    def together(self) -> int:
+        """How many frames training may go to and fro between; it does not hang on what is free, so that a training can be repeated."""
+        return self._frames_in(self.config.memory_mb or USUAL_MB)
+
+    def _frames_in(self, memory_mb: float) -> int:
         largest = max(int(np.prod(shape)) for shape in self.shapes.values())
-        return max(int(room // (largest * 9)), 2)
+        return max(int(memory_mb / 2 * 2**20 // (largest * BYTES_PER_PIXEL)), 2)
 
     def frame(self, time: int) -> Frame:
         """Return an annotated frame."""
         if time not in self._kept:
             image, outlined = self.annotation.read(time)
-            plain = enlarged(normalised(_flat(image), self.config, time=time), self.scale)
-            labels = repeated(_flat(outlined), self.scale)
+            plain = resized(normalised(_flat(image), self.config, time=time), self.scale)
+            labels = relabelled(_flat(outlined), self.scale)
             self._kept[time] = Frame(plain, labels, None if self.annotation.complete else self._known(plain, labels))
             while len(self._kept) > self.fits:
                 self._kept.popitem(last=False)

@@ -11,7 +11,7 @@ from howdah.errors import WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.nn.checkpoint import Weights
 
-__all__ = ["Layout", "settled"]
+__all__ = ["Layout", "continued", "settled"]
 
 MEANING = ("grid_size", "bandwidth_scale", "enlarge")
 IMAGE = ("percentiles",)
@@ -93,6 +93,25 @@ def settled(weights: Weights, config: EmbedTrackConfig | None = None) -> EmbedTr
     if not changes:
         return config
     return EmbedTrackConfig.of({**config.model_dump(), **changes}, source="the header of the weights")
+
+
+def continued(start: Weights, config: EmbedTrackConfig) -> EmbedTrackConfig:
+    """Return the settings to go on training with: what the numbers of a network mean, where the settings leave it at its default.
+
+    That is ``grid_size``, ``bandwidth_scale``, ``enlarge``, ``percentiles``, and in 3D ``keep_axials``, which no shape of a weight tells.
+
+    Args:
+        start: The weights to go on from, with their header.
+        config: Settings of the user.
+    """
+    learned = {**_table(start, "config"), **_table(start, "resolved")}
+    learned["keep_axials"] = _table(start, "network").get("keep_axials")
+    changes = {
+        name: learned[name]
+        for name in (*MEANING, *IMAGE, "keep_axials")
+        if learned.get(name) is not None and getattr(config, name) == type(config).model_fields[name].default
+    }
+    return EmbedTrackConfig.of({**config.model_dump(), **changes}, source="the header of the weights to start from")
 
 
 def _table(weights: Weights, name: str) -> Mapping[str, Any]:

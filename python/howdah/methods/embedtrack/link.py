@@ -6,8 +6,7 @@ background. The cell with most votes is the parent; a cell with two such childre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ F64 = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.integer]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Votes", "estimated_centres", "predicted_places", "vote"]
+__all__ = ["Votes", "estimated_centres", "movements", "vote"]
 
 MAJORITY = 0.5
 
@@ -46,13 +45,15 @@ def vote(later: Labels, earlier: Labels, fields: Fields, config: EmbedTrackConfi
     The background has a vote: a cell whose pixels point mostly beside the cells of t-1 begins a track. Among equal counts a
     cell wins over the background, and a smaller label over a larger one. A parent that two cells choose divides. Where three
     or more choose it, the paper unlinks all of them; here the one with the largest share stays, and the second if more than
-    half of its pixels voted so (equal shares: the one with more pixels, then the smaller label).
+    half of its pixels voted so (equal shares: the one with more pixels, then the smaller label). Daughters are about as large as
+    each other: with two children of which one is much smaller, that one is a fragment and begins a track.
 
     Args:
         later: (*S) labels at t, 1..N.
         earlier: (*S) labels at t-1.
         fields: Predictions at t, with tracking offsets.
-        config: ``min_vote_share``; ``compat`` with background_ignored: background does not count, three or more are unlinked.
+        config: ``min_vote_share``, ``min_daughter_ratio``; ``compat`` with background_ignored: background does not count, three or
+            more are unlinked.
 
     Raises:
         DataError: There are no tracking offsets, or shapes differ.
@@ -71,6 +72,7 @@ def vote(later: Labels, earlier: Labels, fields: Fields, config: EmbedTrackConfi
     share = votes / np.maximum(n_pixels, 1)
     parent[share < config.min_vote_share] = 0
     parent = _at_most_two(parent, share, n_pixels, none_of_three=published)
+    parent = _without_fragments(parent, n_pixels, config.min_daughter_ratio)
     return Votes(parent, np.where(parent > 0, share, 0.0))
 
 
@@ -120,6 +122,17 @@ def _at_most_two(parent: I64, share: F64, n_pixels: I64, *, none_of_three: bool)
     return kept
 
 
+def _without_fragments(parent: I64, n_pixels: I64, ratio: float) -> I64:
+    """Return the parents without those of cells that are much smaller than the other child of theirs."""
+    both = np.flatnonzero((parent > 0) & (np.bincount(parent)[parent] == 2))
+    pairs = both[np.argsort(parent[both], kind="stable")].reshape(-1, 2)
+    size = n_pixels[pairs]
+    odd = np.flatnonzero(size.min(axis=1) < ratio * size.max(axis=1))
+    kept = parent.copy()
+    kept[pairs[odd, size[odd].argmin(axis=1)]] = 0
+    return kept
+
+
 def estimated_centres(labels: Labels, fields: Fields) -> F64:
     """Return where the pixels of each cell see its centre one frame earlier: (N, D) pixels, the median along each axis.
 
@@ -131,6 +144,18 @@ def estimated_centres(labels: Labels, fields: Fields) -> F64:
     n, names, _, places = _pointers(labels, fields)
     counts = np.bincount(names, minlength=n + 1)[1:]
     return np.stack([_medians(names, values, counts) for values in places], axis=1)
+
+
+def movements(labels: Labels, fields: Fields) -> F64:
+    """Return how far it is from each cell back to where it was one frame earlier: (N, D) pixels; rows as of :func:`estimated_centres`.
+
+    It is from where most of its pixels see its centre now to where they see it then (medians). So it does not matter which point the
+    network calls the centre: added to any point of the cell, it gives that point one frame earlier; a daughter's leads to its mother.
+
+    Raises:
+        DataError: There are no tracking offsets, or shapes differ.
+    """
+    return estimated_centres(labels, fields) - estimated_centres(labels, replace(fields, tracking=-fields.offset))
 
 
 def _medians(names: I64, values: F64, counts: I64) -> F64:
@@ -147,25 +172,3 @@ def _medians(names: I64, values: F64, counts: I64) -> F64:
     both = (keys[first[known]] + keys[last[known]]) / 2
     middle[known] = both - (np.flatnonzero(known) + 1) * stride + low
     return middle
-
-
-def predicted_places(t: npt.ArrayLike, label: npt.ArrayLike, centres: Mapping[int, F64], *, affine: F64) -> F64:
-    """Return ``predicted`` for :func:`howdah.linking.link_frames`: where the spots of a movie were one frame earlier.
-
-    Args:
-        t: (N,) frames of the spots.
-        label: (N,) their labels in the frame, from 1; 0 where a spot is no cell found here.
-        centres: :func:`estimated_centres` of each frame that has them, (N_t, D) pixels.
-        affine: (4, 4), voxels (z, y, x) to world.
-
-    Returns:
-        (N, 3) world (z, y, x); NaN where nothing is known: the linking takes the spot's own centre there.
-    """
-    frames, names = np.asarray(t, dtype=np.int64), np.asarray(label, dtype=np.int64)
-    found = np.full((len(frames), 3), np.nan)
-    for frame, pixels in centres.items():
-        rows = np.flatnonzero((frames == frame) & (names > 0) & (names <= len(pixels)))
-        voxels = np.zeros((len(rows), 3))
-        voxels[:, 3 - pixels.shape[1] :] = pixels[names[rows] - 1]
-        found[rows] = voxels @ affine[:3, :3].T + affine[:3, 3]
-    return found

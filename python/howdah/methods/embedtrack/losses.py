@@ -3,6 +3,9 @@
 Terms are means over cells, so that instance, seed and tracking terms weigh the same however many cells a crop shows. With
 ``compat = ["loss_sums"]`` they are sums over the cells of an image, but a mean over those of the batch for tracking, as in the published
 code. Pixels that are unknown have no part in any term.
+
+Daughters point to one place, their mother's centre. By the letter of equation 11, each then has all pixels of the other as errors, and
+being right costs as much as being half wrong. So, but with ``loss_sums``, sisters are left out of each other's tracking term.
 """
 
 from __future__ import annotations
@@ -87,6 +90,7 @@ def _loss(
         targets.image[chosen],
         targets.earlier[chosen] * step,
         torch.full((len(chosen),), 1 / max(len(chosen), 1), device=device),
+        None if sums else _sisters(targets.image[chosen], targets.earlier[chosen]),
     )
     track = overlap_loss(before, multiplier[chosen], tracked, unit)
     # equations 10 and 12
@@ -96,6 +100,14 @@ def _loss(
     loss = weighted / n_images if sums else weighted
     terms = {"instance": instance, "variance": variance, "seed": seed, "tracking": track}
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def _sisters(image: Tensor, earlier: Tensor) -> Tensor:
+    """Number cells, (M,) int64, so that those of an image with one and the same earlier centre (M, D) have one number."""
+    family: Tensor = torch.unique(torch.cat([image[:, None].to(earlier), earlier], dim=1), dim=0, return_inverse=True)[
+        1
+    ]
+    return family
 
 
 def _spread(bandwidth: Tensor, mean: Tensor, *, sums: bool) -> Tensor:

@@ -36,6 +36,7 @@ class Cells:
         image: (M,) int64, ascending.
         centre: (M, D) float32, normalised.
         weight: (M,) float32, of each cell in the sum.
+        family: (M,) int64 from 0: pixels of one cell are no errors of another cell of its family. None: each is its own.
     """
 
     owner: Tensor
@@ -43,6 +44,7 @@ class Cells:
     image: Tensor
     centre: Tensor
     weight: Tensor
+    family: Tensor | None = None
 
 
 def overlap_loss(places: Tensor, multiplier: Tensor, cells: Cells, unit: Sequence[float]) -> Tensor:
@@ -112,7 +114,7 @@ def _lovasz_weights(error: Tensor, cell: Tensor, own: Tensor) -> Tensor:
 
 
 def _entries(place: Tensor, multiplier: Tensor, cells: Cells, step: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (pixel, cell, own): for each cell its own pixels and all known ones of others that point near its centre.
+    """Yield (pixel, cell, own): for each cell its own pixels and all known ones of others (but of its family) near its centre.
 
     A part holds whole cells, and at most ``CHUNK`` entries unless one cell alone has more.
     """
@@ -120,6 +122,8 @@ def _entries(place: Tensor, multiplier: Tensor, cells: Cells, step: float) -> It
     mine = torch.nonzero(owner >= 0)[:, 0]
     mine = mine[torch.argsort(owner[mine], stable=True)]
     n_mine = torch.bincount(owner[mine], minlength=len(multiplier))
+    family = torch.arange(len(multiplier), device=owner.device) if cells.family is None else cells.family
+    family = torch.cat([family, family.new_full((1,), -1)])  # the last one is for pixels of no cell, owner -1
     row_cell, start, count, pixels = _rows(place, multiplier, cells, step)
     n_rows = torch.bincount(row_cell, minlength=len(multiplier))
     n_other = torch.zeros_like(n_rows).index_add_(0, row_cell, count)
@@ -137,7 +141,8 @@ def _entries(place: Tensor, multiplier: Tensor, cells: Cells, step: float) -> It
             * multiplier[:, d].index_select(0, cell)
             for d in range(len(place))
         )
-        keep = torch.nonzero((exponent < FARTHEST) & (owner.index_select(0, other) != cell))[:, 0]
+        foreign = family[owner.index_select(0, other)] != family[cell]
+        keep = torch.nonzero((exponent < FARTHEST) & foreign)[:, 0]
         pixel = torch.cat([mine[a:b], other.index_select(0, keep)])
         own = torch.arange(len(pixel), device=pixel.device) < b - a
         yield pixel, torch.cat([owner[mine[a:b]], cell.index_select(0, keep)]), own

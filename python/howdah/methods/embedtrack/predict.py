@@ -20,7 +20,7 @@ import torch
 from howdah.errors import DataError, WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
-from howdah.methods.embedtrack.enlarge import enlarged, finer, reduced
+from howdah.methods.embedtrack.enlarge import finer, resized, resized_shape, restored
 from howdah.methods.embedtrack.fields import Fields
 from howdah.methods.embedtrack.folded import ready
 from howdah.methods.embedtrack.learned import Layout, settled
@@ -123,6 +123,9 @@ class Network:
         Memory: about 80 bytes a pixel of the frame, plus what the tiles take, ``memory_mb`` at most.
         """
         before: _Seen | None = None
+        plans: dict[
+            tuple[int, ...], list[tiles.Tile]
+        ] = {}  # one for all frames of a size, whatever memory is free by then
         for time in sorted(set(times)):
             frame = self._flat(frames(time), time)
             if before is not None and before.time != time - 1:
@@ -133,7 +136,10 @@ class Network:
                     "Frames of a movie need one size; crop or pad them, or work on the frames of each size by themselves."
                 )
             seen = _Seen(time, frame.shape, self._padded(frame, time))
-            yield time, self._predicted(seen, before)
+            size = seen.image.shape
+            if size not in plans:
+                plans[size] = tiles.plan(size, self.tile(size), multiple=self.multiple)
+            yield time, self._predicted(seen, before, plans[size])
             before = seen
 
     def _flat(self, frame: Array, time: int) -> Array:
@@ -157,15 +163,12 @@ class Network:
         image = frame if by_tile else normalised(frame, self.config, time=time)
         if by_tile:
             normalised(frame, self.config, time=time)  # says what is wrong with it
-        if by_tile and self.enlarge > 1:
-            image = image.astype(np.float32)
-        image = enlarged(image, self.enlarge) if self.enlarge > 1 else image
+        if self.enlarge != 1:
+            image = resized(image.astype(np.float32, copy=False), self.enlarge)
         missing = [(0, -n % m) for n, m in zip(image.shape, self.multiple, strict=True)]
         return np.pad(image, missing, mode="reflect") if any(more for _, more in missing) else image
 
-    def _predicted(self, seen: _Seen, before: _Seen | None) -> Fields:
-        shape = seen.image.shape
-        plan = tiles.plan(shape, self.tile(shape), multiple=self.multiple)
+    def _predicted(self, seen: _Seen, before: _Seen | None, plan: Sequence[tiles.Tile]) -> Fields:
         if self._can_keep(plan):
             seen.features = {}
 
@@ -176,7 +179,7 @@ class Network:
         if len(plan) == 1:
             whole = compute(plan[0].region)
         else:
-            *_, whole = tiles.blend(plan, compute, shape=(n_channels, *shape))
+            *_, whole = tiles.blend(plan, compute, shape=(n_channels, *seen.image.shape))
         if before is not None:
             before.features = None  # free before the next frame
         return self._fields(whole, seen.shape)
@@ -239,9 +242,8 @@ class Network:
     def _fields(self, logits: F32, shape: tuple[int, ...]) -> Fields:
         """Activate what the network says, and cut the padding off."""
         dims = self.n_dims
-        times = (1,) * (dims - 2) + (self.enlarge,) * 2
-        inside = (slice(None), *(slice(n * k) for n, k in zip(shape, times, strict=True)))
-        whole = torch.from_numpy(reduced(np.ascontiguousarray(logits[inside]), self.enlarge))
+        inside = (slice(None), *(slice(n) for n in resized_shape(shape, self.enlarge)))
+        whole = torch.from_numpy(restored(np.ascontiguousarray(logits[inside]), self.enlarge, shape))
         whole[:dims].tanh_()
         whole[dims : 2 * dims + 1].sigmoid_()
         whole[2 * dims + 1 :].tanh_()

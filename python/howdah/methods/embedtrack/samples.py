@@ -199,9 +199,9 @@ class Samples:
         further = self._further(rng, more)
         times, starts = np.concatenate([times, further[0]]), np.concatenate([starts, further[1]])
         order = rng.permutation(len(times))
-        if self.store.fits < len(self.times):  # crops of a few frames follow each other, so that they are read once
+        if self.store.together < len(self.times):  # crops of a few frames follow each other, so that they are read once
             rank = np.argsort(rng.permutation(len(self.times)))[np.searchsorted(self.times, times[order])]
-            order = order[np.argsort(rank // max(self.store.fits // 2, 1), kind="stable")]
+            order = order[np.argsort(rank // max(self.store.together // 2, 1), kind="stable")]
         return times[order], starts[order]
 
     def _cover(self, rng: np.random.Generator) -> tuple[I64, I64]:
@@ -268,7 +268,7 @@ class Samples:
         )
         shift = rng.integers(-reach, reach + 1)
         linked = time - 1 in self.times
-        links, complete = self.annotation.links(time), linked and self.annotation.complete
+        links, complete = self.annotation.links(time), linked and self.annotation.tells_new(time)
         later = self._cut(time, start)
         if rng.random() < config.shift_probability:
             earlier, complete = self._cut(time, start + shift), False
@@ -336,7 +336,7 @@ class Samples:
         later = self._cut(time, start, size)
         earlier = self._cut(time - 1, start, size) if linked else _without_annotation(later)
         links = self.annotation.links(time)
-        batch = self._stacked([(later, earlier, links, linked and self.annotation.complete)])
+        batch = self._stacked([(later, earlier, links, self.annotation.tells_new(time))])
         return Held(batch, later.labels, earlier.labels, links)
 
 

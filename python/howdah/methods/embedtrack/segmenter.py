@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from howdah.errors import DataError
 from howdah.methods.embedtrack.cluster import Cells, find_cells
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.fields import Fields
-from howdah.methods.embedtrack.link import estimated_centres
+from howdah.methods.embedtrack.link import movements
 from howdah.methods.embedtrack.predict import Network
 from howdah.nn.checkpoint import Weights
 
@@ -51,8 +50,7 @@ class EmbedTrack:
     def predict_flow(self, earlier: Array, later: Array, affine: F64) -> F32:
         """Estimate how cells moved: (3, Z, Y, X) displacements (z, y, x) in voxels, from ``later`` back to ``earlier``.
 
-        All voxels of a cell have one displacement: from where most of them see its centre now to where they see it in
-        ``earlier`` (medians). Where there is no cell it is 0. A daughter's leads to its mother.
+        All voxels of a cell have one displacement (:func:`howdah.methods.embedtrack.link.movements`); where there is no cell it is 0.
 
         Raises:
             DataError: The frames differ in shape, or see :meth:`howdah.methods.embedtrack.predict.Network.fields`.
@@ -61,9 +59,7 @@ class EmbedTrack:
             raise DataError(f"Estimating movement failed: the frames have shapes {earlier.shape} and {later.shape}.")
         fields = dict(self._at(affine).fields(lambda time: later if time else earlier, [0, 1]))[1]
         labels = self._cells(fields).labels
-        before = estimated_centres(labels, fields)
-        now = estimated_centres(labels, replace(fields, tracking=-fields.offset))
-        steps = np.vstack([np.zeros((1, labels.ndim)), np.nan_to_num(before - now)])
+        steps = np.vstack([np.zeros((1, labels.ndim)), np.nan_to_num(movements(labels, fields))])
         flow = np.zeros((3, *later.shape), dtype=np.float32)
         flow[3 - labels.ndim :] = np.moveaxis(steps[labels], -1, 0).reshape(labels.ndim, *later.shape)
         return flow

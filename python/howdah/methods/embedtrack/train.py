@@ -23,6 +23,7 @@ from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
 from howdah.methods.embedtrack.guide import fade, guide_loss
 from howdah.methods.embedtrack.judge import Verdict, agreement, fields_of, right_links
+from howdah.methods.embedtrack.learned import continued
 from howdah.methods.embedtrack.losses import embedtrack_loss
 from howdah.methods.embedtrack.network import BranchedERFNet
 from howdah.methods.embedtrack.samples import Batch, Held, Samples
@@ -59,7 +60,7 @@ def train(
     Args:
         annotation: Outlined cells of some frames, and their links.
         config: Settings.
-        start: Weights to go on from, of the same number of axes.
+        start: Weights to go on from, of the same number of axes; see :func:`howdah.methods.embedtrack.learned.continued`.
         save_to: Where the finished weights are written (the former file stays as ``name~1~``); beside it, while it runs,
             ``name.training`` keeps the state to resume from. None: nothing is written.
         resume: Go on from ``name.training`` where it is there and belongs to the same annotation, settings and start.
@@ -73,7 +74,7 @@ def train(
         WeightsError: A state to resume from is damaged, ``start`` does not fit, or the folder of ``save_to`` is not there.
     """
     place = _place_for(config, save_to)
-    samples = Samples(annotation, config)
+    samples = Samples(annotation, config if start is None else continued(start, config))
     samples.resolved()
     run = _Run(samples, place, start)
     data = {
@@ -163,7 +164,7 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
     Of the movie it is the first annotated frame, as normalised: another movie has another one.
     """
     digest = hashlib.sha256()
-    settings = samples.config.model_dump(mode="json", exclude={"device", "memory_mb", "tile_size"})
+    settings = samples.config.model_dump(mode="json", exclude={"device", "tile_size"})
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update((start.sha256 if start is not None else "").encode())
     cells, annotation = samples.store.cells, samples.annotation
@@ -196,7 +197,8 @@ class _Run:
 
     def __init__(self, samples: Samples, place: Place, start: Weights | None) -> None:
         self.samples, self.place, self.config = samples, place, samples.config
-        with torch.random.fork_rng():
+        self.devices = [place.device] if place.device.type == "cuda" else []  # of all of them, torch warns
+        with torch.random.fork_rng(devices=self.devices):
             torch.manual_seed(self.config.seed)
             self.network = BranchedERFNet(samples.n_dims, 1, self.config.keep_axials or 0)
         if start is not None:
@@ -255,7 +257,7 @@ class _Run:
     def step(self, number: int) -> dict[str, float]:
         """Do one step, and after the last one of a pass the validation."""
         batch = self.samples.batch(number)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=self.devices):
             torch.manual_seed(int(np.random.default_rng([self.config.seed, 3, number]).integers(2**62)))  # for dropout
             terms = self._terms(batch, fade(number, self.samples.steps))
         self._descend(terms["loss"], number)
@@ -313,7 +315,7 @@ class _Run:
             segmentation, _, tracking = self.network(later, earlier)
         fields = fields_of(segmentation[0], tracking[0], self.unit)
         complete = self.samples.annotation.complete
-        config = self.config.but(min_size=(self.config.min_size or 0) * (self.config.enlarge or 1) ** 2)
+        config = self.config.but(min_size=round((self.config.min_size or 0) * (self.config.enlarge or 1) ** 2))
         return agreement(fields, held.labels, config, complete=complete) + right_links(
             fields, held.labels, held.before, held.links, config
         )
