@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from howdah.errors import ConfigError
-from howdah.nn.device import free_memory_mb, pick
+from howdah.nn.device import Place, for_training, free_memory_mb, pick
 
 
 def test_automatic_choice_is_told_in_a_sentence():
@@ -43,3 +43,19 @@ def test_unknown_names_are_a_sentence(device, precision):
 def test_float16_on_the_cpu_is_refused():
     with pytest.raises(ConfigError, match="float16 is for CUDA"):
         pick("cpu", precision="float16")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "planes", "expected"),
+    [
+        ("cpu", "bfloat16", [8, 4, 2, 1], torch.float32),
+        ("cpu", "bfloat16", [12, 6, 3, 3], torch.bfloat16),
+        ("cpu", "bfloat16", [], torch.bfloat16),
+        ("cpu", "float32", [2], torch.float32),
+        ("cuda", "bfloat16", [2], torch.bfloat16),
+    ],
+)
+def test_two_planes_are_not_learned_in_bfloat16_on_a_cpu(device, precision, planes, expected):
+    place = for_training(Place(torch.device(device), getattr(torch, precision), f"Here in {precision}."), planes)
+    assert place.precision == expected
+    assert f"in {expected}".replace("torch.", "") in place.sentence

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from howdah.errors import ConfigError
 
-__all__ = ["Place", "free_memory_mb", "pick"]
+__all__ = ["Place", "for_training", "free_memory_mb", "pick"]
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 LEAST_MB = 2000.0
@@ -71,6 +72,24 @@ def pick(device: str = "auto", *, precision: str = "auto") -> Place:
         raise ConfigError(f"Precision float16 is for CUDA devices; on '{device}' use auto, bfloat16 or float32.")
     chosen = getattr(torch, precision) if precision != "auto" else _native(kind)
     return Place(place, chosen, f"Computing on {_name(place)} in {str(chosen).removeprefix('torch.')}.")
+
+
+def for_training(place: Place, planes: Iterable[int]) -> Place:
+    """Return where, and in which precision, volumes are learned rightly.
+
+    On the CPU in bfloat16 the gradients of the weights of a 3D convolution over exactly two planes are partly memory that was never
+    written (torch 2.13 to 2.15 with oneDNN): NaN, or worse, any number. There float32 takes its place.
+
+    Args:
+        place: As :func:`pick` gives it.
+        planes: How many planes the network's layers see, input and after each pooling; empty in 2D.
+    """
+    if place.device.type != "cpu" or place.precision != torch.bfloat16 or 2 not in set(planes):
+        return place
+    sentence = (
+        f"{place.sentence.removesuffix('in bfloat16.')}in float32: in bfloat16 two planes are learned wrongly there."
+    )
+    return replace(place, precision=torch.float32, sentence=sentence)
 
 
 def free_memory_mb(device: torch.device | None = None) -> float:

@@ -107,6 +107,14 @@ def test_going_on_from_weights_their_numbers_keep_their_meaning():
     assert (asked["grid_size"], asked["enlarge"]) == (128, 1)
 
 
+def test_crops_with_two_planes_after_pooling_are_learned_in_float32_on_a_cpu():
+    volume = movie(2, shape=(4, 16, 16), voxel_size=(3.0, 1.0, 1.0))
+    config = SMALL.but(crop_size=(4, 16, 16), n_epochs=1, n_crops=1, batch_size=1, validation_share=0)
+    for keep, expected in ((2, "torch.float32"), (3, "torch.bfloat16")):
+        run = train(volume, config.but(precision="bfloat16", keep_axials=keep))
+        assert finish(run)[1].header["precision"] == expected
+
+
 def test_volumes_are_learned_by_the_same_code():
     volume = movie(2, shape=(6, 32, 32), voxel_size=(3.0, 1.0, 1.0))
     config = SMALL.but(crop_size=(4, 16, 16), n_epochs=1, n_crops=1, batch_size=1, validation_share=0)

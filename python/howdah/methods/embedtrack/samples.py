@@ -20,7 +20,7 @@ from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.augment import Appearance, Pose
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.frames import FrameStore
-from howdah.methods.embedtrack.network import multiple_of
+from howdah.methods.embedtrack.network import N_POOLINGS, multiple_of
 from howdah.methods.embedtrack.targets import Targets, targets_of
 
 F32 = npt.NDArray[np.float32]
@@ -151,6 +151,12 @@ class Samples:
         if self.config.crop_size is None:
             raise DataError("The size of crops is not decided yet: use resolved() settings.")
         return self.config.crop_size
+
+    @property
+    def planes(self) -> list[int]:
+        """Planes of a crop as the layers of the network see them, input first; empty in 2D."""
+        keep = self.config.keep_axials or 0
+        return [self.crop[0] >> max(level - keep, 0) for level in range(N_POOLINGS + 1)] if self.n_dims == 3 else []
 
     # ---- passes
 

@@ -29,7 +29,7 @@ from howdah.methods.embedtrack.network import BranchedERFNet
 from howdah.methods.embedtrack.samples import Batch, Held, Samples
 from howdah.methods.embedtrack.weights import METHOD
 from howdah.nn.checkpoint import Weights, save_weights
-from howdah.nn.device import Place, pick
+from howdah.nn.device import Place, for_training, pick
 from howdah.nn.fit import fit, load_state, save_state
 from howdah.progress import Progress
 
@@ -76,6 +76,7 @@ def train(
     place = _place_for(config, save_to)
     samples = Samples(annotation, config if start is None else continued(start, config))
     samples.resolved()
+    place = for_training(place, samples.planes)
     run = _Run(samples, place, start)
     data = {
         "cells": len(samples.store.cells),
