@@ -143,3 +143,12 @@ class TestCosts:
         assert "aA" in pairs(link_spots(tracks, config))
         assert "aA" in pairs(link_spots(tracks, config.but(border_distance=10.0)))
         assert "aA" not in pairs(link_spots(tracks, config.but(border_distance=17.0)))
+
+
+def test_no_spot_is_put_where_no_image_can_be(three):
+    def estimate(frame, centre, covariance):
+        return centre + np.array([0.0, -3.0 if frame == 2 else 3.0, 0.0])  # out of the image, and back
+
+    got = link_spots(movie("a", ".", "A"), three, estimate=estimate)
+    assert got.n_spots == 3
+    np.testing.assert_array_equal(got.centre[:, 1], 0)

@@ -85,7 +85,8 @@ def bridge(ghosts: Ghosts, tracks: Tracks, parents: I64, limits: Limits, refused
 def waypoints(tracks: Tracks, bridges: Bridges) -> tuple[I64, I64, F64, F64]:
     """Return the points between: bridge (W,), frames before the child (W,), place (W, 3), and covariance (W, 3, 3).
 
-    They come in order of bridge, from the child back to the parent.
+    They come in order of bridge, from the child back to the parent. An estimate may point out of the image, which is not known
+    here: no place is beyond the box around the centres of all spots.
     """
     parent, (child, age, trail) = bridges
     between = age - 1
@@ -94,6 +95,8 @@ def waypoints(tracks: Tracks, bridges: Bridges) -> tuple[I64, I64, F64, F64]:
     share = (back / age[row])[:, None]
     missed = tracks.centre[parent] - trail[np.arange(len(child)), age - 1]
     place = trail[row, back - 1] + share * missed[row]
+    if len(place):
+        place = np.clip(place, np.nanmin(tracks.centre, axis=0), np.nanmax(tracks.centre, axis=0))
     share = share[..., None]
     shape = (1 - share) * tracks.covariance[child[row]] + share * tracks.covariance[parent[row]]
     return row, back, place, shape
