@@ -165,9 +165,9 @@ class EmbedTrackConfig(Settings):
     fill_holes: bool = Field(True, description="Fill holes of cells. Not in the paper.")
     # ---- linking
     links: Literal["votes", "linking"] = Field(
-        "votes",
-        description="How cells are linked: by most votes of their pixels (votes, the paper), or by where their pixels point to, "
-        "with the settings of [linking].",
+        "linking",
+        description="How cells are linked: by most votes of their pixels (votes, the paper), or all cells of two frames at their best, by "
+        "where their pixels point to, with the settings of [linking] (linking).",
     )
     min_vote_share: Fraction = Field(
         0.0, description="Share of a cell's pixels that the chosen earlier cell gets at least; no unit. Paper: 0."
