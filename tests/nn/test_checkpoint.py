@@ -7,7 +7,7 @@ import torch
 
 from bdv_io.safe_write import previous_version
 from howdah.errors import WeightsError
-from howdah.nn.checkpoint import Weights, load_weights, save_weights
+from howdah.nn.checkpoint import Weights, load_weights, save_weights, write_tensors
 
 SHAPES = {"a.weight": (2, 3), "a.bias": (2,)}
 
@@ -160,3 +160,9 @@ def test_what_is_expected_may_follow_from_the_file(tmp_path):
     assert load(tmp_path / "p.pth", expected=lambda found: {k: tuple(v.shape) for k, v in found.items()}).members
     with pytest.raises(WeightsError, match="1 are not known"):
         load(tmp_path / "p.pth", expected=lambda found: {"a.weight": (2, 3)})
+
+
+def test_weights_can_be_read_by_whom_other_files_can(tmp_path):
+    write_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

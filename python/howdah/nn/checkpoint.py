@@ -123,7 +123,10 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
         read_tensors(written)
 
     with replacing(path, verify=verify) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as any new file here; safetensors would let nobody else read it
         save_file(dict(tensors), temporary, metadata={HEADER: text})
+        temporary.chmod(mode)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any]]:
