@@ -68,3 +68,11 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert read_toml(file, {"toy": Toy}) == {"toy": {"n_epochs": 3}}
     with pytest.raises(ConfigError, match="there is no file"):
         read_toml(tmp_path / "none.toml", {"toy": Toy})
+
+
+def test_one_number_where_several_are_needed_is_a_sentence() -> None:
+    class Sized(Settings):
+        size: tuple[int, ...] | None = Field(None, description="Size.")
+
+    with pytest.raises(ConfigError, match=r"'size'.* several numbers, separated by commas \(found: 1\)"):
+        Sized.of({"size": 1})

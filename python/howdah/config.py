@@ -85,5 +85,7 @@ def _unknown(key: str, known: list[str], source: str, *, what: str = "setting") 
 def _sentence(problem: Any, source: str) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "the combination of settings"
     text = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "tuple_type":
+        text = "Input should be several numbers, separated by commas"
     found = "" if problem["type"] == "value_error" and not problem["loc"] else f" (found: {problem['input']!r})"
     return f"Setting '{field}' in {source}: {text}{found}."

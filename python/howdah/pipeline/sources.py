@@ -212,7 +212,10 @@ def check_inside(tracks: Tracks, source: Source, rows: Sequence[int] | npt.NDArr
     for frame in np.unique(tracks.t[selected]):
         here = selected[tracks.t[selected] == frame]
         if image.is_missing(int(frame), setup):
-            raise DataError(f"Spot {tracks.id[here[0]]} is at frame {frame}, which is missing in {image.path}.")
+            raise DataError(
+                f"Spot {tracks.id[here[0]]} is at frame {frame}, which is missing in {image.path}. "
+                "Leave that frame out (--frames), or delete the annotation there."
+            )
         to_voxel = np.linalg.inv(image.affine(int(frame), setup))
         voxel = tracks.centre[here] @ to_voxel[:3, :3].T + to_voxel[:3, 3]
         shape = np.array(image.shape(int(frame), setup))
