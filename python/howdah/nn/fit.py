@@ -9,17 +9,41 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from howdah.errors import DataError, WeightsError
+from bdv_io.safe_write import previous_version
+from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.nn.checkpoint import read_tensors, write_tensors
+from howdah.nn.device import Place, pick
 from howdah.progress import Progress
 
-__all__ = ["fit", "load_state", "save_state"]
+__all__ = ["fit", "forget_state", "load_state", "means", "place_to_train", "save_state"]
+
+
+def place_to_train(device: str, *, precision: str, save_to: Path | None) -> Place:
+    """Return where to train, or say before any work why it cannot be.
+
+    Args:
+        device: As for :func:`howdah.nn.device.pick`.
+        precision: As there.
+        save_to: Where the finished weights shall go; None: nowhere.
+
+    Raises:
+        WeightsError: The folder of ``save_to`` is not there. ConfigError: The device is not there, or the precision is float16.
+    """
+    if save_to is not None and not save_to.parent.is_dir():
+        raise WeightsError(
+            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
+        )
+    if precision == "float16":
+        raise ConfigError(
+            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
+        )
+    return pick(device, precision=precision)
 
 
 def fit(
@@ -109,3 +133,21 @@ def load_state(path: Path, network: torch.nn.Module, optimiser: torch.optim.Opti
             }
     torch.set_rng_state(tensors["random"])
     return int(header["step"]), header
+
+
+def forget_state(path: Path) -> None:
+    """Delete the state of a training that has ended, and its former versions."""
+    path.unlink(missing_ok=True)
+    number = 1
+    while (former := previous_version(path, number)).exists():
+        former.unlink()
+        number += 1
+
+
+def means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number over the steps that have it, to six digits, for the header of the weights."""
+    columns: dict[str, list[float]] = {}
+    for values in curve:
+        for key, value in values.items():
+            columns.setdefault(key, []).append(value)
+    return {key: round(math.fsum(column) / len(column), 6) for key, column in columns.items()}

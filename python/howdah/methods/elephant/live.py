@@ -16,13 +16,14 @@ import torch
 
 from bdv_io.tracks import Tracks
 from howdah import __version__
-from howdah.errors import ConfigError, DataError, WeightsError
+from howdah.errors import DataError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.samples import Affine, Frames, MarkedFrame, Samples
 from howdah.methods.elephant.status import Status, spot_status
-from howdah.methods.elephant.train import LAST, METHOD, _means, _Run, calibrated, fingerprint, following, sized
+from howdah.methods.elephant.train import LAST, METHOD, _Run, calibrated, fingerprint, following, sized
 from howdah.nn.checkpoint import Weights, save_weights
-from howdah.nn.device import pick
+from howdah.nn.device import Place
+from howdah.nn.fit import means, place_to_train
 from howdah.progress import Progress
 
 F64 = npt.NDArray[np.float64]
@@ -101,14 +102,7 @@ def live(
         DataError: The first annotation has nothing to train on, or the loss broke down; the weights saved are intact.
         ConfigError: Device or settings do not fit. WeightsError: The folder of ``save_to`` is not there.
     """
-    if save_to is not None and not save_to.parent.is_dir():
-        raise WeightsError(
-            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
-        )
-    if config.precision == "float16":
-        raise ConfigError(
-            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
-        )
+    place = place_to_train(config.device, precision=config.precision, save_to=save_to)
     first = news()
     if first is None:
         raise DataError("Live training was started without an annotation: the first news must be one.")
@@ -116,7 +110,7 @@ def live(
     samples.decide()
     if start is not None and before is not None:
         samples.differ_from(_rows_of(before))
-    session = _Session(samples, pace or Pace(), start, save_to)
+    session = _Session(samples, pace or Pace(), start, save_to=save_to, place=place)
     return (yield from session.go_on(news))
 
 
@@ -238,9 +232,11 @@ class _LiveRun(_Run):
 class _Session:
     """A network that learns, again and again, from samples that change."""
 
-    def __init__(self, samples: _LiveSamples, pace: Pace, start: Weights | None, save_to: Path | None) -> None:
+    def __init__(
+        self, samples: _LiveSamples, pace: Pace, start: Weights | None, *, save_to: Path | None, place: Place
+    ) -> None:
         self.samples, self.pace, self.start, self.save_to = samples, pace, start, save_to
-        self.place = pick(samples.config.device, precision=samples.config.precision)
+        self.place = place
         self.run = _LiveRun(samples, self.place, start)
         self.warm_up = WARM_UP if start is not None else 0
         self.passes = int(start.header.get("passes", 0)) if start is not None else 0
@@ -289,7 +285,7 @@ class _Session:
             "config": samples.asked.model_dump(mode="json"),
             "resolved": samples.config.but(size_factor=self.size_factor).model_dump(mode="json"),
             "data": data,
-            "metrics": _means(self.curve),
+            "metrics": means(self.curve),
             "steps": self.steps,
             "passes": self.passes,
             "start": self.start.sha256 if self.start is not None else None,

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from bdv_io.safe_write import previous_version
 from bdv_io.tracks import Tracks
 from howdah import __version__
-from howdah.errors import ConfigError, DataError, WeightsError
+from howdah.errors import DataError
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.losses import detection_loss, prior_loss
 from howdah.methods.elephant.network import UNet
 from howdah.methods.elephant.samples import Affine, Frames, Samples, affine_of
 from howdah.nn.checkpoint import Weights, save_weights
-from howdah.nn.device import Place, pick
-from howdah.nn.fit import fit, load_state, save_state
+from howdah.nn.device import Place
+from howdah.nn.fit import fit, forget_state, load_state, means, place_to_train, save_state
 from howdah.progress import Progress
 
 __all__ = ["METHOD", "fingerprint", "following", "train"]
@@ -69,7 +68,7 @@ def train(
         DataError: There is nothing to train on, or the loss broke down. ConfigError: Device or settings do not fit.
         WeightsError: A state to resume from is damaged, or the folder of ``save_to`` is not there.
     """
-    place = _place_for(config, save_to)
+    place = place_to_train(config.device, precision=config.precision, save_to=save_to)
     samples = Samples(frames, marks, affine, following(start, config))
     samples.config = resolved = samples.resolved()
     runs = [_Run(samples.seeded(config.seed + member), place, start, member) for member in range(config.n_members)]
@@ -96,7 +95,7 @@ def train(
         "config": config.model_dump(mode="json"),
         "resolved": resolved.model_dump(mode="json"),
         "data": data,
-        "metrics": _means(curve),
+        "metrics": means(curve),
         "steps": runs[0].steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
@@ -108,21 +107,8 @@ def train(
         save_weights(save_to, weights)
         for state in states:
             if state is not None:
-                _forget(state)
+                forget_state(state)
     return weights
-
-
-def _place_for(config: ElephantConfig, save_to: Path | None) -> Place:
-    """Return where to train, or say before any work why it cannot be."""
-    if save_to is not None and not save_to.parent.is_dir():
-        raise WeightsError(
-            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
-        )
-    if config.precision == "float16":
-        raise ConfigError(
-            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
-        )
-    return pick(config.device, precision=config.precision)
 
 
 def calibrated(start: Weights | None) -> dict[str, Any]:
@@ -188,23 +174,6 @@ def sized(weights: Weights, config: ElephantConfig, samples: Samples) -> Elephan
         Detector(weights, config), samples.frames, samples.marks, lambda t: affine_of(samples.affine, t)
     )
     return config if factor is None else config.but(size_factor=factor)
-
-
-def _forget(state: Path) -> None:
-    """Delete the state of a training that has ended, and its former versions."""
-    state.unlink(missing_ok=True)
-    number = 1
-    while (former := previous_version(state, number)).exists():
-        former.unlink()
-        number += 1
-
-
-def _means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    columns: dict[str, list[float]] = {}
-    for values in curve:
-        for key, value in values.items():
-            columns.setdefault(key, []).append(value)
-    return {key: round(float(np.mean(column)), 6) for key, column in columns.items()}
 
 
 def fingerprint(samples: Samples, start: Weights | None) -> str:

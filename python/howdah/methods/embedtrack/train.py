@@ -8,16 +8,15 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bdv_io.safe_write import previous_version
 from howdah import __version__
-from howdah.errors import ConfigError, DataError, WeightsError
+from howdah.errors import DataError, WeightsError
 from howdah.methods.embedtrack.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
@@ -29,8 +28,8 @@ from howdah.methods.embedtrack.network import BranchedERFNet
 from howdah.methods.embedtrack.samples import Batch, Held, Samples
 from howdah.methods.embedtrack.weights import METHOD
 from howdah.nn.checkpoint import Weights, save_weights
-from howdah.nn.device import Place, for_training, pick
-from howdah.nn.fit import fit, load_state, save_state
+from howdah.nn.device import Place, for_training
+from howdah.nn.fit import fit, forget_state, load_state, means, place_to_train, save_state
 from howdah.progress import Progress
 
 __all__ = ["fingerprint", "one_cycle", "train"]
@@ -73,7 +72,7 @@ def train(
         DataError: There is nothing to train on, or the loss broke down. ConfigError: Device or settings do not fit.
         WeightsError: A state to resume from is damaged, ``start`` does not fit, or the folder of ``save_to`` is not there.
     """
-    place = _place_for(config, save_to)
+    place = place_to_train(config.device, precision=config.precision, save_to=save_to)
     samples = Samples(annotation, config if start is None else continued(start, config))
     samples.resolved()
     place = for_training(place, samples.planes)
@@ -103,7 +102,7 @@ def train(
         "resolved": samples.config.model_dump(mode="json"),
         "network": {"n_dims": samples.n_dims, "n_channels": 1, "keep_axials": samples.config.keep_axials},
         "data": data,
-        "metrics": {**_means(curve), **run.metrics()},
+        "metrics": {**means(curve), **run.metrics()},
         "steps": samples.steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
@@ -113,21 +112,8 @@ def train(
     if save_to is not None:
         save_weights(save_to, weights)
         if state is not None:
-            _forget(state)
+            forget_state(state)
     return weights
-
-
-def _place_for(config: EmbedTrackConfig, save_to: Path | None) -> Place:
-    """Return where to train, or say before any work why it cannot be."""
-    if save_to is not None and not save_to.parent.is_dir():
-        raise WeightsError(
-            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
-        )
-    if config.precision == "float16":
-        raise ConfigError(
-            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
-        )
-    return pick(config.device, precision=config.precision)
 
 
 def _steps(run: _Run, done: int, state: Path | None, data: Mapping[str, Any]) -> Generator[Progress, None, None]:
@@ -138,25 +124,6 @@ def _steps(run: _Run, done: int, state: Path | None, data: Mapping[str, Any]) ->
             save_state(state, run.kept, run.optimiser, step=step, header={"method": METHOD, "data": dict(data)})
 
     return fit(run.step, steps=run.samples.steps, start=done, save=save if state is not None else None)
-
-
-def _forget(state: Path) -> None:
-    """Delete the state of a training that has ended, and its former versions."""
-    state.unlink(missing_ok=True)
-    number = 1
-    while (former := previous_version(state, number)).exists():
-        former.unlink()
-        number += 1
-
-
-def _means(curve: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    columns: dict[str, list[float]] = {}
-    for values in curve:
-        for key, value in values.items():
-            columns.setdefault(key, []).append(value)
-    return {
-        key: round(float(np.mean(column)), 6) for key, column in columns.items() if not key.startswith("validation")
-    }
 
 
 def fingerprint(samples: Samples, start: Weights | None) -> str:

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from bdv_io.safe_write import previous_version
 from bdv_io.tracks import Tracks
 from howdah import __version__
-from howdah.errors import ConfigError, DataError, WeightsError
+from howdah.errors import DataError, WeightsError
 from howdah.methods.elephant.flow.config import PUBLISHED_DISPLACEMENT, FlowConfig
 from howdah.methods.elephant.flow.losses import Labels, flow_loss
 from howdah.methods.elephant.flow.network import FlowNet
 from howdah.methods.elephant.flow.samples import FlowSamples
 from howdah.methods.elephant.samples import Affine, Frames, affine_of
 from howdah.nn.checkpoint import Weights, save_weights
-from howdah.nn.device import Place, pick
-from howdah.nn.fit import fit, load_state, save_state
+from howdah.nn.device import Place
+from howdah.nn.fit import fit, forget_state, load_state, means, place_to_train, save_state
 from howdah.progress import Progress
 
 __all__ = ["METHOD", "learned_settings", "train_flow"]
@@ -65,15 +64,7 @@ def train_flow(
         DataError: There is nothing to train on, or the loss broke down. ConfigError: Device or settings do not fit.
         WeightsError: A state to resume from is damaged, or the folder of ``save_to`` is not there.
     """
-    if save_to is not None and not save_to.parent.is_dir():
-        raise WeightsError(
-            f"Training was not started: weights shall go to {save_to}, but there is no such folder. Make it first."
-        )
-    if config.precision == "float16":
-        raise ConfigError(
-            "Training in float16 was asked for, but gradients vanish or overflow in it. Use precision bfloat16 (or auto)."
-        )
-    place = pick(config.device, precision=config.precision)
+    place = place_to_train(config.device, precision=config.precision, save_to=save_to)
     samples = FlowSamples(frames, marks, affine, config)
     samples.config = resolved = samples.resolved(learned_settings(start).max_displacement if start else None)
     run = _Run(samples, place, start)
@@ -101,7 +92,7 @@ def train_flow(
         "config": config.model_dump(mode="json"),
         "resolved": resolved.model_dump(mode="json"),
         "data": data,
-        "metrics": {name: round(float(np.mean([v[name] for v in curve])), 6) for name in (curve[0] if curve else ())},
+        "metrics": means(curve),
         "steps": run.steps,
         "start": start.sha256 if start is not None else None,
         "device": str(place.device),
@@ -110,7 +101,7 @@ def train_flow(
     weights = Weights(({key: value.detach().cpu().clone() for key, value in run.network.state_dict().items()},), header)
     if save_to is not None and state is not None:
         save_weights(save_to, weights)
-        _forget(state)
+        forget_state(state)
     return weights
 
 
@@ -127,15 +118,6 @@ def learned_settings(weights: Weights) -> FlowConfig:
             f"'max_displacement', but is {learned!r:.80}. Train again, or use another file."
         )
     return FlowConfig.of(learned, source="the header of the flow weights")
-
-
-def _forget(state: Path) -> None:
-    """Delete the state of a training that has ended, and its former versions."""
-    state.unlink(missing_ok=True)
-    number = 1
-    while (former := previous_version(state, number)).exists():
-        former.unlink()
-        number += 1
 
 
 def _fingerprint(samples: FlowSamples, start: Weights | None) -> str:
