@@ -194,6 +194,13 @@ def test_frames_limit_what_is_found(movie: Path, weights: Path, tmp_path: Path) 
     assert tracks.n_links == 3  # nothing over the frame that was left out
 
 
+def test_a_result_without_any_cell_says_what_to_do(movie: Path, weights: Path, tmp_path: Path, caplog) -> None:
+    settings = {"embedtrack": {"min_size": 10_000}}
+    assert tracked(movie, tmp_path / "out.xml", weights, settings=settings).n_spots == 0
+    assert "No cell was found in 4 frames" in caplog.text
+    assert f"--start {weights}" in caplog.text
+
+
 def test_volumes_too(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     movie = perfect.movie(tmp_path, depth=5)
     with pytest.raises(WeightsError, match=r"trained on 2D images, but frames of .* have 5 planes"):

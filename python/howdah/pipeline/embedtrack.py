@@ -175,6 +175,16 @@ def _find(
     yield Progress("cells", 0, len(there), message=network.place.sentence)
     moves = yield from _frames(gathered, network, there, around)
     tracks, new, links = gathered.tracks()
+    bare = np.setdiff1d(there, stays.t)
+    if len(bare) and not len(new):
+        log.warning(
+            "No cell was found in %d frames of %s with the weights %s. They may have been trained too briefly (go on: howdah embedtrack "
+            "train ... --start %s, with more --n-epochs), or on cells of another size or another contrast.",
+            len(bare),
+            image.path,
+            file,
+            file,
+        )
     if config.links == "linking":
         later = [t for t in around if t - 1 in there]
         linked = yield from linked_anew(tracks, linking, sorted([*there, *later]), estimate=_estimate(moves))
