@@ -30,10 +30,10 @@ from howdah.methods.embedtrack.fields import Fields
 from howdah.methods.embedtrack.folded import ready
 from howdah.methods.embedtrack.link import vote
 from howdah.methods.embedtrack.network import BranchedERFNet
-from howdah.methods.embedtrack.normalise import normalised
 from howdah.methods.embedtrack.predict import Network
 from howdah.nn.checkpoint import Weights
 from howdah.nn.device import pick
+from howdah.nn.normalise import normalised
 
 PUBLISHED = 207 / 34
 TARGET = 0.6
@@ -139,7 +139,7 @@ def whole_frame():
         movie = open_image(file)
         networks = {name: Network(weights_of(), EmbedTrackConfig(precision=name)) for name in ("float32", "bfloat16")}
         running = {name: network.fields(lambda _: image[None], range(100)) for name, network in networks.items()}
-        steps = {"read a TIFF": lambda: movie.read(1), "normalise": lambda: normalised(image[None], CONFIG)}
+        steps = {"read a TIFF": lambda: movie.read(1), "normalise": lambda: normalised(image[None], CONFIG.percentiles)}
         for name, fields_of_movie in running.items():
             steps[f"network, {name}"] = lambda more=fields_of_movie: next(more)
         steps["clustering"] = lambda: find_cells(fields, CONFIG, min_size=20)

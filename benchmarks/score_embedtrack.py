@@ -27,16 +27,16 @@ from ctc_metrics import evaluate_sequence
 from scipy import ndimage
 
 from bdv_io import Tracks
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation
 from howdah.methods.embedtrack.cluster import find_cells
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.link import vote
-from howdah.methods.embedtrack.normalise import normalised
 from howdah.methods.embedtrack.predict import Network
 from howdah.methods.embedtrack.train import train
 from howdah.methods.embedtrack.weights import read_weights
 from howdah.metrics import score_tracking
 from howdah.nn.checkpoint import Weights
+from howdah.nn.normalise import normalised
 from howdah.progress import Progress, finish
 
 mpl.use("Agg")
@@ -172,7 +172,7 @@ def scored(found: Tracking, truth: Tracking, folder: Path, *, radius: float) -> 
 
 def classical(movie: Movie, radius: float) -> tuple[Tracking, str]:
     """Tune on the training frames, then segment and link the test frames."""
-    images = [normalised(image, EmbedTrackConfig()) for image in movie.images]
+    images = [normalised(image, EmbedTrackConfig().percentiles) for image in movie.images]
     recipe, quality = classical_tracking.tuned(images[: movie.split], list(movie.labels[: movie.split]))
     learned = [recipe.segment(image) for image in images[: movie.split]]
     truth, best, top = movie.part(0, movie.split).tracks(), (10.0, None), -1.0

@@ -12,8 +12,8 @@ from howdah.cli_options import with_settings
 from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
 from howdah.pipeline import Job, default_target
+from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.embedtrack import track_embedtrack, train_embedtrack
-from howdah.pipeline.embedtrack_challenge import Challenge
 
 __all__ = ["add_to"]
 

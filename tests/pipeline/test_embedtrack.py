@@ -19,7 +19,7 @@ from howdah.errors import ConfigError, WeightsError
 from howdah.methods.embedtrack import predict
 from howdah.pipeline import Job, embedtrack, finish
 from howdah.pipeline.embedtrack import track_embedtrack
-from howdah.pipeline.embedtrack_marks import MACHINE, marked, recognised
+from howdah.pipeline.machine_marks import MACHINE, marked, recognised
 from howdah.pipeline.truth import LabelFrames
 
 ENDINGS = ["a.xml", "a.mastodon", "a.tif", "a.ome.zarr", "01_RES", "a.geff", "a.csv"]

@@ -19,10 +19,10 @@ from bdv_io.image import ArrayImage, Hints
 from bdv_io.label_image import LABEL, tracks_of_labels
 from bdv_io.tags import Tag
 from howdah.errors import DataError
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline import Job
-from howdah.pipeline.embedtrack_marks import marked
+from howdah.pipeline.machine_marks import marked
 from howdah.pipeline.truth import LabelFrames, joined, read_truth
 
 CONFIG = EmbedTrackConfig()

@@ -20,13 +20,13 @@ from howdah.linking import LINK_QUALITY, Estimate, LinkingConfig
 from howdah.methods.elephant.merge import replaceable
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
 from howdah.methods.embedtrack.config import EmbedTrackConfig
+from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job, _needs_torch
-from howdah.pipeline.embedtrack_cells import Frame, Gathered
-from howdah.pipeline.embedtrack_challenge import Challenge
-from howdah.pipeline.embedtrack_marks import marked, recognised
-from howdah.pipeline.embedtrack_output import check_targets, write_results
 from howdah.pipeline.embedtrack_weights import check_fits, least_size, read_weights_of, settings_of
+from howdah.pipeline.found_cells import Frame, Gathered
+from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
+from howdah.pipeline.results import check_targets, write_results
 from howdah.pipeline.sources import Source, check_target
 from howdah.pipeline.tracking import linked_anew
 from howdah.pipeline.truth import read_truth

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bdv_io import MissingDataError
+from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job
 from howdah.pipeline.embedtrack import track_embedtrack, train_embedtrack
-from howdah.pipeline.embedtrack_challenge import Challenge
 from howdah.pipeline.reproduction_scores import challenge_scores
 from howdah.pipeline.truth import sequences_of
 from howdah.progress import Progress, Steps

@@ -1,4 +1,4 @@
-"""From files to what EmbedTrack learns from: challenge folders, TrackMate files, Mastodon projects, label images.
+"""From files to what methods learn from that segment: challenge folders, TrackMate files, Mastodon projects, label images.
 
 Everything becomes :class:`bdv_io.Tracks` first and is painted frame by frame when training asks: spots by their outlines, or
 where there are none by their ellipses or ellipsoids. Of a label image the same pixels come back.
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,10 @@ from bdv_io import ImageSeries, Tracks
 from bdv_io.formats import identify, open_image, read_tracks
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
+from howdah.methods.annotation import Annotation
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
-from howdah.methods.embedtrack.annotation import Annotation
-from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.detection import Job
-from howdah.pipeline.embedtrack_marks import recognised
+from howdah.pipeline.machine_marks import recognised
 from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
 from howdah.pipeline.truth_challenge import challenge_truth
 
@@ -32,9 +32,21 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 PathLike = str | os.PathLike[str]
 
-__all__ = ["LabelFrames", "Truth", "annotation_of", "joined", "read_truth", "rejected", "sequences_of"]
+__all__ = ["LabelFrames", "Teaching", "Truth", "annotation_of", "joined", "read_truth", "rejected", "sequences_of"]
 
 SEQUENCE = re.compile(r"\d+")
+
+
+class Teaching(Protocol):
+    """What reading a truth needs to know of a method's settings."""
+
+    @property
+    def annotation(self) -> Literal["complete", "sparse"] | None:
+        """Whether all cells of the annotated frames are outlined; None: as the files suggest."""
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the frames, the last of each sequence, that choose the best network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +112,7 @@ class LabelFrames:
         return painted
 
 
-def read_truth(job: Job, config: EmbedTrackConfig, *, truth: PathLike | None = None) -> Truth:
+def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> Truth:
     """Read the outlined cells that belong to a movie.
 
     Args:
@@ -146,7 +158,7 @@ class _Outlines:
     kind: str
 
 
-def _single(job: Job, config: EmbedTrackConfig, truth: PathLike | None) -> Truth:
+def _single(job: Job, config: Teaching, truth: PathLike | None) -> Truth:
     """Read the truth of one movie."""
     given = Path(job.source) if truth is None else Path(truth)
     source, read = _read(job, given, beside=truth is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation
 
 SHAPE = (1, 48, 56)
 

@@ -17,9 +17,9 @@ from howdah.methods.embedtrack.fields import Fields
 from howdah.methods.embedtrack.folded import folded
 from howdah.methods.embedtrack.learned import settled
 from howdah.methods.embedtrack.network import BranchedERFNet
-from howdah.methods.embedtrack.normalise import normalised
 from howdah.methods.embedtrack.predict import Network
 from howdah.nn.checkpoint import Weights
+from howdah.nn.normalise import normalised
 
 EXACT = {"device": "cpu", "precision": "float32"}
 Frames = Callable[[int], npt.NDArray[Any]]
@@ -81,7 +81,7 @@ def test_fields_are_those_of_the_network_applied_to_pairs(shape: tuple[int, ...]
     config = EmbedTrackConfig()
     _, height, width = shape
     margin = [(0, -height % 8), (0, -width % 8)]
-    images = [np.pad(normalised(frames(t)[0], config), margin, mode="reflect") for t in range(3)]
+    images = [np.pad(normalised(frames(t)[0], config.percentiles), margin, mode="reflect") for t in range(3)]
     assert found[0].tracking is None
     for time in (1, 2):
         later, earlier = (torch.from_numpy(images[t])[None, None] for t in (time, time - 1))

@@ -5,7 +5,7 @@ import pytest
 from methods.embedtrack.cells import SHAPE, frame, movie
 
 from howdah.errors import DataError
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.samples import Samples
 

@@ -1,9 +1,9 @@
 """EmbedTrack: segments and tracks cells at once (Löffler and Mikut 2022, arXiv:2204.10713).
 
 Read it in the order of the paper: ``config``, ``network`` (with ``weights``), ``coordinates``, ``targets`` (with ``medoid``), ``losses``
-(with ``overlap``, and ``guide`` at the start), ``annotation`` (what is learned from), ``normalise``, ``enlarge``, ``frames``, ``augment``,
-``samples``, ``train`` (with ``judge``, which chooses the best network), ``predict`` (with ``learned``, ``folded``, ``views``; it gives
-``fields``), ``cluster`` (cells from fields; ``gather``), ``link`` (cells to tracks), ``postprocess``, ``segmenter`` (the protocols);
+(with ``overlap``, and ``guide`` at the start), :mod:`howdah.methods.annotation` (what is learned from), ``frames``, ``samples``,
+``train`` (with ``judge``, which chooses the best network), ``predict`` (with ``learned``, ``folded``, ``views``; it gives ``fields``),
+``cluster`` (cells from fields; ``gather``), ``link`` (cells to tracks), ``postprocess``, ``segmenter`` (the protocols);
 ``defaults`` decides what a person left open. Importing the package loads no torch.
 """
 

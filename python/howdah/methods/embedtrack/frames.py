@@ -13,12 +13,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from howdah.errors import DataError
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation, known_pixels
 from howdah.methods.embedtrack.config import EmbedTrackConfig
-from howdah.methods.embedtrack.enlarge import finer, relabelled, resized, resized_shape
 from howdah.methods.embedtrack.medoid import centroids, medoids
-from howdah.methods.embedtrack.normalise import normalised
 from howdah.nn.device import free_memory_mb
+from howdah.nn.enlarge import finer, relabelled, resized, resized_shape
+from howdah.nn.normalise import normalised
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -31,7 +31,6 @@ __all__ = ["CellTable", "Frame", "FrameStore"]
 EDGE = 1e-6
 USUAL_MB = 2000.0  # what any computer has; nn.device takes no less
 BYTES_PER_PIXEL = 9  # of a Frame
-BRIGHT = 0.75  # cells are bright if their median lies above this share of the pixels around them
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +162,7 @@ class FrameStore:
         """Return an annotated frame."""
         if time not in self._kept:
             image, outlined = self.annotation.read(time)
-            plain = resized(normalised(_flat(image), self.config, time=time), self.scale)
+            plain = resized(normalised(_flat(image), self.config.percentiles, time=time), self.scale)
             labels = relabelled(_flat(outlined), self.scale)
             self._kept[time] = Frame(plain, labels, None if self.annotation.complete else self._known(plain, labels))
             while len(self._kept) > self.fits:
@@ -179,17 +178,8 @@ class FrameStore:
             self.__dict__.pop(name, None)
 
     def _known(self, image: F32, labels: I32) -> npt.NDArray[np.bool_]:
-        """Say which pixels of a sparsely annotated frame are known: cells, a ring around each, and what is dark."""
-        if not labels.any():
-            return np.zeros(labels.shape, dtype=bool)
-        finest = min(self.voxel_size)
-        away = ndimage.distance_transform_edt(labels == 0, sampling=[s / finest for s in self.voxel_size])
-        known: npt.NDArray[np.bool_] = np.asarray(away) <= (self.config.ring_width or 0.0) * self.scale
-        around = image[known & (labels == 0)]
-        bright = around.size and np.median(image[labels > 0]) > np.quantile(around, BRIGHT)
-        if self.config.dark_quantile and bright:
-            known |= image < np.quantile(around, self.config.dark_quantile)
-        return known
+        ring, dark = (self.config.ring_width or 0.0) * self.scale, self.config.dark_quantile
+        return known_pixels(image, labels, voxel_size=self.voxel_size, ring_width=ring, dark_quantile=dark)
 
     def _cells_of(self, time: int) -> CellTable:
         labels = _flat(self.annotation.read(time)[1])

@@ -21,16 +21,16 @@ import torch
 from howdah.errors import DataError, WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
-from howdah.methods.embedtrack.enlarge import finer, resized, resized_shape, restored
 from howdah.methods.embedtrack.fields import Fields
 from howdah.methods.embedtrack.folded import ready
 from howdah.methods.embedtrack.learned import Layout, settled
 from howdah.methods.embedtrack.network import FEATURES, BranchedERFNet, multiple_of
-from howdah.methods.embedtrack.normalise import normalised
 from howdah.methods.embedtrack.views import View, views_of
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights
 from howdah.nn.device import free_memory_mb, pick
+from howdah.nn.enlarge import finer, resized, resized_shape, restored
+from howdah.nn.normalise import normalised
 
 F32 = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -161,9 +161,9 @@ class Network:
     def _padded(self, frame: Array, time: int) -> Array:
         """Normalise, unless tiles do that, and mirror the far edges up to a multiple of what the network pools."""
         by_tile = "crop_percentiles" in self.config.compat
-        image = frame if by_tile else normalised(frame, self.config, time=time)
+        image = frame if by_tile else normalised(frame, self.config.percentiles, time=time)
         if by_tile:
-            normalised(frame, self.config, time=time)  # says what is wrong with it
+            normalised(frame, self.config.percentiles, time=time)  # says what is wrong with it
         if self.enlarge != 1:
             image = resized(image.astype(np.float32, copy=False), self.enlarge)
         missing = [(0, -n % m) for n, m in zip(image.shape, self.multiple, strict=True)]
@@ -245,7 +245,7 @@ class Network:
         """A tile of a frame, (1, 1, *S)."""
         part = seen.image[region]
         if "crop_percentiles" in self.config.compat:
-            part = normalised(part, self.config, time=seen.time)
+            part = normalised(part, self.config.percentiles, time=seen.time)
         return torch.from_numpy(np.ascontiguousarray(part))[None, None].to(self.place.device)
 
     def _fields(self, logits: F32, shape: tuple[int, ...]) -> Fields:

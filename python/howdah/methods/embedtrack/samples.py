@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from howdah.errors import DataError
+from howdah.methods.annotation import Annotation
 from howdah.methods.embedtrack import defaults
-from howdah.methods.embedtrack.annotation import Annotation
-from howdah.methods.embedtrack.augment import Appearance, Pose
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.frames import FrameStore
 from howdah.methods.embedtrack.network import N_POOLINGS, multiple_of
 from howdah.methods.embedtrack.targets import Targets, targets_of
+from howdah.nn.augment import Appearance, Pose
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -270,7 +270,10 @@ class Samples:
     def _drawn(self, time: int, start: I64, rng: np.random.Generator) -> tuple[_Crop, _Crop, I64, bool]:
         """Return a pair of crops, changed at random, with its links, and whether cells without a link are new ones."""
         config, voxel_size = self.config, self.store.voxel_size
-        pose, look = Pose.drawn(rng, self.crop, config), Appearance.drawn(rng, config)
+        pose = Pose.drawn(rng, self.crop, flip=config.flip, rotate=config.rotate)
+        look = Appearance.drawn(  # both frames of a pair alike: what differs between them is what the network shall see
+            rng, clahe=config.clahe_probability, blur=config.blur_probability, noise=config.noise_probability
+        )
         reach = np.minimum(config.shift_range * np.asarray(self.crop), np.asarray(self.store.shapes[time]) / 2).astype(
             int
         )

@@ -17,7 +17,7 @@ import torch
 
 from howdah import __version__
 from howdah.errors import DataError, WeightsError
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
 from howdah.methods.embedtrack.guide import fade, guide_loss

@@ -13,7 +13,7 @@ from bdv_io import Tracks
 from bdv_io.formats import write_tracks
 from bdv_io.image import ArrayImage
 from bdv_io.label_image import tracks_of_labels
-from howdah.pipeline.embedtrack_challenge import Challenge, by_the_rules, filled, in_the_field
+from howdah.pipeline.challenge_rules import Challenge, by_the_rules, filled, in_the_field
 
 IMAGE = ArrayImage([perfect.frame(t) for t in range(4)])
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from howdah.errors import DataError
-from howdah.methods.embedtrack.annotation import Annotation
+from howdah.methods.annotation import Annotation
 
 NOTHING = np.zeros((1, 4, 4))
 NOT_OUTLINED = NOTHING.astype(int)

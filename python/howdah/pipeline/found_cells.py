@@ -13,7 +13,7 @@ from bdv_io.masks import Spots, spots_of_frames
 from bdv_io.outlines import Outlines
 from bdv_io.tags import Feature
 from howdah.linking import LINK_QUALITY
-from howdah.pipeline.embedtrack_regions import properties, region_properties
+from howdah.pipeline.regions import properties, region_properties
 from howdah.pipeline.sources import Source
 from howdah.pipeline.truth import LabelFrames, rejected
 

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from howdah.errors import DataError
-from howdah.methods.embedtrack.config import EmbedTrackConfig
-from howdah.methods.embedtrack.normalise import normalised
+from howdah.nn.normalise import normalised
 
-CONFIG = EmbedTrackConfig()
+USUAL = (1.0, 99.0)
 TYPES = [np.uint8, np.int16, np.uint16, np.uint32, np.int64, np.float16, np.float32, np.float64]
 
 
@@ -26,7 +25,7 @@ def frame_of(dtype: Any, shape: tuple[int, ...] = (3, 40, 30)) -> npt.NDArray[An
 def test_becomes_numpys_percentiles(dtype: Any) -> None:
     frame = frame_of(dtype)
     low, high = np.percentile(frame.astype(float), (1, 99))
-    found = normalised(frame, CONFIG)
+    found = normalised(frame, USUAL)
     assert found.dtype == np.float32
     np.testing.assert_allclose(
         found, np.clip((frame.astype(float) - low) / (high - low), 0, 1), atol=2e-3 if dtype == np.float16 else 1e-5
@@ -37,35 +36,32 @@ def test_becomes_numpys_percentiles(dtype: Any) -> None:
 @settings(deadline=None, max_examples=60)
 def test_percentiles_of_counted_integers(size: int, seed: int, low: float, high: float) -> None:
     frame = np.random.default_rng(seed).integers(0, 40, size).astype(np.uint16)
-    config = EmbedTrackConfig(percentiles=(low, high))
-    counted, sorted_ = normalised(frame, config), normalised(frame.astype(np.float64), config)
+    counted, sorted_ = normalised(frame, (low, high)), normalised(frame.astype(np.float64), (low, high))
     np.testing.assert_allclose(counted, sorted_, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_constant_frame_is_zero(dtype: Any) -> None:
-    assert (normalised(np.full((4, 5), 7, dtype), CONFIG) == 0).all()
+    assert (normalised(np.full((4, 5), 7, dtype), USUAL) == 0).all()
 
 
 def test_few_bright_pixels_show() -> None:
     frame = np.full((100, 100), 5, np.uint8)
     frame[3, 4] = 90
-    found = normalised(frame, CONFIG)
+    found = normalised(frame, USUAL)
     assert found[3, 4] == 1
     assert found.sum() == 1
 
 
 def test_large_integers_keep_their_differences() -> None:
     frame = np.arange(101, dtype=np.int64) + 2**40
-    np.testing.assert_allclose(
-        normalised(frame, EmbedTrackConfig(percentiles=(0, 100))), np.linspace(0, 1, 101), atol=1e-6
-    )
+    np.testing.assert_allclose(normalised(frame, (0, 100)), np.linspace(0, 1, 101), atol=1e-6)
 
 
 def test_does_not_change_its_input() -> None:
     frame = frame_of(np.float32)
     kept = frame.copy()
-    normalised(frame, CONFIG)
+    normalised(frame, USUAL)
     np.testing.assert_array_equal(frame, kept)
 
 
@@ -74,10 +70,10 @@ def test_no_numbers_are_told(bad: float) -> None:
     frame = frame_of(np.float32)
     frame[0, 3, 4] = bad
     with pytest.raises(DataError, match=r"Normalising frame 7 failed.*NaN or infinite"):
-        normalised(frame, CONFIG, time=7)
+        normalised(frame, USUAL, time=7)
 
 
 @pytest.mark.parametrize("frame", [np.empty((0, 3)), np.zeros((2, 2), complex)])
 def test_no_image_is_told(frame: npt.NDArray[Any]) -> None:
     with pytest.raises(DataError, match=r"Normalising the frame failed: it has shape"):
-        normalised(frame, CONFIG)
+        normalised(frame, USUAL)

@@ -11,7 +11,7 @@ from bdv_io import Tracks
 from bdv_io.formats import Format, writer_for
 from bdv_io.image import Hints
 from howdah.errors import ConfigError
-from howdah.pipeline.embedtrack_challenge import Challenge, by_the_rules
+from howdah.pipeline.challenge_rules import Challenge, by_the_rules
 from howdah.pipeline.overwriting import refuse_overwriting
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from howdah.methods.embedtrack.config import EmbedTrackConfig
-from howdah.methods.embedtrack.enlarge import finer, relabelled, resized, resized_shape, restored
+from howdah.nn.enlarge import finer, relabelled, resized, resized_shape, restored
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (3, 6, 5)])

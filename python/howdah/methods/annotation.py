@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from howdah.errors import DataError
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Annotation"]
+__all__ = ["Annotation", "known_pixels"]
+
+BRIGHT = 0.75  # cells are bright if their median lies above this share of the pixels around them
+
+
+def known_pixels(
+    image: npt.NDArray[np.float32], labels: I32, *, voxel_size: Sequence[float], ring_width: float, dark_quantile: float
+) -> npt.NDArray[np.bool_]:
+    """Say which pixels of a sparsely annotated frame are known: cells, a ring around each, and what is dark.
+
+    Args:
+        image: (*S) the frame.
+        labels: (*S) its outlined cells, 0 = not outlined.
+        voxel_size: Of the axes; only ratios count.
+        ring_width: So far around an outlined cell is background; pixels of the finest axis.
+        dark_quantile: Where cells are bright, pixels darker than this share of the rings are background; 0 = off.
+    """
+    if not labels.any():
+        return np.zeros(labels.shape, dtype=bool)
+    finest = min(voxel_size)
+    away = ndimage.distance_transform_edt(labels == 0, sampling=[s / finest for s in voxel_size])
+    known: npt.NDArray[np.bool_] = np.asarray(away) <= ring_width
+    around = image[known & (labels == 0)]
+    bright = around.size and np.median(image[labels > 0]) > np.quantile(around, BRIGHT)
+    if dark_quantile and bright:
+        known |= image < np.quantile(around, dark_quantile)
+    return known
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""A frame as the network sees it: intensity 0..1 between two percentiles (paper, sections 4.3 and 4.4); training and prediction alike."""
+"""A frame as a network sees it: intensity 0..1 between two percentiles; training and prediction alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from howdah.errors import DataError
-from howdah.methods.embedtrack.config import EmbedTrackConfig
 
 F32 = npt.NDArray[np.float32]
 
@@ -17,15 +16,15 @@ __all__ = ["normalised"]
 FEW = 2**16  # values of a type that are counted rather than sorted
 
 
-def normalised(frame: npt.NDArray[Any], config: EmbedTrackConfig, *, time: int | None = None) -> F32:
-    """Bring a frame to 0..1 by the percentiles of the settings, clipped.
+def normalised(frame: npt.NDArray[Any], percentiles: tuple[float, float], *, time: int | None = None) -> F32:
+    """Bring a frame to 0..1 between two of its percentiles, clipped.
 
     Where the two percentiles are one value (few bright pixels on an even background), its minimum and maximum take their place; a
     frame of one value becomes 0.
 
     Args:
         frame: Any shape, any real type, finite.
-        config: ``percentiles``.
+        percentiles: What becomes 0 and what becomes 1, 0..100.
         time: Number of the frame, for the sentence of an error.
 
     Returns:
@@ -39,7 +38,7 @@ def normalised(frame: npt.NDArray[Any], config: EmbedTrackConfig, *, time: int |
         raise DataError(
             f"Normalising {name} failed: it has shape {frame.shape} and type {frame.dtype}; numbers are needed, at least one."
         )
-    low, high = _percentiles(frame, config.percentiles)
+    low, high = _percentiles(frame, percentiles)
     if not (np.isfinite(low) and np.isfinite(high) and _finite(frame)):
         raise DataError(
             f"Normalising {name} failed: it holds values that are no numbers (NaN or infinite). "

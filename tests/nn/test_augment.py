@@ -3,10 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from howdah.methods.embedtrack.augment import Appearance, Pose, equalised
-from howdah.methods.embedtrack.config import EmbedTrackConfig
-
-OFF = EmbedTrackConfig(clahe_probability=0, blur_probability=0, noise_probability=0)
+from howdah.nn.augment import Appearance, Pose, equalised
 
 
 @given(
@@ -27,13 +24,13 @@ def test_places_move_with_their_pixels(shape, turns, flips, spot):
 
 def test_crops_that_are_not_square_are_turned_by_half_turns_only():
     rng = np.random.default_rng(0)
-    assert {Pose.drawn(rng, (8, 16), EmbedTrackConfig()).turns for _ in range(40)} == {0, 2}
-    assert {Pose.drawn(rng, (8, 8), EmbedTrackConfig()).turns for _ in range(40)} == {0, 1, 2, 3}
+    assert {Pose.drawn(rng, (8, 16)).turns for _ in range(40)} == {0, 2}
+    assert {Pose.drawn(rng, (8, 8)).turns for _ in range(40)} == {0, 1, 2, 3}
 
 
 def test_poses_can_be_turned_off():
     rng = np.random.default_rng(0)
-    drawn = {Pose.drawn(rng, (8, 8), EmbedTrackConfig(flip=False, rotate=False)) for _ in range(20)}
+    drawn = {Pose.drawn(rng, (8, 8), flip=False, rotate=False) for _ in range(20)}
     assert drawn == {Pose((False, False), 0)}
 
 
@@ -48,7 +45,7 @@ def test_both_frames_of_a_pair_are_changed_alike_but_for_the_noise():
 
 def test_nothing_is_drawn_where_nothing_is_wanted():
     rng = np.random.default_rng(0)
-    assert {Appearance.drawn(rng, OFF) for _ in range(20)} == {Appearance()}
+    assert {Appearance.drawn(rng, clahe=0, blur=0, noise=0) for _ in range(20)} == {Appearance()}
 
 
 def test_a_coarse_axis_is_blurred_over_fewer_voxels():

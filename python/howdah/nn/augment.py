@@ -1,6 +1,6 @@
-"""Changes of training crops at random (paper, section 4.3): flips and quarter turns, local contrast, blur, noise.
+"""Changes of training crops at random: flips and quarter turns, local contrast, blur, noise.
 
-Both frames of a pair are changed alike: what differs between them is what the network shall see. Arrays are (*S), (Y, X) or
+Arrays are (*S), (Y, X) or
 (Z, Y, X); only y and x are turned. Places are in pixels, D columns in the same order.
 """
 
@@ -15,8 +15,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-
-from howdah.methods.embedtrack.config import EmbedTrackConfig
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -37,11 +35,11 @@ class Pose:
     turns: int = 0
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, shape: Sequence[int], config: EmbedTrackConfig) -> Pose:
+    def drawn(cls, rng: np.random.Generator, shape: Sequence[int], *, flip: bool = True, rotate: bool = True) -> Pose:
         """Draw one; crops that are not square are turned by half turns only."""
-        flips = tuple(bool(rng.random() < 0.5) and config.flip for _ in shape)
+        flips = tuple(bool(rng.random() < 0.5) and flip for _ in shape)
         turns = int(rng.integers(4))
-        return cls(flips, (turns if shape[-1] == shape[-2] else turns // 2 * 2) if config.rotate else 0)
+        return cls(flips, (turns if shape[-1] == shape[-2] else turns // 2 * 2) if rotate else 0)
 
     def array(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Return an image (*S) in this pose, a view."""
@@ -61,22 +59,18 @@ class Pose:
 
 @dataclass(frozen=True)
 class Appearance:
-    """Changes of intensities 0..1, which stay in 0..1; the same for both frames of a pair, but for the grains of the noise."""
+    """Changes of intensities 0..1, which stay in 0..1. Images of one moment are changed by one of these, each with its own noise."""
 
     equalise: bool = False
     blur: float = 0.0
     noise: float = 0.0
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, config: EmbedTrackConfig) -> Appearance:
-        """Draw one with the probabilities of the settings."""
-        equalise, blur, noise = rng.random(3) < (
-            config.clahe_probability,
-            config.blur_probability,
-            config.noise_probability,
-        )
+    def drawn(cls, rng: np.random.Generator, *, clahe: float, blur: float, noise: float) -> Appearance:
+        """Draw one; each change has a probability."""
+        equalised, blurred, noisy = rng.random(3) < (clahe, blur, noise)
         sigma, grain = rng.uniform(*BLUR), rng.uniform(*NOISE)
-        return cls(bool(equalise), sigma if blur else 0.0, grain if noise else 0.0)
+        return cls(bool(equalised), sigma if blurred else 0.0, grain if noisy else 0.0)
 
     def of(self, image: F32, rng: np.random.Generator, voxel_size: Sequence[float]) -> F32:
         """Return the image (*S) so changed, a new array; along a coarse axis it is blurred over fewer voxels."""
