@@ -29,7 +29,11 @@ __all__ = [
     "method",
 ]
 
-METHODS = {"elephant": "howdah.methods.elephant", "embedtrack": "howdah.methods.embedtrack"}
+METHODS = {
+    "elephant": "howdah.methods.elephant",
+    "embedtrack": "howdah.methods.embedtrack",
+    "efficientcellseg": "howdah.methods.efficientcellseg",
+}
 
 
 def method(name: str) -> ModuleType:
