@@ -1,9 +1,10 @@
 """The network for prediction: the same numbers in less time.
 
-On the processor ONNX Runtime is the fastest where it is installed (extra ``onnx``), else PyTorch with folded normalisations and
-channels last. B5, one picture of 384 x 384, one thread, processor time: PyTorch as it is 508 ms, channels last 430, folded 480, both
-384, ONNX Runtime 263 (torch 2.15, onnxruntime 1.31); ``benchmarks/bench_efficientcellseg.py`` measures again. 1 x 1 convolutions as
-matrix products gain nothing.
+On the processor that is bfloat16 in PyTorch where the hardware has it (:func:`howdah.nn.device.pick` says so), else ONNX Runtime where it
+is installed (extra ``onnx``), else float32 in PyTorch; in PyTorch with folded normalisations and channels last. B5, one picture of
+384 x 384, one thread, processor time: PyTorch as it is 516 ms, channels last 439, folded 460, both 369, ONNX Runtime 289, bfloat16 238
+(torch 2.15, onnxruntime 1.31; probabilities differ by 2e-4 in bfloat16, else by 1e-7). ``benchmarks/bench_efficientcellseg.py``
+measures it. 1 x 1 convolutions as matrix products gain nothing.
 """
 
 from __future__ import annotations
