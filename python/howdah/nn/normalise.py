@@ -112,7 +112,7 @@ def _refined(
             step = np.floor((read_plane(z).reshape(-1).astype(np.float64) - low) * (FEW / (high - low)))
             counts += np.bincount(np.clip(step, -1, FEW - 1).astype(np.int64) + 1, minlength=FEW + 1)
         upto = np.cumsum(counts)
-        chosen = int(np.flatnonzero(upto > share * (upto[-1] - 1))[0]) - 1
+        chosen = max(int(np.flatnonzero(upto > share * (upto[-1] - 1))[0]) - 1, 0)
         width = (high - low) / FEW
         low, high = low + chosen * width, low + (chosen + 1) * width
     return low
