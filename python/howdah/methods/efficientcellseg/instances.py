@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,16 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 Vector = tuple[float, float, float]
 
-__all__ = ["Cells", "Joined", "find_cells", "find_cells_by_plane"]
+__all__ = ["DEFAULTS", "LENGTHS", "Cells", "Joined", "find_cells", "find_cells_by_plane"]
 
-THRESHOLD = 0.5  # the paper's
-SMOOTHING, DISTANCE = 0.1, 0.5  # of a cell's diameter
-CENTRE_THRESHOLD = 0.3
+DEFAULTS: dict[str, Any] = {  # of what is automatic; lengths as shares of a cell's diameter
+    "threshold": 0.5,
+    "split_smoothing": 0.1,
+    "split_distance": 0.5,
+    "centre_threshold": 0.3,
+    "stack": "volume",
+}
+LENGTHS = ("split_smoothing", "split_distance")
 HOLE = 0.25  # holes up to this part of a diameter wide are closed before cells are parted
 CRUMB = 0.05  # share of a typical cell's area, or volume, that is too small for a cell if nothing else is known
 CLEAR, DOUBT = (
@@ -171,15 +177,21 @@ def _rules(
             "with centres = joint."
         )
     finest = min(voxel_size)
+    settled = {
+        name: value if getattr(config, name) is None else getattr(config, name) for name, value in DEFAULTS.items()
+    }
+    for name in LENGTHS:
+        if getattr(config, name) is None:
+            settled[name] *= diameter
     rules = Rules(
         split=split,
-        smoothing=SMOOTHING * diameter if config.split_smoothing is None else config.split_smoothing,
-        distance=DISTANCE * diameter if config.split_distance is None else config.split_distance,
-        centre_threshold=config.centre_threshold or CENTRE_THRESHOLD,
+        smoothing=settled["split_smoothing"],
+        distance=settled["split_distance"],
+        centre_threshold=settled["centre_threshold"],
         min_size=_least(config, voxel_size, diameter),
         sampling=tuple(size / finest for size in voxel_size),
     )
-    return rules, config.threshold or THRESHOLD
+    return rules, settled["threshold"]
 
 
 def _least(config: EfficientCellSegConfig, voxel_size: tuple[float, ...], diameter: float) -> int:
