@@ -47,7 +47,11 @@ class Joined:
 
 
 def find_cells(
-    maps: Maps, config: EfficientCellSegConfig, *, voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0), diameter: float
+    maps: Maps,
+    config: EfficientCellSegConfig,
+    *,
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    diameter: float,
 ) -> Cells:
     """Find the cells of a frame.
 
