@@ -109,7 +109,8 @@ class FrameStore:
 
     def factors(self, time: int) -> F64:
         """Return how many times a frame was enlarged along (z, y, x)."""
-        return np.asarray(self.shapes[time]) / np.asarray(self._shapes[time])
+        found: F64 = np.asarray(self.shapes[time]) / np.asarray(self._shapes[time])
+        return found
 
     @property
     def together(self) -> int:

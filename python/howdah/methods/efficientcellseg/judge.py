@@ -47,7 +47,9 @@ def judged(names: list[str], logits: Tensor, cell: Tensor, heat: Tensor, known: 
     Args:
         names: Of the channels, "cell" and "centre".
         logits: (B, channels, Y, X).
-        cell: (B, Y, X) 0 or 1. heat: (B, Y, X) 0..1. known: (B, Y, X) 0 or 1.
+        cell: (B, Y, X) 0 or 1.
+        heat: (B, Y, X) 0..1.
+        known: (B, Y, X) 0 or 1.
     """
     p = dict(zip(names, torch.sigmoid(logits.float()).unbind(1), strict=True))
     found: dict[str, float] = {}

@@ -90,7 +90,7 @@ class Samples:
         }
         self._decide(found)
         shapes = list(self.store.shapes.values())
-        area = self.store.cells.area * (self.config.enlarge or 1.0) ** 2
+        area = (cells.area * (self.config.enlarge or 1.0) ** 2).astype(np.int64)
         edge = self.config.input_size
         self._decide({"crop_size": edge if self.config.fit_frame else defaults.crop_size(area, shapes, edge)})
         self.learned, self.held_back = self._split()
@@ -238,8 +238,8 @@ class Samples:
         """Return a crop (6, Y, X) of a part, with what is beside a narrow part as surroundings."""
         whole = self.store.shapes[part.time][1:]
         start, edges = [], []
-        for first, high, n in zip((y, x), part.high, whole, strict=True):
-            edge = min(max(high - first, self.crop), HELD_EDGE, -(-n // STRIDE) * STRIDE)
+        for first, end, n in zip((y, x), part.high, whole, strict=True):
+            edge = min(max(end - first, self.crop), HELD_EDGE, n)
             edges.append(-(-edge // STRIDE) * STRIDE)
             start.append(max(min(first, n - edges[-1]), 0))
         frame = self.store.frame(part.time)[plane]
