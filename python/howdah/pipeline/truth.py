@@ -17,8 +17,9 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import ImageSeries, Tracks
+from bdv_io import FormatError, ImageSeries, Tracks
 from bdv_io.formats import identify, open_image, read_tracks
+from bdv_io.image import Hints
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
 from howdah.methods.annotation import Annotation
@@ -112,7 +113,7 @@ class LabelFrames:
         return painted
 
 
-def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> Truth:
+def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None, links: bool = True) -> Truth:
     """Read the outlined cells that belong to a movie.
 
     Args:
@@ -120,7 +121,8 @@ def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> 
             ``01_ST`` beside it), one of these two, or a folder of sequences (all of them teach); or a movie, with ``truth``.
             ``frames`` limits what teaches.
         config: ``annotation`` says whether all cells are outlined; ``validation_share`` orders several sequences.
-        truth: Where the outlines are, if the source does not tell: a label image, a challenge folder, a project.
+        truth: Where the outlines are, if the source does not tell: a label image, a ROI set, a challenge folder, a project.
+        links: Whether the method learns links too, for advice.
 
     Raises:
         DataError: There is nothing to learn from, or it does not fit the movie.
@@ -128,8 +130,8 @@ def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> 
     """
     sequences = sequences_of(Path(job.source)) if truth is None else []
     if not sequences:
-        return _single(job, config, truth)
-    parts = [_single(replace(job, source=sequence), config, None) for sequence in sequences]
+        return _single(job, config, truth, links=links)
+    parts = [_single(replace(job, source=sequence), config, None, links=links) for sequence in sequences]
     inputs = {f"{name}_{path.name}": path for part in parts for name, path in part.inputs.items()}
     return replace(
         parts[0],
@@ -158,7 +160,7 @@ class _Outlines:
     kind: str
 
 
-def _single(job: Job, config: Teaching, truth: PathLike | None) -> Truth:
+def _single(job: Job, config: Teaching, truth: PathLike | None, *, links: bool) -> Truth:
     """Read the truth of one movie."""
     given = Path(job.source) if truth is None else Path(truth)
     source, read = _read(job, given, beside=truth is not None)
@@ -171,7 +173,7 @@ def _single(job: Job, config: Teaching, truth: PathLike | None) -> Truth:
     if read.kind == "label image":
         annotation = replace(annotation, mothers=False)
     if not teaching.n_spots:
-        raise DataError(_nothing(given, tracks, read.kind))
+        raise DataError(_nothing(given, tracks, read.kind, links=links))
     inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
     return Truth(annotation, read.kind, teaching.n_spots, teaching.n_links, inputs, source)
 
@@ -183,8 +185,9 @@ def _read(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
         return _challenge(job, given, beside=beside)
     source, _ = job.open()
     if found.kind == "image" and beside:
-        _check_length(given, source)
-        tracks = read_tracks(given, key="labels")
+        hints = Hints(axes=job.hints.axes) if _needs_axes(given, job.hints) else None
+        _check_length(given, source, hints)
+        tracks = read_tracks(given, key="labels", hints=hints)
         times = np.unique(tracks.t).tolist()  # a frame without any outline was not worked on; it is hardly empty
         return source, _Outlines(tracks, tuple(times), "label image")
     if found.kind == "image":
@@ -193,10 +196,32 @@ def _read(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
             raise DataError(
                 f"There is nothing to train on: {given} is a movie without outlines. Give a TrackMate file or a project in which cells "
                 "are outlined, or a challenge sequence with its truth beside it (01 and 01_GT); to train on other outlines, name them "
-                "with --truth; to track with what is trained already, name the weights with --weights."
+                "with --truth; to work with what is trained already, name the weights with --weights."
             )
         return source, _Outlines(*challenge)
+    if found.key == "rois" and beside:
+        return source, _Outlines(read_tracks(given, hints=_of_rois(source)), None, "ROI set")
     return source, _Outlines(read_tracks(given) if beside else source.tracks, None, "project")
+
+
+def _needs_axes(labels: Path, hints: Hints) -> bool:
+    """Whether a label image does not say what its axes are, but a user did of the movie."""
+    if hints.axes is None or "axes" not in identify(labels).hints:
+        return False
+    try:
+        open_image(labels).close()
+    except FormatError:
+        return True
+    return False
+
+
+def _of_rois(source: Source) -> Hints:
+    """What a ROI set does not say: how large a pixel is, and whether a position in a plain stack is a plane or a frame."""
+    image, setup = source.image, source.setup
+    z, y, x = np.linalg.norm(image.affine(0, setup)[:3, :3], axis=0).tolist()
+    deep, long = image.shape(0, setup)[0] > 1, image.n_frames > 1
+    axes = None if deep == long else ("ZYX" if deep else "TYX")
+    return Hints(axes=axes, voxel_size=(z, y, x), unit=image.setups[setup].unit)
 
 
 def _challenge(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
@@ -351,8 +376,8 @@ def _moved(tracks: Tracks, affine: npt.NDArray[np.float64], *, unit: str) -> Tra
     )
 
 
-def _check_length(labels: Path, source: Source) -> None:
-    opened = open_image(labels)
+def _check_length(labels: Path, source: Source, hints: Hints | None) -> None:
+    opened = open_image(labels, hints=hints)
     try:
         n = opened.n_frames
     finally:
@@ -370,10 +395,10 @@ def _movie_of(given: Path, challenge: tuple[Tracks, tuple[int, ...], str] | None
     return named
 
 
-def _nothing(given: Path, tracks: Tracks, kind: str) -> str:
+def _nothing(given: Path, tracks: Tracks, kind: str, *, links: bool) -> str:
     machine = int((spot_status(recognised(tracks)) == Status.UNLABELLED).sum()) if kind == "project" else 0
     seen = f" ({machine} are predictions that nobody touched)" if machine else ""
     return (
-        f"There is nothing to train on in {given}: no cell is outlined in the frames that were asked for{seen}. Outline some cells, in "
-        "two frames that follow each other at least, and link them."
+        f"There is nothing to train on in {given}: no cell is outlined in the frames that were asked for{seen}. Outline some cells"
+        f"{', in two frames that follow each other at least, and link them' if links else ''}."
     )
