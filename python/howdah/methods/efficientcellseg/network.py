@@ -13,21 +13,18 @@ import timm
 import torch
 from torch import nn
 
+from howdah.errors import DataError
 from howdah.methods.efficientcellseg.config import STRIDE, EncoderName, Fault
+from howdah.methods.efficientcellseg.encoders import ENCODERS, timm_name
 
 __all__ = ["STRIDE", "EfficientCellSeg", "Encoder", "shapes", "timm_name"]
 
 Tensor = torch.Tensor
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, 0..1
 LAST_STAGE = 5  # blocks[5] is stage 6
 SKIPS = (0, 2, 3)  # stages 1, 3 and 4, of which the map after the first activation goes to the decoder
-EPS, MOMENTUM = 1e-3, 0.01  # of the published network, in torch's sense
-
-
-def timm_name(encoder: EncoderName) -> str:
-    """Return timm's name of an EfficientNet with the padding and the constants of the published one."""
-    return f"tf_efficientnet_{encoder}"
+EPS = 1e-3  # of the published network
+MOMENTUM = 0.1  # as timm's encoders; the published 0.01 would need thousands of steps, which few images do not give
 
 
 class Encoder(nn.Module):
@@ -35,7 +32,7 @@ class Encoder(nn.Module):
 
     Args:
         name: Which EfficientNet.
-        drop_connect: How often the last block would be skipped in training; less often the earlier ones.
+        drop_connect: How often the last block of the whole EfficientNet would be skipped in training; less often the earlier ones.
     """
 
     blocks: Any  # of timm, which has no types
@@ -51,14 +48,8 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(whole.blocks[:LAST_STAGE])
         sixth = whole.blocks[LAST_STAGE][0]
         self.conv_pw, self.bn2 = sixth.conv_pw, sixth.bn1
-        first = [self.blocks[stage][0] for stage in SKIPS]
-        depthwise = first[0].conv_dw.out_channels
-        self.channels = (
-            depthwise,
-            first[1].conv_pw.out_channels,
-            first[2].conv_pw.out_channels,
-            sixth.conv_pw.out_channels,
-        )
+        inner = [_opening(self.blocks[stage][0]).out_channels for stage in SKIPS]
+        self.channels = (*inner, self.conv_pw.out_channels)  # of the four maps
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps at 1/2, 1/4, 1/8 and 1/16 of an image (B, 3, Y, X), normalised for ImageNet."""
@@ -67,25 +58,34 @@ class Encoder(nn.Module):
         for number, stage in enumerate(self.blocks):
             for place, block in enumerate(stage):
                 if number in SKIPS and place == 0:
-                    x, skip = _with_inner(block, x)
-                    found.append(skip)
+                    inner = block.bn1(_opening(block)(x))
+                    found.append(inner)
+                    x = _after(block, inner, x)
                 else:
                     x = block(x)
         return [*found, self.bn2(self.conv_pw(x))]
 
 
-def _with_inner(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a block; return its result, and the map after its first normalisation and activation."""
-    kept: list[Tensor] = []
+def _opening(block: Any) -> Any:
+    """Return the first convolution of a block of timm: the expansion, or where there is none (stage 1) the depthwise one."""
+    return block.conv_pw if hasattr(block, "conv_pwl") else block.conv_dw
 
-    def keep(_: nn.Module, __: object, result: Tensor) -> None:
-        kept.append(result)
 
-    handle = block.bn1.register_forward_hook(keep)
-    try:
-        return block(x), kept[0]
-    finally:
-        handle.remove()
+def _after(block: Any, inner: Tensor, before: Tensor) -> Tensor:
+    """Run the rest of a block of timm on the map after its first normalisation and activation.
+
+    Args:
+        block: With an expansion (``InvertedResidual``) or without (``DepthwiseSeparableConv``); squeeze-and-excitation may be off.
+        inner: That map.
+        before: What went into the block.
+    """
+    if hasattr(block, "conv_pwl"):
+        x = block.bn2(block.conv_dw(inner))
+        x = block.bn3(block.conv_pwl(block.se(x)))
+    else:
+        x = block.bn2(block.conv_pw(block.se(inner)))
+    found: Tensor = block.drop_path(x) + before if block.has_skip else x
+    return found
 
 
 class EfficientCellSeg(nn.Module):
@@ -119,12 +119,22 @@ class EfficientCellSeg(nn.Module):
         self.decoder = nn.ModuleList(_step(a + b, f) for a, b, f in zip(into, skips, filters, strict=True))
         self.last = nn.Conv2d(filters[3], outputs, 1)
         scale = 255.0 if "dark_input" in compat else 1.0
-        std = [s**0.5 for s in STD] if "root_std" in compat else STD
-        self.register_buffer("mean", torch.tensor(MEAN).reshape(3, 1, 1) * scale, persistent=False)
+        facts = ENCODERS[encoder]
+        std = [s**0.5 for s in facts.std] if "root_std" in compat else facts.std
+        self.register_buffer("mean", torch.tensor(facts.mean).reshape(3, 1, 1) * scale, persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1) * scale, persistent=False)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Return logits (B, outputs, Y, X) of a picture (B, 3, Y, X), 0..1."""
+        """Return logits (B, outputs, Y, X) of a picture (B, 3, Y, X), 0..1.
+
+        Raises:
+            DataError: Y or X is not a multiple of 16.
+        """
+        if picture.shape[-2] % STRIDE or picture.shape[-1] % STRIDE:
+            raise DataError(
+                f"The network was given a picture of {picture.shape[-2]} x {picture.shape[-1]} pixels; it takes multiples of {STRIDE}. "
+                "Pad it, or cut it into tiles."
+            )
         *skips, x = self.encoder((picture - self.mean) / self.std)
         for step, skip in zip(self.decoder, (*reversed(skips), picture), strict=True):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
