@@ -12,7 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from bdv_io.image import WriteOptions
-from howdah import __version__, cli_calibrate, cli_efficientcellseg, cli_embedtrack, cli_flow, cli_lineage, cli_loop, pipeline
+from howdah import (
+    __version__,
+    cli_calibrate,
+    cli_efficientcellseg,
+    cli_embedtrack,
+    cli_flow,
+    cli_lineage,
+    cli_loop,
+    pipeline,
+)
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_sections import SECTIONS

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from howdah.cli_hints import with_movie
+from howdah.cli_hints import grouped, with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
@@ -34,12 +34,36 @@ Truth = Annotated[
         "of the images, a ROI set, a challenge folder (01_GT, 01_ST), a project.",
     ),
 ]
-Also = Annotated[
-    list[Path],
-    typer.Option(
-        "--also", metavar="FILE", help="A further result: .zip, .xml, .mastodon, 01_RES, ...; may be given several times."
+RESULTS: dict[str, tuple[Any, Any]] = {
+    "also": (
+        Annotated[
+            list[Path],
+            typer.Option(
+                "--also",
+                metavar="FILE",
+                help="A further result: .zip, .xml, .mastodon, 01_RES; may be given several times.",
+            ),
+        ],
+        [],
     ),
-]
+    "link": (
+        Annotated[bool, typer.Option("--link", help="Link the cells into tracks, by the settings of linking.")],
+        False,
+    ),
+    "border": (
+        Annotated[
+            int | None,
+            typer.Option(
+                "--challenge-border",
+                metavar="PIXELS",
+                help="Results as 01_RES by the challenge's rules: cells wholly in a border so wide are left out, empty frames get the "
+                "cells of the nearest one.",
+                min=0,
+            ),
+        ],
+        None,
+    ),
+}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -83,17 +107,20 @@ def train(
 
 
 @efficientcellseg.command()
-@with_settings(SECTIONS, "efficientcellseg", from_file=("linking",))
+@with_settings(SECTIONS, "efficientcellseg", "linking")
 @with_movie("image", "setup", "frames")
+@grouped("results", RESULTS)
 def segment(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A movie, a volume, an image, a folder of images, or a project, whose cells and links stay."
+            metavar="SOURCE",
+            help="A movie, a volume, an image, a folder of images, or a project, whose cells and links stay.",
         ),
     ],
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],
+    results: dict[str, Any],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -103,32 +130,20 @@ def segment(
             help="The result; its ending chooses the format (default: label image). Of a folder of images it may be a folder.",
         ),
     ] = None,
-    also: Also = [],  # noqa: B006  typer copies it
     weights: Annotated[
         Path | None,
         typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the outlines first)."),
     ] = None,
     truth: Truth = None,
-    link: Annotated[
-        bool, typer.Option("--link", help="Link the cells into tracks, with the settings of [linking] in --config.")
-    ] = False,
-    border: Annotated[
-        int | None,
-        typer.Option(
-            "--challenge-border",
-            metavar="PIXELS",
-            help="Results as 01_RES by the challenge's rules: cells wholly in a border so wide are left out.",
-            min=0,
-        ),
-    ] = None,
     json: Json = False,
 ) -> None:
     """Find the cells of every frame with their outlines. What a person outlined or linked stays as it is."""
     target = out or default_target(source, "cells" if source.is_dir() else "cells.tif")
-    job = Job(source, **movie)
-    more: dict[str, Any] = {"weights": weights, "truth": truth, "also": also, "link": link}
+    job, border = Job(source, **movie), results.pop("border")
     rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
     _run(
-        lambda: segment_efficientcellseg(job, target, settings=settings, challenge=rules, **more),
+        lambda: segment_efficientcellseg(
+            job, target, settings=settings, weights=weights, truth=truth, challenge=rules, **results
+        ),
         as_json=json,
     )

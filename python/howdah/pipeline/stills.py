@@ -129,8 +129,8 @@ def masks_of_images(images: Sequence[Path], folder: Path) -> dict[int, Path]:
         names = ", ".join(path.name for path in masks[:NAMED]) or "no label image (TIFF, PNG) and no ROI set (.zip)"
         listed = ", ".join(path.name for path in images[:NAMED])
         raise DataError(
-            f"No image of {images[0].parent} has a mask of its name in {folder}: images are {listed}; there are {names}. Name masks as their "
-            "images, or with _mask behind it."
+            f"No image of {images[0].parent} has a mask of its name in {folder}: images are {listed}; there are {names}. Name "
+            "masks as their images, or with _mask behind it."
         )
     return dict(sorted(found.items()))
 
@@ -204,7 +204,8 @@ def read_stills_truth(job: Job, config: Teaching, *, files: Sequence[Path], mask
     Args:
         job: ``frames`` limits what teaches: numbers of the images in the order of their names, from 0.
         config: ``annotation``; None: complete for label images, sparse where there are ROI sets.
-        files: The images. masks: The folder with their masks, which may be that of the images.
+        files: The images.
+        masks: The folder with their masks, which may be that of the images.
 
     Raises:
         DataError: No image has a mask, no mask has a cell, or an image and its mask differ in size.
