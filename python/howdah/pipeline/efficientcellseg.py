@@ -6,6 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
 from howdah.pipeline.sources import Source, check_target
-from howdah.pipeline.staying import last_read, neighbours, no_cell_found, own_names, without_machine
+from howdah.pipeline.staying import neighbours, no_cell_found, own_names, without_machine
 from howdah.pipeline.stills import is_stills, open_job, read_truth_or_stills
 from howdah.pipeline.tracking import linked_anew
 from howdah.pipeline.weights_of import read_weights_of
@@ -42,7 +44,8 @@ __all__ = ["segment_efficientcellseg", "train_efficientcellseg"]
 
 log = logging.getLogger("howdah")
 
-DECIDED = ("min_size", "ring_width", "colour_area", "crop_size")  # from the cells of a training, not from those before
+BYTES_PER_VOXEL = 64  # of maps and of what parts their cells in 3D; larger frames are worked on plane by plane
+FRAMES_HELD = 3  # where colours carry the frames before and after
 
 
 def train_efficientcellseg(
@@ -182,7 +185,7 @@ def _find(
     gathered = Gathered(replace(source, tracks=stays), network.config.min_size or 0)
     record.facts |= {"settings_used": network.config.model_dump(mode="json"), "device": str(network.place.device)}
     yield Progress("cells", 0, len(there), message=network.place.sentence)
-    read = last_read(lambda t: image.read(t, setup))
+    read = lru_cache(maxsize=FRAMES_HELD if network.config.colour == "time" else 1)(lambda t: image.read(t, setup))
     for done, t in enumerate(there, start=1):
         cells = _cells(network, source, read, t)
         here = gathered.add(t, cells.labels, cells.quality, read(t))
@@ -201,10 +204,55 @@ def _find(
 
 
 def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
-    """Find the cells of a frame."""
+    """Find the cells of a frame: at once, or plane by plane where the memory does not hold its maps."""
     from howdah.methods.efficientcellseg.instances import find_cells
+    from howdah.nn.device import free_memory_mb
+
+    image, config = source.image, network.config
+    z, y, x = np.linalg.norm(image.affine(t, source.setup)[:3, :3], axis=0).tolist()
+    shape = image.shape(t, source.setup)
+    if shape[0] > 1 and prod(shape) * BYTES_PER_VOXEL > (config.memory_mb or free_memory_mb()) * 2**20:
+        if config.stack == "volume":
+            log.warning("Frame %d is too large to part its cells in 3D; they are parted in planes and joined.", t)
+        return _by_plane(network, source, t, voxel_size=(z, y, x))
+    earlier, later = _beside(source, t, read) if config.colour == "time" else (None, None)
+    maps = network.maps(read(t), earlier=earlier, later=later, time=t)
+    return find_cells(maps, config, voxel_size=(z, y, x), diameter=network.diameter)
+
+
+def _by_plane(network: Network, source: Source, t: int, *, voxel_size: tuple[float, float, float]) -> Cells:
+    """Find the cells of a frame of which only the labels are held."""
+    from howdah.methods.efficientcellseg.instances import Cells, find_cells_by_plane
 
     image, setup = source.image, source.setup
-    size = np.linalg.norm(image.affine(t, setup)[:3, :3], axis=0).tolist()
-    maps = network.maps(read(t), time=t)
-    return find_cells(maps, network.config, voxel_size=tuple(size), diameter=network.diameter)
+    every, shape = slice(None), image.shape(t, setup)
+
+    def plane(z: int) -> Array:
+        found: Array = image.read(t, setup, region=(slice(z, z + 1), every, every))[0]
+        return found
+
+    labels = np.zeros(shape, dtype=np.int32)
+    maps = network.planes(plane, shape, time=t)
+    stream = find_cells_by_plane(maps, network.config, voxel_size=voxel_size, diameter=network.diameter)
+    while True:
+        try:
+            z, found = next(stream)
+        except StopIteration as end:
+            joined = end.value
+            break
+        labels[z] = found
+    for one in labels:
+        one[...] = joined.table[one]
+    return Cells(labels, joined.quality)
+
+
+def _beside(source: Source, t: int, read: Read) -> list[Array | None]:
+    """Return the frames before and after one, None where there are none of its size."""
+    image, setup = source.image, source.setup
+    shape = image.shape(t, setup)
+
+    def there(other: int) -> bool:
+        inside = 0 <= other < image.n_frames and not image.is_missing(other, setup)
+        return inside and image.shape(other, setup) == shape
+
+    return [read(other) if there(other) else None for other in (t - 1, t + 1)]

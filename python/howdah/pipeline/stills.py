@@ -146,7 +146,7 @@ def read_truth_or_stills(job: Job, config: Teaching, *, truth: PathLike | None =
     apart = truth is not None and _stills_in(where, Hints()) is not None
     files = _stills_in(folder, job.hints, apart=apart or (where.is_dir() and _has_rois(where)))
     if files is None or job.image is not None:
-        return read_truth(job, config, truth=truth, links=False)
+        return read_truth(job, config, truth=truth, by_plane=True)
     if not where.is_dir():
         raise DataError(
             f"{folder} is a folder of single images, so their masks must be in a folder too, with the names of the images; {where} is none."
