@@ -140,9 +140,8 @@ class FrameStore:
     def _made(self, time: int) -> F16:
         image, labels = self.annotation.read(time)
         config = self.config.but(enlarge=1.0) if self.config.fit_frame else self.config
-        times, earlier, later = config.enlarge or 1.0, None, None
-        if mode_of(config, len(image)) == "time":
-            earlier, later = (self._neighbour(time + step, image.shape) for step in (-1, 1))
+        times = config.enlarge or 1.0
+        earlier, later = self.neighbours(time)
         colours = picture(image, config, earlier=earlier, later=later, time=time)
         large = relabelled(labels, times)
         frame = np.empty((len(image), LAYERS, *large.shape[1:]), dtype=np.float16)
@@ -152,11 +151,16 @@ class FrameStore:
         frame[:, KNOWN] = 1 if self.annotation.complete else self._known(np.asarray(colours[:, 1]), large, times)
         return _squeezed(frame, self.shapes[time][1:])
 
-    def _neighbour(self, time: int, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
-        """Return the frame before or after, where it is annotated and has the same size."""
-        if time not in self._shapes or self._shapes[time] != shape:
-            return None
-        return self.annotation.read(time)[0]
+    def neighbours(self, time: int) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+        """Return the frames before and after, where colours carry time, they are annotated, and have the same size."""
+        shape = self._shapes[time]
+        if mode_of(self.config, shape[0]) != "time":
+            return None, None
+        earlier, later = (
+            self.annotation.read(other)[0] if self._shapes.get(other) == shape else None
+            for other in (time - 1, time + 1)
+        )
+        return earlier, later
 
     def _heat(self, labels: I32, times: float) -> F32:
         size = finer(self.annotation.voxel_size, times)
