@@ -142,7 +142,8 @@ def score(volume, weights, config):
             part = scores.setdefault(name, [])
             part.append([seg_score(truth, found).seg for found in (painted, masks.labels)])
             seen.setdefault(name, []).append(masks.seen.mean())
-    print(f"\n{volume.name}, threshold {threshold:.2f}\n\n| spots | SEG as ellipsoids | SEG as masks | seen by the network |\n| --- | ---: | ---: | ---: |")
+    print(f"\n{volume.name}, threshold {threshold:.2f}\n")
+    print("| spots | SEG as ellipsoids | SEG as masks | seen by the network |\n| --- | ---: | ---: | ---: |")
     for name, parts in scores.items():
         ellipsoids, masks = np.mean(parts, axis=0)
         print(f"| {name} | {ellipsoids:.3f} | {masks:.3f} | {np.mean(seen[name]):.2f} |")
@@ -155,7 +156,7 @@ def main():
     parser.add_argument("settings", nargs="*", help="SETTING=VALUE of the method")
     parser.add_argument("--only", default="stardist,tgmm")
     parser.add_argument("--weights", action="store_true", help="take the weights of the last run")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     chosen.out.mkdir(exist_ok=True, parents=True)
     settings = dict(pair.split("=", 1) for pair in chosen.settings)

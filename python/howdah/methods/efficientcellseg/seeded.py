@@ -1,10 +1,10 @@
 """Masks of spots that are there already: each ellipsoid grows or shrinks to the cell that the network sees (not in the paper).
 
-The paper parts cells from predicted centres; here centres are known, from a person or from another method. Every voxel within reach of an
-ellipsoid belongs to the nearest one, measured in half-axes; of these voxels those that are cell are flooded from the cores of the ellipsoids,
-along valleys of distance and of improbability. So touching cells part where the probability has a valley, or else half-way; a
-mask does not run away, for an ellipsoid reaches ``REACH`` half-axes; and it does not vanish: where hardly anything of an
-ellipsoid is cell, the ellipsoid itself stays, cut by its neighbours.
+The paper parts cells from predicted centres; here centres are known, from a person or from another method. Every voxel within reach
+of an ellipsoid belongs to the nearest one, measured in half-axes; of these voxels those that are cell are flooded from the cores of
+the ellipsoids, along valleys of distance and of improbability. So touching cells part where the probability has a valley, or else
+half-way. A mask does not run away, for an ellipsoid reaches ``REACH`` half-axes; and it does not vanish: where hardly anything of
+an ellipsoid is cell, the ellipsoid itself stays, cut by its neighbours.
 """
 
 from __future__ import annotations
@@ -99,9 +99,13 @@ def _checked(places: F64, shapes: F64, probability: F32) -> tuple[int, int, int]
     if probability.ndim != 3 or not np.isfinite(probability).all():
         raise DataError(f"{what}the probability has shape {probability.shape}; it must be finite, (Z, Y, X).")
     if places.shape[1:] != (3,) or shapes.shape != (*places.shape, 3):
-        raise DataError(f"{what}centres have shape {places.shape}, covariances {shapes.shape}; expected (N, 3), (N, 3, 3).")
+        raise DataError(
+            f"{what}centres have shape {places.shape}, covariances {shapes.shape}; expected (N, 3), (N, 3, 3)."
+        )
     if not (np.isfinite(places).all() and np.isfinite(shapes).all()):
-        raise DataError(f"{what}a centre or a covariance is not finite. Delete that spot, or give it a place and a size.")
+        raise DataError(
+            f"{what}a centre or a covariance is not finite. Delete that spot, or give it a place and a size."
+        )
     z, y, x = probability.shape
     return z, y, x
 
