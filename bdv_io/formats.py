@@ -257,6 +257,15 @@ FORMATS = (
         suffixes=(".tif", ".tiff"),
         hints=("axes", "voxel_size", "unit", "interval"),
     ),
+    Format(
+        key="picture",
+        name="PNG or JPEG",
+        kind="image",
+        module="bdv_io.pictures",
+        recognise="is_picture",
+        read="open_picture",
+        hints=("voxel_size", "unit", "interval"),
+    ),
 )
 
 

@@ -12,7 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from bdv_io.image import WriteOptions
-from howdah import __version__, cli_calibrate, cli_embedtrack, cli_flow, cli_lineage, cli_loop, pipeline
+from howdah import (
+    __version__,
+    cli_calibrate,
+    cli_efficientcellseg,
+    cli_embedtrack,
+    cli_flow,
+    cli_lineage,
+    cli_loop,
+    pipeline,
+)
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
 from howdah.cli_sections import SECTIONS
@@ -282,7 +291,7 @@ def demo(
 
 @app.command()
 def reproduce(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="elephant or embedtrack")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="elephant, embedtrack or efficientcellseg")],
     data: Annotated[
         Path, typer.Option("--data", metavar="FOLDER", help="Holds the data sets, each a folder (Fluo-N3DH-CE, PH).")
     ],
@@ -320,6 +329,7 @@ cli_lineage.add_to(app)
 cli_loop.add_to(app)
 cli_calibrate.add_to(app)
 cli_embedtrack.add_to(app)
+cli_efficientcellseg.add_to(app)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from bdv_io.image import Hints, Vector
 from howdah.cli_show import guarded
 from howdah.errors import ConfigError
 
-__all__ = ["hints_of", "with_movie"]
+__all__ = ["grouped", "hints_of", "with_movie"]
 
 PANEL = "What a file does not say"
 OPTIONS: dict[str, Any] = {
@@ -123,6 +123,37 @@ def with_movie(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             _parameter(n, k, None) for n, k in OPTIONS.items()
         ]
         parameters = [*own, *extra]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        return wrapper
+
+    return decorate
+
+
+def grouped(
+    argument: str, choices: Mapping[str, tuple[Any, Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command options that it receives together, as one table.
+
+    Args:
+        argument: Name of the command's argument for them.
+        choices: Name of an option -> its type with the ``typer.Option``, and its default.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        types = typing.get_type_hints(command, include_extras=True)
+        own = [
+            parameter.replace(annotation=types[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.name != argument
+        ]
+
+        def wrapper(**given: Any) -> Any:
+            together = {name: given.pop(name) for name in choices}
+            return command(**given, **{argument: together})
+
+        parameters = [*own, *(_parameter(name, kind, default) for name, (kind, default) in choices.items())]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__

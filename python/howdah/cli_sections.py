@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from howdah.config import Settings
 from howdah.linking import LinkingConfig
+from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.elephant.backtrack import BacktrackConfig
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.flow.config import FlowConfig
@@ -16,6 +17,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "elephant": ElephantConfig,
     "flow": FlowConfig,
     "embedtrack": EmbedTrackConfig,
+    "efficientcellseg": EfficientCellSegConfig,
     "linking": LinkingConfig,
     "loop": LoopConfig,
     "backtrack": BacktrackConfig,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from howdah.errors import DataError
-from howdah.nn.normalise import normalised
+from howdah.nn.normalise import limits, limits_of_planes, normalised
 
 USUAL = (1.0, 99.0)
 TYPES = [np.uint8, np.int16, np.uint16, np.uint32, np.int64, np.float16, np.float32, np.float64]
@@ -77,3 +77,19 @@ def test_no_numbers_are_told(bad: float) -> None:
 def test_no_image_is_told(frame: npt.NDArray[Any]) -> None:
     with pytest.raises(DataError, match=r"Normalising the frame failed: it has shape"):
         normalised(frame, USUAL)
+
+
+@given(
+    kind=st.sampled_from(["uint8", "uint16", "int16", "int32", "float32", "float64"]),
+    seed=st.integers(0, 99),
+    planes=st.integers(1, 4),
+)
+@settings(deadline=None, max_examples=40)
+def test_limits_of_planes_are_those_of_the_volume(kind, seed, planes):
+    rng = np.random.default_rng(seed)
+    volume = (rng.random((planes, 20, 30)) ** 3 * 250).astype(kind)
+    expected = limits(volume, (1.0, 99.0))
+    found = limits_of_planes(volume.__getitem__, planes, (1.0, 99.0))
+    assert found == pytest.approx(
+        expected, abs=0 if kind.startswith("u") else 3
+    )  # of the next value, 600 to 2400 of them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class Annotation:
         complete: Whether all cells of the annotated frames are outlined: then what is not is background, and a cell without
             an earlier one has appeared (:meth:`tells_new`). Else it is unknown.
         voxel_size: Of (z, y, x), world units; only ratios count. The z of 2D does not matter.
+        planes: Frame -> its planes that are annotated, growing, where these are not all; all voxels of other planes are unknown.
         mothers: Whether links name mothers. Numbers of label images do not: there a cell without an earlier one may be a daughter.
     """
 
@@ -68,6 +69,7 @@ class Annotation:
     complete: bool
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mothers: bool = True
+    planes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if list(self.times) != sorted(set(self.times)):
@@ -84,6 +86,10 @@ class Annotation:
         """Return (K, 2) int64 of a frame: label, label one frame earlier; none where ``time - 1`` is not annotated."""
         found = self.earlier.get(time) if time - 1 in self.times else None
         return np.empty((0, 2), dtype=np.int64) if found is None else np.asarray(found, dtype=np.int64)
+
+    def planes_of(self, time: int, n_planes: int) -> tuple[int, ...]:
+        """Return the planes of a frame, of ``n_planes``, that are annotated."""
+        return tuple(self.planes.get(time, range(n_planes)))
 
     def tells_new(self, time: int) -> bool:
         """Whether a cell of a frame without a link is known to have no earlier one: all cells are outlined, and links were made.

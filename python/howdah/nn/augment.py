@@ -6,8 +6,6 @@ Arrays are (*S), (Y, X) or
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +13,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+from howdah.nn.clahe import local_contrast
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ __all__ = ["Appearance", "Pose", "equalised"]
 
 BLUR = (0.5, 1.5)  # standard deviation, pixels
 NOISE = (0.01, 0.06)  # standard deviation; the image runs from 0 to 1
-TILES, BINS, CLIP = 8, 256, 0.01  # of the local contrast, along each axis; the last as a share of the pixels of a tile
+TILES, CLIP = 8, 2.56  # of the local contrast, along each axis; the last in multiples of an even histogram
 
 
 @dataclass(frozen=True)
@@ -86,32 +86,6 @@ class Appearance:
 def equalised(image: F32) -> F32:
     """Equalise the contrast locally and within limits (CLAHE; Pizer et al. 1987), with the range 0..1 for every image.
 
-    The range is fixed, so that a crop without cells stays dark. Tiles are an eighth of the image along each axis; the mapping of a
-    pixel is interpolated between those of the tiles around it.
+    Tiles are an eighth of the image along each axis, and a crop without cells stays dark; see :func:`~howdah.nn.clahe.local_contrast`.
     """
-    count = [min(TILES, n) for n in image.shape]
-    place = [np.arange(n) for n in image.shape]
-    tile = [p * k // n for p, k, n in zip(place, count, image.shape, strict=True)]
-    number = np.ravel_multi_index(tuple(np.meshgrid(*tile, indexing="ij", sparse=True)), count)
-    level = np.minimum((image * BINS).astype(np.int64), BINS - 1)
-    histogram = np.bincount((number * BINS + level).ravel(), minlength=math.prod(count) * BINS).reshape(-1, BINS)
-    total = histogram.sum(axis=1, keepdims=True)
-    most = np.maximum(CLIP * total, 1.0)
-    cut = np.minimum(histogram, most)
-    cut += (total - cut.sum(axis=1, keepdims=True)) / BINS
-    mapping = ((np.cumsum(cut, axis=1) - cut / 2) / total).astype(np.float32)
-    result = np.zeros(image.shape, dtype=np.float32)
-    around = [_between(n, k) for n, k in zip(image.shape, count, strict=True)]
-    for corner in itertools.product((0, 1), repeat=image.ndim):
-        chosen = np.meshgrid(*[a[0][c] for a, c in zip(around, corner, strict=True)], indexing="ij", sparse=True)
-        shares = np.meshgrid(*[a[1][c] for a, c in zip(around, corner, strict=True)], indexing="ij", sparse=True)
-        result += mapping[np.ravel_multi_index(tuple(chosen), count), level] * math.prod(shares)
-    return result
-
-
-def _between(n: int, tiles: int) -> tuple[tuple[npt.NDArray[np.int64], ...], tuple[F32, ...]]:
-    """Return, for each pixel of an axis, the tiles before and after it, and their shares."""
-    place = np.clip((np.arange(n) + 0.5) * tiles / n - 0.5, 0, tiles - 1)
-    before = np.minimum(place.astype(np.int64), max(tiles - 2, 0))
-    share = (place - before).astype(np.float32)
-    return (before, np.minimum(before + 1, tiles - 1)), (1 - share, share)
+    return local_contrast(image, (TILES,) * image.ndim, CLIP)

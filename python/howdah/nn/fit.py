@@ -7,12 +7,15 @@ resumed training takes the same steps as one that was never interrupted.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from bdv_io.safe_write import previous_version
@@ -21,7 +24,7 @@ from howdah.nn.checkpoint import read_tensors, write_tensors
 from howdah.nn.device import Place, pick
 from howdah.progress import Progress
 
-__all__ = ["fit", "forget_state", "load_state", "means", "place_to_train", "save_state"]
+__all__ = ["descend", "digest", "fit", "forget_state", "load_state", "means", "place_to_train", "save_state"]
 
 
 def place_to_train(device: str, *, precision: str, save_to: Path | None) -> Place:
@@ -129,10 +132,43 @@ def load_state(path: Path, network: torch.nn.Module, optimiser: torch.optim.Opti
         }
         if moments:
             optimiser.state[parameter] = {
-                key: value.to(parameter.device) if value.ndim or on_device else value for key, value in moments.items()
+                key: _laid_out(value, parameter, on_device=on_device) for key, value in moments.items()
             }
     torch.set_rng_state(tensors["random"])
     return int(header["step"]), header
+
+
+def _laid_out(value: torch.Tensor, parameter: torch.nn.Parameter, *, on_device: bool) -> torch.Tensor:
+    """Return a moment in the memory layout of its weight: the fused Adam walks through both as they lie in memory."""
+    if value.shape == parameter.shape:
+        return torch.empty_like(parameter, requires_grad=False).copy_(value)
+    return value.to(parameter.device) if value.ndim or on_device else value
+
+
+def descend(loss: torch.Tensor, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Take one step down the gradient of a loss.
+
+    Raises:
+        DataError: The gradient holds infinite values or NaN. Then no step is taken: neither weights nor moments ever hold them.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    length = torch.nn.utils.get_total_norm(gradients)
+    if not bool(torch.isfinite(length)):
+        raise DataError(
+            f"The training broke down: the gradient is no longer a number (loss {float(loss.detach()):g}). Lower the "
+            "learning rate, or compute in float32; the last saved state is intact."
+        )
+    optimiser.step()
+
+
+def digest(parts: Iterable[str | npt.NDArray[Any]]) -> str:
+    """Return a SHA-256 of texts and arrays, in their order."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
+    return found.hexdigest()
 
 
 def forget_state(path: Path) -> None:

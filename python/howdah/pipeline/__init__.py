@@ -11,6 +11,7 @@ from howdah.pipeline.catalogue import catalogue
 from howdah.pipeline.conversion import Conversion, compare, convert, join, restore
 from howdah.pipeline.demonstration import demo
 from howdah.pipeline.detection import Job, Where, predict, train
+from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
 from howdah.pipeline.embedtrack import track_embedtrack, train_embedtrack
 from howdah.pipeline.facts import describe, known_formats
 from howdah.pipeline.health import examine
@@ -41,8 +42,10 @@ __all__ = [
     "predict",
     "reproduce",
     "restore",
+    "segment_efficientcellseg",
     "track",
     "track_embedtrack",
     "train",
+    "train_efficientcellseg",
     "train_embedtrack",
 ]

@@ -215,7 +215,7 @@ def detector_of(weights: Path, settings: Sections, *, marks: Tracks | None = Non
     """
     with _needs_torch():
         from howdah.methods.elephant.predict import Detector
-        from howdah.pipeline.embedtrack_weights import read_weights_of
+        from howdah.pipeline.weights_of import read_weights_of
 
         loaded = read_weights_of("elephant", weights)
     resolved = dict(loaded.header.get("resolved", {}))
@@ -277,7 +277,7 @@ def _train(
 ) -> Steps[Weights]:
     with _needs_torch():
         from howdah.methods.elephant.train import train as train_elephant
-        from howdah.pipeline.embedtrack_weights import read_weights_of
+        from howdah.pipeline.weights_of import read_weights_of
 
     image, setup = source.image, source.setup
     first = None if start is None else read_weights_of("elephant", Path(start))
@@ -300,7 +300,7 @@ class _needs_torch:  # noqa: N801  reads as a phrase: with _needs_torch()
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "safetensors"):
+        if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "safetensors", "timm"):
             raise MissingExtraError(
                 f"Training and finding nuclei need {error.name}, which is not installed. Install it with: pip install 'howdah[learn]'"
             ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,22 +14,20 @@ import numpy.typing as npt
 
 from bdv_io import Tracks
 from bdv_io.moments import measure
-from bdv_io.tags import Feature
-from bdv_io.trackmate.declarations import xml_key
-from howdah.linking import LINK_QUALITY, Estimate, LinkingConfig
-from howdah.methods.elephant.merge import replaceable
-from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
+from howdah.linking import Estimate, LinkingConfig
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job, _needs_torch
-from howdah.pipeline.embedtrack_weights import check_fits, least_size, read_weights_of, settings_of
+from howdah.pipeline.embedtrack_weights import check_fits, least_size, settings_of
 from howdah.pipeline.found_cells import Frame, Gathered
 from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
 from howdah.pipeline.sources import Source, check_target
+from howdah.pipeline.staying import last_read, neighbours, no_cell_found, own_names, without_machine
 from howdah.pipeline.tracking import linked_anew
 from howdah.pipeline.truth import read_truth
+from howdah.pipeline.weights_of import read_weights_of
 from howdah.progress import Progress, Steps
 
 if TYPE_CHECKING:
@@ -167,9 +165,9 @@ def _find(
     config = network.config
     if config.links == "votes" and settings.get("linking"):
         log.warning("The settings of [linking] do nothing with links = votes, the paper's way; set links = linking.")
-    stays = _without_machine(_own_names(recognised(source.tracks)), there, relink=config.links == "votes")
+    stays = without_machine(own_names(recognised(source.tracks)), there, relink=config.links == "votes")
     gathered = Gathered(replace(source, tracks=stays), least_size(config))
-    around = _neighbours(stays, there, image.n_frames)
+    around = neighbours(stays, there, image.n_frames)
     around = [t for t in around if not image.is_missing(t, setup)]
     record.facts |= {"settings_used": config.model_dump(mode="json"), "device": str(network.place.device)}
     yield Progress("cells", 0, len(there), message=network.place.sentence)
@@ -177,46 +175,13 @@ def _find(
     tracks, new, links = gathered.tracks()
     bare = np.setdiff1d(there, stays.t)
     if len(bare) and not len(new):
-        log.warning(
-            "No cell was found in %d frames of %s with the weights %s. They may have been trained too briefly (go on: howdah embedtrack "
-            "train ... --start %s, with more --n-epochs), or on cells of another size or another contrast.",
-            len(bare),
-            image.path,
-            file,
-            file,
-        )
+        no_cell_found(image, len(bare), file, "embedtrack")
     if config.links == "linking":
         later = [t for t in around if t - 1 in there]
         linked = yield from linked_anew(tracks, linking, sorted([*there, *later]), estimate=_estimate(moves))
         bridges = np.arange(tracks.n_spots, linked.n_spots)
         return marked(linked, spots=np.concatenate([new, bridges]), links=np.empty(0, dtype=np.int64))
     return marked(tracks, spots=new, links=links)
-
-
-def _own_names(tracks: Tracks) -> Tracks:
-    """Give the quality of links its own name again: TrackMate keeps it under one without spaces."""
-    known = xml_key(Feature(LINK_QUALITY, "", np.empty(0), "link"), ())
-    if tracks.feature(LINK_QUALITY, target="link") is not None:
-        return tracks
-    named = [replace(f, name=LINK_QUALITY) if f.key == ("link", known, "") else f for f in tracks.features]
-    return replace(tracks, features=tuple(named))
-
-
-def _without_machine(tracks: Tracks, frames: list[int], *, relink: bool) -> Tracks:
-    """Drop what a machine found in these frames, and its links between them, but what a person touched."""
-    gone = replaceable(tracks) & np.isin(tracks.t, frames)
-    kept = tracks.select(~gone) if gone.any() else tracks
-    if not relink:
-        return kept  # linked_anew does it
-    between = np.isin(kept.t[kept.links], frames).all(axis=1)
-    machine = kept.tagged(TRACKING, TRACKING_TAGS[1].name, links=True) & between
-    return kept.select_links(~machine) if machine.any() else kept
-
-
-def _neighbours(tracks: Tracks, frames: list[int], n_frames: int) -> list[int]:
-    """Frames before and after those that are worked on, in which there are spots to link to."""
-    beside = {t + step for t in frames for step in (-1, 1)} - set(frames)
-    return sorted(beside & set(np.unique(tracks.t).tolist()) & set(range(n_frames)))
 
 
 def _frames(
@@ -231,7 +196,7 @@ def _frames(
     from howdah.methods.embedtrack.link import movements, vote
 
     image, setup, config = gathered.source.image, gathered.source.setup, network.config
-    read = _last_read(lambda t: image.read(t, setup))
+    read = last_read(lambda t: image.read(t, setup))
     moves: dict[int, tuple[F64, F64]] = {}
     earlier: Frame | None = None
     every = sorted([*times, *around])
@@ -276,17 +241,3 @@ def _estimate(moves: Mapping[int, tuple[F64, F64]]) -> Estimate:
         return moved
 
     return estimate
-
-
-def _last_read(read: Callable[[int], npt.NDArray[Any]]) -> Callable[[int], npt.NDArray[Any]]:
-    """Keep the frame that was read last, which is asked for again."""
-    last: dict[int, npt.NDArray[Any]] = {}
-
-    def again(frame: int) -> npt.NDArray[Any]:
-        if frame not in last:
-            pixels = read(frame)
-            last.clear()
-            last[frame] = pixels
-        return last[frame]
-
-    return again

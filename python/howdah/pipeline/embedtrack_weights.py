@@ -1,73 +1,25 @@
-"""Weights of EmbedTrack: with which settings they were trained, whether they fit a movie, and whose they are."""
+"""Weights of EmbedTrack: with which settings they were trained, and whether they fit a movie."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from howdah.errors import ConfigError, WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
-from howdah.pipeline.detection import _needs_torch
 from howdah.pipeline.sources import Source
 
 if TYPE_CHECKING:
     from howdah.nn.checkpoint import Weights
 
-__all__ = ["check_fits", "least_size", "read_weights_of", "settings_of"]
+__all__ = ["check_fits", "least_size", "settings_of"]
 
 log = logging.getLogger("howdah")
 
 LEAST_SIZE = 10  # pixels, where nothing is known of the sizes of cells, as in the published code
-ADVICE = {
-    "embedtrack": "They are EmbedTrack's: howdah embedtrack track SOURCE --weights {path}",
-    "elephant": "They are ELEPHANT's: howdah track SOURCE --weights {path}",
-    "elephant-flow": "They are those of ELEPHANT's flow: howdah track SOURCE --flow {path}",
-}
-
-
-def read_weights_of(method: str, path: Path) -> Weights:
-    """Read weights of a method; if they are another one's, say which command takes them.
-
-    Args:
-        method: ``"embedtrack"`` or ``"elephant"``.
-        path: The file: ours, or published.
-
-    Raises:
-        WeightsError: They are missing, damaged, or another method's.
-    """
-    with _needs_torch():
-        from howdah.methods.elephant.predict import read_weights as of_elephant
-        from howdah.methods.embedtrack.weights import read_weights as of_embedtrack
-
-    readers: Mapping[str, Callable[[Path], Weights]] = {"embedtrack": of_embedtrack, "elephant": of_elephant}
-    try:
-        return readers[method](path)
-    except WeightsError as error:
-        maker = _maker(path, readers) if path.is_file() else ""
-        if maker == method or maker not in ADVICE:
-            raise
-        told = ADVICE[maker].format(path=path)
-        raise WeightsError(f"The weights {path} are not for this command. {told}") from error
-
-
-def _maker(path: Path, readers: Mapping[str, Callable[[Path], Weights]]) -> str:
-    """Return the method that wrote a file, by its header, or of published weights the one that can read them."""
-    from howdah.nn.checkpoint import read_tensors
-
-    if path.suffix == ".safetensors":
-        try:
-            return str(read_tensors(path)[1].get("method", "")).removesuffix("-detection")
-        except WeightsError:
-            return ""
-    for name, read in readers.items():
-        with contextlib.suppress(WeightsError):
-            read(path)
-            return name
-    return ""
 
 
 def settings_of(weights: Weights, path: Path, given: Mapping[str, Any]) -> EmbedTrackConfig:

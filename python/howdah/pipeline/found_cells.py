@@ -133,20 +133,29 @@ class Gathered:
         """
         image, setup, kept = self.source.image, self.source.setup, self.source.tracks
         affine = image.affine(t, setup)
-        painted = self._hers(t)
-        mine, names = giving_way(labels, painted, self._refused(t), min_size=self.min_size)
+        painted, mine, names = self._beside_hers(t, labels)
         new = spots_of_frames([(t, mine, affine)])
         start = kept.n_spots + self.n_new
         self._parts.append(new)
         self._quality.append(quality[names - 1])
         self.n_new += len(new.t)
-        together = np.where(mine > 0, mine + int(painted.max(initial=0)), painted)
+        together = np.where(mine > 0, mine + int(painted.max(initial=0)), painted) if painted.any() else mine
         spot = np.concatenate([self._rows[self._hers.rows(t)], np.arange(start, start + len(new.t))]).astype(np.int64)
         found = Frame(t, together.astype(np.int32), spot)
         if len(spot):
             label, values = region_properties(found.labels, frame, affine)
             self._measured.append((spot[label - 1], dict(values)))
         return found
+
+    def _beside_hers(self, t: int, labels: I32) -> tuple[I32, I32, I64]:
+        """Return a person's cells, the predicted ones beside them, and which ones these are; where she has none without copies."""
+        if not len(self._hers.rows(t)) and not len(self._refused.rows(t)):
+            here = np.unique(labels)
+            if here[-1] == len(here) - 1:  # without gaps
+                nothing: I32 = np.broadcast_to(np.int32(0), labels.shape)
+                return nothing, labels, np.arange(1, len(here), dtype=np.int64)
+        painted = self._hers(t)
+        return painted, *giving_way(labels, painted, self._refused(t), min_size=self.min_size)
 
     def link(self, later: Frame, earlier: Frame, parent: I64, share: F64) -> None:
         """Take the links of a frame: (N,) label one frame earlier or 0, and (N,) quality of each."""

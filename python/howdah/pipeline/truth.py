@@ -10,15 +10,16 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import ImageSeries, Tracks
+from bdv_io import FormatError, ImageSeries, Tracks
 from bdv_io.formats import identify, open_image, read_tracks
+from bdv_io.image import Hints
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
 from howdah.methods.annotation import Annotation
@@ -27,6 +28,7 @@ from howdah.pipeline.detection import Job
 from howdah.pipeline.machine_marks import recognised
 from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
 from howdah.pipeline.truth_challenge import challenge_truth
+from howdah.pipeline.truth_planes import single_planes
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -112,7 +114,7 @@ class LabelFrames:
         return painted
 
 
-def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> Truth:
+def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None, by_plane: bool = False) -> Truth:
     """Read the outlined cells that belong to a movie.
 
     Args:
@@ -120,7 +122,8 @@ def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> 
             ``01_ST`` beside it), one of these two, or a folder of sequences (all of them teach); or a movie, with ``truth``.
             ``frames`` limits what teaches.
         config: ``annotation`` says whether all cells are outlined; ``validation_share`` orders several sequences.
-        truth: Where the outlines are, if the source does not tell: a label image, a challenge folder, a project.
+        truth: Where the outlines are, if the source does not tell: a label image, a ROI set, a challenge folder, a project.
+        by_plane: The method learns planes, and no links: gold masks of single planes teach, and advice does not speak of links.
 
     Raises:
         DataError: There is nothing to learn from, or it does not fit the movie.
@@ -128,8 +131,8 @@ def read_truth(job: Job, config: Teaching, *, truth: PathLike | None = None) -> 
     """
     sequences = sequences_of(Path(job.source)) if truth is None else []
     if not sequences:
-        return _single(job, config, truth)
-    parts = [_single(replace(job, source=sequence), config, None) for sequence in sequences]
+        return _single(job, config, truth, by_plane=by_plane)
+    parts = [_single(replace(job, source=sequence), config, None, by_plane=by_plane) for sequence in sequences]
     inputs = {f"{name}_{path.name}": path for part in parts for name, path in part.inputs.items()}
     return replace(
         parts[0],
@@ -156,12 +159,13 @@ class _Outlines:
     tracks: Tracks
     times: tuple[int, ...] | None
     kind: str
+    planes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def _single(job: Job, config: Teaching, truth: PathLike | None) -> Truth:
+def _single(job: Job, config: Teaching, truth: PathLike | None, *, by_plane: bool) -> Truth:
     """Read the truth of one movie."""
     given = Path(job.source) if truth is None else Path(truth)
-    source, read = _read(job, given, beside=truth is not None)
+    source, read = _read(job, given, beside=truth is not None, by_plane=by_plane)
     tracks = _in_the_movie(read.tracks, source, read.kind)
     wanted = parse_frames(job.frames, source.image.n_frames)
     complete = config.annotation == "complete" or (config.annotation is None and read.times is not None)
@@ -170,21 +174,30 @@ def _single(job: Job, config: Teaching, truth: PathLike | None) -> Truth:
     )
     if read.kind == "label image":
         annotation = replace(annotation, mothers=False)
+    if read.planes:
+        annotation = replace(annotation, mothers=False, planes={t: read.planes[t] for t in annotation.times})
     if not teaching.n_spots:
-        raise DataError(_nothing(given, tracks, read.kind))
+        raise DataError(_nothing(given, tracks, read.kind, by_plane=by_plane))
     inputs = {**source.inputs, **({} if given in source.files else {"truth": given})}
     return Truth(annotation, read.kind, teaching.n_spots, teaching.n_links, inputs, source)
 
 
-def _read(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
+def _read(job: Job, given: Path, *, beside: bool, by_plane: bool) -> tuple[Source, _Outlines]:
     """Open the movie and read the outlines; ``beside`` says that they were named, else the source is both."""
     found = identify(given)
+    planes = single_planes(given) if by_plane else None
+    if planes is not None:
+        movie = job.source if beside else planes.movie or _movie_of(given, None)
+        source = open_source(movie, setup=job.setup, hints=job.hints if job.hints.given else None)
+        cells = planes.cells(source.image, job.setup)
+        return source, _Outlines(cells, tuple(planes.planes), "gold planes", planes.planes)
     if found.key == "ctc":
         return _challenge(job, given, beside=beside)
     source, _ = job.open()
     if found.kind == "image" and beside:
-        _check_length(given, source)
-        tracks = read_tracks(given, key="labels")
+        hints = Hints(axes=job.hints.axes) if _needs_axes(given, job.hints) else None
+        _check_length(given, source, hints)
+        tracks = read_tracks(given, key="labels", hints=hints)
         times = np.unique(tracks.t).tolist()  # a frame without any outline was not worked on; it is hardly empty
         return source, _Outlines(tracks, tuple(times), "label image")
     if found.kind == "image":
@@ -193,10 +206,32 @@ def _read(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
             raise DataError(
                 f"There is nothing to train on: {given} is a movie without outlines. Give a TrackMate file or a project in which cells "
                 "are outlined, or a challenge sequence with its truth beside it (01 and 01_GT); to train on other outlines, name them "
-                "with --truth; to track with what is trained already, name the weights with --weights."
+                "with --truth; to work with what is trained already, name the weights with --weights."
             )
         return source, _Outlines(*challenge)
+    if found.key == "rois" and beside:
+        return source, _Outlines(read_tracks(given, hints=_of_rois(source)), None, "ROI set")
     return source, _Outlines(read_tracks(given) if beside else source.tracks, None, "project")
+
+
+def _needs_axes(labels: Path, hints: Hints) -> bool:
+    """Whether a label image does not say what its axes are, but a user did of the movie."""
+    if hints.axes is None or "axes" not in identify(labels).hints:
+        return False
+    try:
+        open_image(labels).close()
+    except FormatError:
+        return True
+    return False
+
+
+def _of_rois(source: Source) -> Hints:
+    """What a ROI set does not say: how large a pixel is, and whether a position in a plain stack is a plane or a frame."""
+    image, setup = source.image, source.setup
+    z, y, x = np.linalg.norm(image.affine(0, setup)[:3, :3], axis=0).tolist()
+    deep, long = image.shape(0, setup)[0] > 1, image.n_frames > 1
+    axes = None if deep == long else ("ZYX" if deep else "TYX")
+    return Hints(axes=axes, voxel_size=(z, y, x), unit=image.setups[setup].unit)
 
 
 def _challenge(job: Job, given: Path, *, beside: bool) -> tuple[Source, _Outlines]:
@@ -299,6 +334,7 @@ def joined(parts: Sequence[Annotation], *, validation_share: float) -> Annotatio
         earlier=earlier,
         complete=parts[0].complete,
         voxel_size=parts[0].voxel_size,
+        planes={t: parts[n].planes[before] for t, (n, before) in place.items() if before in parts[n].planes},
         mothers=all(part.mothers for part in parts),
     )
 
@@ -319,7 +355,7 @@ def _earlier(tracks: Tracks, labels: LabelFrames, times: Sequence[int]) -> dict[
 def _in_the_movie(tracks: Tracks, source: Source, kind: str) -> Tracks:
     """Return the annotation in the world of the movie: label images and challenge masks may know pixels only."""
     image, setup = source.image, source.setup
-    if kind == "project" or not tracks.n_spots:
+    if kind in ("project", "gold planes") or not tracks.n_spots:
         return tracks
     carried = tracks.carried.entries.get("grid")
     if carried is None:
@@ -351,8 +387,8 @@ def _moved(tracks: Tracks, affine: npt.NDArray[np.float64], *, unit: str) -> Tra
     )
 
 
-def _check_length(labels: Path, source: Source) -> None:
-    opened = open_image(labels)
+def _check_length(labels: Path, source: Source, hints: Hints | None) -> None:
+    opened = open_image(labels, hints=hints)
     try:
         n = opened.n_frames
     finally:
@@ -370,10 +406,10 @@ def _movie_of(given: Path, challenge: tuple[Tracks, tuple[int, ...], str] | None
     return named
 
 
-def _nothing(given: Path, tracks: Tracks, kind: str) -> str:
+def _nothing(given: Path, tracks: Tracks, kind: str, *, by_plane: bool) -> str:
     machine = int((spot_status(recognised(tracks)) == Status.UNLABELLED).sum()) if kind == "project" else 0
     seen = f" ({machine} are predictions that nobody touched)" if machine else ""
     return (
-        f"There is nothing to train on in {given}: no cell is outlined in the frames that were asked for{seen}. Outline some cells, in "
-        "two frames that follow each other at least, and link them."
+        f"There is nothing to train on in {given}: no cell is outlined in the frames that were asked for{seen}. Outline some cells"
+        f"{', in two frames that follow each other at least, and link them' if not by_plane else ''}."
     )

@@ -77,6 +77,11 @@ class EfficientCellSegConfig(Settings):
         multiple_of=STRIDE,
         description="Edge of the squares that the network sees, in pixels, after enlarging. Paper: 384.",
     )
+    grid: tuple[Annotated[int, Field(ge=1, le=1024)], Annotated[int, Field(ge=1, le=1024)]] | None = Field(
+        None,
+        description="Windows along y and x that a frame is cut into, where it is squeezed (fit_frame) or cut as published (plain_grid). "
+        "Automatic: as few as keep them under 2.5 input sizes. Paper: 1, 1; for TRIC 2, 3.",
+    )
     colour: Literal["auto", "context", "time", "grey"] = Field(
         "auto",
         description="What the colours of the picture carry: the planes above and below (context, the paper), the frames before and after "
@@ -233,7 +238,7 @@ class EfficientCellSegConfig(Settings):
         "to plane (planes). Automatic: by the search, else volume. Paper: not given.",
     )
     stack_overlap: Fraction = Field(
-        0.3,
+        0.25,
         description="Parts in neighbouring planes are one cell if they share this part of their joint area (planes). Not in the paper.",
     )
     min_size: int | None = Field(

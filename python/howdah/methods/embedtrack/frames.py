@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from howdah.errors import DataError
 from howdah.methods.annotation import Annotation, known_pixels
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.medoid import centroids, medoids
+from howdah.methods.outlined import outlined
 from howdah.nn.device import free_memory_mb
 from howdah.nn.enlarge import finer, relabelled, resized, resized_shape
 from howdah.nn.normalise import normalised
@@ -184,19 +184,10 @@ class FrameStore:
     def _cells_of(self, time: int) -> CellTable:
         labels = _flat(self.annotation.read(time)[1])
         self._shapes[time] = labels.shape
-        values, place = np.unique(labels, return_inverse=True)
-        rows = place.reshape(labels.shape) + (1 if values[0] else 0)
-        number = values[values > 0].astype(np.int64)
-        boxes = [box for box in ndimage.find_objects(rows) if box is not None]
-        empty = np.empty((0, labels.ndim), dtype=np.int64)
-        return CellTable(
-            np.full(len(number), time, dtype=np.int64),
-            number,
-            np.bincount(rows.ravel(), minlength=len(number) + 1)[1:].astype(np.int64),
-            np.array([[axis.start for axis in box] for box in boxes], dtype=np.int64) if boxes else empty,
-            np.array([[axis.stop for axis in box] for box in boxes], dtype=np.int64) if boxes else empty,
-            self._centres(rows) if boxes else empty.astype(np.float64),
-        )
+        found = outlined(labels)
+        centre = self._centres(found.rows) if len(found) else np.empty((0, labels.ndim))
+        times = np.full(len(found), time, dtype=np.int64)
+        return CellTable(times, found.number, found.size, found.low, found.high, centre)
 
     def _centres(self, rows: I64) -> F64:
         if self.config.centre == "centroid":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import math
 from collections import deque
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from howdah import __version__
-from howdah.errors import DataError, WeightsError
+from howdah.errors import WeightsError
 from howdah.methods.annotation import Annotation
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.methods.embedtrack.coordinates import unit_of
@@ -29,7 +28,7 @@ from howdah.methods.embedtrack.samples import Batch, Held, Samples
 from howdah.methods.embedtrack.weights import METHOD
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import Place, for_training
-from howdah.nn.fit import fit, forget_state, load_state, means, place_to_train, save_state
+from howdah.nn.fit import descend, digest, fit, forget_state, load_state, means, place_to_train, save_state
 from howdah.progress import Progress
 
 __all__ = ["fingerprint", "one_cycle", "train"]
@@ -131,19 +130,20 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
 
     Of the movie it is the first annotated frame, as normalised: another movie has another one.
     """
-    digest = hashlib.sha256()
     settings = samples.config.model_dump(mode="json", exclude={"device", "tile_size"})
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    digest.update((start.sha256 if start is not None else "").encode())
     cells, annotation = samples.store.cells, samples.annotation
-    for column in (cells.time, cells.label, cells.size, cells.low, cells.high, cells.centre):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    for time in annotation.times:
-        digest.update(f"{time}".encode() + np.ascontiguousarray(annotation.links(time)).tobytes())
-    digest.update(str((annotation.voxel_size, annotation.complete, annotation.mothers)).encode())
+    links = [part for time in annotation.times for part in (f"{time}", annotation.links(time))]
     image = samples.store.frame(annotation.times[0]).image
-    digest.update(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
-    return digest.hexdigest()
+    return digest(
+        [
+            json.dumps(settings, sort_keys=True),
+            start.sha256 if start is not None else "",
+            *(cells.time, cells.label, cells.size, cells.low, cells.high, cells.centre),
+            *links,
+            str((annotation.voxel_size, annotation.complete, annotation.mothers)),
+            *(str(image.shape), image),
+        ]
+    )
 
 
 def one_cycle(step: int, steps: int, largest: float) -> tuple[float, float]:
@@ -209,18 +209,10 @@ class _Run:
         before = {key: value.clone() for key, value in self.kept.state_dict().items()}
         done, header = load_state(state, self.kept, self.optimiser)
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
-            self._lay_out_moments()
             return done, f"Resumed after {done} of {self.samples.steps} steps."
         self.kept.load_state_dict(before)
         self.optimiser = self._adam()
         return 0, "An unfinished training with other cells or settings was found and is not continued."
-
-    def _lay_out_moments(self) -> None:
-        """Store the loaded moments in the layout of their weights: the fused Adam walks through both as they lie in memory."""
-        for parameter, moments in self.optimiser.state.items():
-            for name, value in moments.items():
-                if value.shape == parameter.shape:
-                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
     def step(self, number: int) -> dict[str, float]:
         """Do one step, and after the last one of a pass the validation."""
@@ -252,16 +244,7 @@ class _Run:
         rate, momentum = one_cycle(number, self.samples.steps, self.config.learning_rate)
         for group in self.optimiser.param_groups:
             group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        length = torch.nn.utils.get_total_norm(gradients)
-        if not bool(torch.isfinite(length)):  # before the step: neither weights nor moments ever hold NaN
-            raise DataError(
-                f"The training broke down: the gradient is no longer a number (loss {float(loss.detach()):g}). Lower the "
-                "learning rate, or compute in float32; the last saved state is intact."
-            )
-        self.optimiser.step()
+        descend(loss, self.network, self.optimiser)
 
     @torch.no_grad()
     def _validate(self) -> float:

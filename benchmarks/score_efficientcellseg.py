@@ -1,0 +1,334 @@
+"""How good masks get from 1, 2, 5 and 10 annotated images, on real images, against a plain U-Net and the classical way.
+
+``python benchmarks/score_efficientcellseg.py --data DIR --out FILE.jsonl [--only stills,scaling,...] [--minutes 5]``
+
+All networks learn from the same crops, with the same loss, the same rule for the step size, the same held-out part, and for the same
+time of the processor (``--minutes``, of one thread); their steps are noted. Settings after the network are searched on the
+annotated images for all of them alike. Test images are never trained on, and no setting was chosen on them.
+
+Stills (T98G, phase contrast): images 1, 3, 5, 7 of the ten are for testing; of the others, 1, 2 or 5 are annotated, three draws each.
+Frame 0 of the movie t98g-phase-2d (manual too) is a second test, also of training with all ten. One JSON line a training is
+appended; what the file holds already is not done again. ``--table`` prints the means as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from classical_tracking import tuned
+from plain_unet import PlainUNet, size, width_for
+
+from howdah.methods.annotation import Annotation
+from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
+from howdah.methods.efficientcellseg.instances import find_cells
+from howdah.methods.efficientcellseg.maps import Maps
+from howdah.methods.efficientcellseg.picture import picture
+from howdah.methods.efficientcellseg.predict import Network
+from howdah.methods.efficientcellseg.run import Run
+from howdah.methods.efficientcellseg.samples import Samples
+from howdah.methods.efficientcellseg.search import search
+from howdah.methods.efficientcellseg.train import header_of, searched
+from howdah.metrics.segmentation import average_precision, mean_iou, seg_score
+from howdah.nn.checkpoint import Weights, save_weights
+from howdah.nn.device import pick
+from howdah.nn.normalise import normalised
+from howdah.progress import finish
+
+TEST = (1, 3, 5, 7)
+LEARN = (0, 2, 4, 6, 8, 9)
+VOXEL = (1.0, 1.0, 1.0)
+WIDTHS = {"unet-small": 1_500_000, "unet": 6_629_433}
+ENCODERS = {"lite0": "imagenet", "lite0-random": "none", "b5-random": "none"}
+
+
+@dataclass
+class Images:
+    """Frames (Z, Y, X) and their labels, by number: 0..9 the stills, 10 the first frame of the movie."""
+
+    frames: list[np.ndarray]
+    labels: list[np.ndarray]
+    voxel: tuple[float, float, float] = VOXEL
+
+    def annotation(self, chosen: tuple[int, ...]) -> Annotation:
+        return Annotation(
+            lambda t: self.frames[t], lambda t: self.labels[t], tuple(sorted(chosen)), {}, True, self.voxel, False
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and its tests."""
+
+    part: str
+    method: str
+    learn: tuple[int, ...]
+    tests: dict[str, tuple[int, ...]]
+    data: str = "stills"
+    draw: int = 0
+    changes: dict = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.part}/{self.method}/n{len(self.learn)}/{self.draw}"
+
+
+class UNetRun(Run):
+    """The same training with a plain U-Net of a given size."""
+
+    parameters = 0
+
+    def network(self, number: int, start: Weights | None) -> torch.nn.Module:
+        width = width_for(self.parameters)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            return PlainUNet(width, len(self.outputs[number]))
+
+    def adam(self) -> torch.optim.Adam:
+        groups = [{"params": list(self.networks.parameters()), "share": 1.0}]
+        return torch.optim.Adam(groups, lr=self.config.learning_rate, fused=True)
+
+
+# ---- data
+
+
+def images_of(name: str, data: Path) -> Images:
+    """Read one of the data sets."""
+    if name == "stills":
+        folder, movie = data / "t98g-phase-stills", data / "t98g-phase-2d"
+        files = sorted((folder / "images").glob("*.tif"))
+        frames = [tifffile.imread(f)[None] for f in files] + [
+            tifffile.imread(sorted((movie / "01").glob("t*.tif"))[0])[None]
+        ]
+        labels = [tifffile.imread(folder / "masks" / f.name)[None].astype(np.int32) for f in files]
+        truth = tifffile.imread(sorted((movie / "01_GT/SEG").glob("*.tif"))[0])[None].astype(np.int32)
+        return Images(frames, [*labels, truth])
+    if name == "img2d":
+        image, mask = (tifffile.imread(data / f"stardist-stills/{n}.tif")[None] for n in ("img2d", "mask2d"))
+        half = image.shape[2] // 2
+        return Images(
+            [image[..., :half], image[..., half:]], [m.astype(np.int32) for m in (mask[..., :half], mask[..., half:])]
+        )
+    if name == "img3d":
+        image, mask = (tifffile.imread(data / f"stardist-stills/{n}.tif") for n in ("img3d", "mask3d"))
+        half = image.shape[1] // 2
+        return Images(
+            [image[:, :half], image[:, half:]],
+            [m.astype(np.int32) for m in (mask[:, :half], mask[:, half:])],
+            (2.0, 1.0, 1.0),
+        )
+    from bdv_io.image import open_image
+
+    with open_image(data / "tgmm-3d/datasethdf5.xml") as opened:
+        frames = [np.asarray(opened.frame(t)) for t in range(5)]
+    truths = sorted((data / "tgmm-3d/01_GT/TRA").glob("man_track*.tif"))[:5]
+    crop = data / "tgmm-crop-3d"
+    frames += [tifffile.imread(f) for f in sorted((crop / "01").glob("t*.tif"))]
+    truths += sorted((crop / "01_GT/SEG").glob("*.tif"))
+    return Images(frames, [tifffile.imread(f).astype(np.int32) for f in truths], (5.0, 1.0, 1.0))
+
+
+def jobs() -> Iterator[Job]:
+    """Yield what is to be done, the most important first."""
+    both = {"stills": TEST, "movie": (10,)}
+    for draw in range(3):
+        for n in (5, 2, 1):
+            turned = LEARN[draw * 2 :] + LEARN[: draw * 2]
+            for method in ("classical", "lite0", "unet-small", "lite0-random", "unet", "b5-random"):
+                if method != "b5-random" or draw == 0:
+                    yield Job("stills", method, turned[:n], both, draw=draw)
+        if draw == 0:
+            for method in ("classical", "lite0", "unet-small", "unet", "b5-random"):
+                yield Job("stills", method, tuple(range(10)), {"movie": (10,)})
+            yield from _ablations(both)
+
+
+def _ablations(both: dict[str, tuple[int, ...]]) -> Iterator[Job]:
+    halves = {"other half": (1,)}
+    for name, faults in (("dark", ("dark_input",)), ("dark root", ("dark_input", "root_std"))):
+        yield Job("scaling", name, LEARN[:2], both, changes={"compat": faults})
+    for method in ("classical", "lite0", "unet-small"):
+        yield Job("img2d", method, (0,), halves, "img2d")
+    for colour in ("context", "grey"):
+        yield Job(
+            "tgmm",
+            f"lite0 {colour}",
+            tuple(range(5)),
+            {"frames 26-30": tuple(range(5, 10))},
+            "tgmm",
+            changes={"colour": colour},
+        )
+        yield Job("img3d", f"lite0 {colour}", (0,), halves, "img3d", changes={"colour": colour})
+    for colour in ("context", "grey"):
+        yield Job(
+            "tgmm", f"lite0 {colour}", (0,), {"frames 26-30": tuple(range(5, 10))}, "tgmm", changes={"colour": colour}
+        )
+
+
+# ---- training and testing
+
+
+def learned(
+    job: Job, images: Images, minutes: float
+) -> tuple[Callable[[int], tuple[np.ndarray, Maps | None]], dict, Weights]:
+    """Train; return what finds the cells of a frame, what is to be noted, and the weights."""
+    unet = job.method.startswith("unet")
+    encoder = job.method.partition("-")[0] if not unet and job.method.split("-")[0] in ("lite0", "b5") else "lite0"
+    config = EfficientCellSegConfig(
+        encoder=encoder, pretrained="imagenet" if not unet else "none", n_epochs=1000, device="cpu"
+    )
+    config = config.but(pretrained=ENCODERS.get(job.method, config.pretrained), seed=job.draw, **job.changes)
+    samples = Samples(images.annotation(job.learn), config)
+    kind = type("Sized", (UNetRun,), {"parameters": WIDTHS[job.method]}) if unet else Run
+    run = kind(samples, pick("cpu"))
+    begin, steps, curve = time.process_time(), 0, []
+    while not run.finished and time.process_time() - begin < 60 * minutes:
+        values = run.step(steps)
+        steps += 1
+        if "validation" in values:
+            curve.append([steps, *(round(float(values[k]), 4) for k in ("loss", "mean_iou", "centres"))])
+    spent = (time.process_time() - begin) / 60
+    noted = {"steps": steps, "minutes": round(spent, 2), "parameters": sum(map(size, run.networks)), "curve": curve}
+    noted |= {k: getattr(samples.config, k) for k in ("enlarge", "crop_size", "n_crops")}
+    weights = Weights(
+        run.weights(), {**header_of(run), "metrics": run.metrics(), "steps": steps, "data": {"frames": list(job.learn)}}
+    )
+    if not unet:
+        weights = finish(searched(weights, samples))
+        network = Network(weights, EfficientCellSegConfig(device="cpu"))
+        maps_of, settings = network.maps, network.config
+    else:
+        model = PlainUNet(width_for(WIDTHS[job.method]), 2)
+        model.load_state_dict(weights.members[0])
+        model.eval()
+
+        def maps_of(frame: np.ndarray) -> Maps:
+            return _unet_maps(model, frame, samples.config)
+
+        truths = [(maps_of(images.frames[t]), images.labels[t], None) for t in job.learn]
+        found = search(truths, samples.config, voxel_size=images.voxel, diameter=samples.store.diameter())
+        settings = samples.config.model_copy(update=found.settings)
+        weights = Weights(weights.members, {**weights.header, "search": found.to_dict()})
+    noted["search"] = weights.header.get("search", {})
+
+    def cells(number: int) -> tuple[np.ndarray, Maps]:
+        maps = maps_of(images.frames[number])
+        return find_cells(maps, settings, voxel_size=images.voxel, diameter=samples.store.diameter()).labels, maps
+
+    return cells, noted, weights
+
+
+@torch.no_grad()
+def _unet_maps(model: PlainUNet, frame: np.ndarray, config: EfficientCellSegConfig) -> Maps:
+    shown = torch.from_numpy(np.ascontiguousarray(picture(frame, config)))
+    y, x = shown.shape[-2:]
+    padded = torch.nn.functional.pad(shown, (0, -x % 16, 0, -y % 16), mode="replicate")
+    found = torch.sigmoid(model(padded))[..., :y, :x]
+    cell, centre = torch.nn.functional.interpolate(found, size=frame.shape[1:], mode="bilinear").transpose(0, 1).numpy()
+    return Maps(cell, centre)
+
+
+def classical(job: Job, images: Images) -> tuple[Callable[[int], tuple[np.ndarray, None]], dict]:
+    """Search the recipe on the annotated images."""
+    begin = time.process_time()
+    plain = {
+        t: normalised(images.frames[t], (0.5, 99.8))[0] for t in range(len(images.frames)) if len(images.frames[t]) == 1
+    }
+    recipe, score = tuned([plain[t] for t in job.learn], [images.labels[t][0] for t in job.learn])
+    noted = {
+        "recipe": str(recipe),
+        "training score": round(score, 4),
+        "minutes": round((time.process_time() - begin) / 60, 2),
+    }
+    return lambda number: (recipe.segment(plain[number])[None], None), noted
+
+
+def done(job: Job, data: Path, minutes: float, folder: Path) -> dict:
+    """Do a job; return its line."""
+    images = images_of(job.data, data)
+    if job.method == "classical":
+        cells, noted = classical(job, images)
+    else:
+        cells, noted, weights = learned(job, images, minutes)
+        save_weights(folder / f"{job.key.replace('/', '_').replace(' ', '-')}.safetensors", weights)
+    line: dict = {
+        "key": job.key,
+        "part": job.part,
+        "method": job.method,
+        "n": len(job.learn),
+        "draw": job.draw,
+        **noted,
+    }
+    for name, numbers in job.tests.items():
+        found = [cells(number) for number in numbers]
+        truth = [images.labels[number] for number in numbers]
+        labels = [one[0] for one in found]
+        masks = [one[1].cell > 0.5 if one[1] is not None else one[0] > 0 for one in found]
+        precision = average_precision(truth, labels, (0.5, 0.7))
+        line[name] = {
+            "seg": round(seg_score(truth, labels).seg, 4),
+            "mean_iou": round(mean_iou(truth, masks), 4),
+            "ap50": round(float(precision[0.5]), 4),
+            "ap70": round(float(precision[0.7]), 4),
+            "seg_each": [round(seg_score(t, f).seg, 3) for t, f in zip(truth, labels, strict=True)],
+        }
+        np.savez_compressed(
+            folder / f"{job.key.replace('/', '_').replace(' ', '-')}_{name.replace(' ', '-')}.npz", *labels
+        )
+    return line
+
+
+def table(lines: list[dict]) -> str:
+    """Return the means over draws as a Markdown table."""
+    groups: dict[tuple, list[dict]] = defaultdict(list)
+    for line in lines:
+        groups[line["part"], line["n"], line["method"]].append(line)
+    rows = ["| part | images | method | test | SEG | mean IoU | AP 0.5 | draws | steps | minutes |", "|---" * 10 + "|"]
+    for (part, n, method), found in sorted(groups.items(), key=str):
+        for test in [k for k, v in found[0].items() if isinstance(v, dict) and "seg" in v]:
+            mean = {k: np.mean([line[test][k] for line in found]) for k in ("seg", "mean_iou", "ap50")}
+            steps, minutes = (np.mean([line.get(k, 0) for line in found]) for k in ("steps", "minutes"))
+            numbers = " | ".join(f"{mean[k]:.3f}" for k in mean)
+            rows.append(
+                f"| {part} | {n} | {method} | {test} | {numbers} | {len(found)} | {steps:.0f} | {minutes:.1f} |"
+            )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Read the arguments and do what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="words that the key of a job has, separated by commas: one of them")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--share", default="0/1", help="i/k: do the jobs i, i + k, ... of the list")
+    given = parser.parse_args()
+    lines = [json.loads(text) for text in given.out.read_text().splitlines()] if given.out.is_file() else []
+    if given.table:
+        print(table(lines))
+        return
+    torch.set_num_threads(1)
+    part, parts = map(int, given.share.split("/"))
+    words = [word for word in given.only.split(",") if word]
+    wanted = [job for job in jobs() if not words or any(word in job.key for word in words)][part::parts]
+    for job in wanted:
+        if job.key not in {line["key"] for line in lines}:
+            line = done(job, given.data, given.minutes, given.out.parent)
+            lines.append(line)
+            with given.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(job.key, {k: v["seg"] for k, v in line.items() if isinstance(v, dict) and "seg" in v}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

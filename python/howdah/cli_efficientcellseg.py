@@ -1,0 +1,149 @@
+"""The verbs of EfficientCellSeg: learn outlined cells, find the cells of movies, volumes and images, give spots their masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from howdah.cli_hints import grouped, with_movie
+from howdah.cli_options import with_settings
+from howdah.cli_sections import SECTIONS
+from howdah.cli_show import guarded, run, show_result
+from howdah.pipeline import Job, default_target
+from howdah.pipeline.challenge_rules import Challenge
+from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
+
+__all__ = ["add_to"]
+
+efficientcellseg = typer.Typer(
+    name="efficientcellseg",
+    help="EfficientCellSeg: masks of cells from few outlined images, in 2D and 3D.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
+Truth = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth",
+        metavar="FILE",
+        help="Where the outlines are, if SOURCE is a movie or a folder of images: label images, a folder of masks with the names "
+        "of the images, a ROI set, a challenge folder (01_GT, 01_ST), a project.",
+    ),
+]
+RESULTS: dict[str, tuple[Any, Any]] = {
+    "also": (
+        Annotated[
+            list[Path],
+            typer.Option(
+                "--also",
+                metavar="FILE",
+                help="A further result: .zip, .xml, .mastodon, 01_RES; may be given several times.",
+            ),
+        ],
+        [],
+    ),
+    "link": (
+        Annotated[bool, typer.Option("--link", help="Link the cells into tracks, by the settings of linking.")],
+        False,
+    ),
+    "border": (
+        Annotated[
+            int | None,
+            typer.Option(
+                "--challenge-border",
+                metavar="PIXELS",
+                help="Results as 01_RES by the challenge's rules: cells wholly in a border so wide are left out, empty frames get the "
+                "cells of the nearest one.",
+                min=0,
+            ),
+        ],
+        None,
+    ),
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add ``efficientcellseg`` to the command line."""
+    app.add_typer(efficientcellseg)
+
+
+def _run(steps: Any, *, as_json: bool) -> None:
+    code = guarded(lambda: show_result(run(steps(), quiet=as_json), as_json=as_json), as_json=as_json)
+    if code:
+        raise typer.Exit(code)
+
+
+@efficientcellseg.command()
+@with_settings(SECTIONS, "efficientcellseg")
+@with_movie("image", "setup", "frames")
+def train(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A movie or a folder of images with --truth, a TrackMate file or project with outlined cells, or a challenge "
+            "sequence (01, with 01_GT or 01_ST beside it).",
+        ),
+    ],
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Where the weights go.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="FILE", help="Weights to start from: ours, or published ones.")
+    ] = None,
+    truth: Truth = None,
+    json: Json = False,
+) -> None:
+    """Train on outlined cells. A stopped training goes on where it was."""
+    target = weights or default_target(source, "efficientcellseg.safetensors")
+    job = Job(source, **movie)
+    _run(lambda: train_efficientcellseg(job, target, settings=settings, start=start, truth=truth), as_json=json)
+
+
+@efficientcellseg.command()
+@with_settings(SECTIONS, "efficientcellseg", "linking")
+@with_movie("image", "setup", "frames")
+@grouped("results", RESULTS)
+def segment(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A movie, a volume, an image, a folder of images, or a project, whose cells and links stay.",
+        ),
+    ],
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    results: dict[str, Any],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The result; its ending chooses the format (default: label image). Of a folder of images it may be a folder.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the outlines first)."),
+    ] = None,
+    truth: Truth = None,
+    json: Json = False,
+) -> None:
+    """Find the cells of every frame with their outlines. What a person outlined or linked stays as it is."""
+    target = out or default_target(source, "cells" if source.is_dir() else "cells.tif")
+    job, border = Job(source, **movie), results.pop("border")
+    rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
+    _run(
+        lambda: segment_efficientcellseg(
+            job, target, settings=settings, weights=weights, truth=truth, challenge=rules, **results
+        ),
+        as_json=json,
+    )

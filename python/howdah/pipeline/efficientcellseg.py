@@ -1,0 +1,258 @@
+"""EfficientCellSeg from files to files: learning outlined cells, and finding the cells of movies, volumes and single images."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bdv_io import Tracks
+from howdah.errors import ConfigError
+from howdah.linking import LinkingConfig
+from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
+from howdah.pipeline.challenge_rules import Challenge
+from howdah.pipeline.detection import Job, _needs_torch
+from howdah.pipeline.found_cells import Gathered
+from howdah.pipeline.machine_marks import marked, recognised
+from howdah.pipeline.record import Record, fingerprint, recorded
+from howdah.pipeline.results import check_targets, write_results
+from howdah.pipeline.sources import Source, check_target
+from howdah.pipeline.staying import neighbours, no_cell_found, own_names, without_machine
+from howdah.pipeline.stills import is_stills, open_job, read_truth_or_stills
+from howdah.pipeline.tracking import linked_anew
+from howdah.pipeline.weights_of import read_weights_of
+from howdah.progress import Progress, Steps
+
+if TYPE_CHECKING:
+    from howdah.methods.efficientcellseg.instances import Cells
+    from howdah.methods.efficientcellseg.predict import Network
+
+Array = npt.NDArray[Any]
+PathLike = str | os.PathLike[str]
+Sections = Mapping[str, Mapping[str, Any]]
+Read = Callable[[int], Array]
+
+__all__ = ["segment_efficientcellseg", "train_efficientcellseg"]
+
+log = logging.getLogger("howdah")
+
+BYTES_PER_VOXEL = 64  # of maps and of what parts their cells in 3D; larger frames are worked on plane by plane
+FRAMES_HELD = 3  # where colours carry the frames before and after
+
+
+def train_efficientcellseg(
+    job: Job,
+    weights: PathLike,
+    *,
+    settings: Sections,
+    start: PathLike | None = None,
+    truth: PathLike | None = None,
+    resume: bool = True,
+) -> Steps[dict[str, Any]]:
+    """Train EfficientCellSeg on outlined cells.
+
+    Args:
+        job: What to learn from: a movie or a folder of images with ``truth``, a project with outlines, a challenge sequence (see
+            :func:`howdah.pipeline.truth.read_truth`, :func:`howdah.pipeline.stills.read_stills_truth`); ``frames`` limits
+            what teaches.
+        weights: Where the weights go (safetensors); the former file is kept as ``name~1~``. While the training runs its
+            state is beside it; a stopped training goes on from there.
+        settings: ``{"efficientcellseg": {...}}``, fields of :class:`EfficientCellSegConfig`.
+        start: Weights to start from: ours, or published ones.
+        truth: Where the outlines are, if the source does not tell: label images, a ROI set, a challenge folder, a project; of a
+            folder of images the folder of their masks.
+        resume: Go on with a training of the same cells and settings that was stopped.
+
+    Returns:
+        The weights file, what taught, and the last figures.
+
+    Raises:
+        DataError: There is nothing to train on, or an outline lies outside of the image.
+        WeightsError, ConfigError, BdvIoError: As the sentence says.
+    """
+    config = EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+    with _needs_torch():
+        from howdah.methods.efficientcellseg.train import train
+
+    taught = read_truth_or_stills(job, config, truth=truth)
+    target = check_target(weights, taught.source, ending=".safetensors")
+    first = None if start is None else read_weights_of("efficientcellseg", Path(start))
+    inputs = {**taught.inputs, **({} if start is None else {"start": Path(start)})}
+    used = {"efficientcellseg": config.model_dump(mode="json")}
+    with recorded(target, "efficientcellseg-train", inputs=inputs, settings=used) as record:
+        trained = yield from train(taught.annotation, config, start=first, save_to=target, resume=resume)
+        kept = ("method", "resolved", "network", "cells", "metrics", "device", "precision")
+        record.facts |= {**taught.facts, "weights": fingerprint(target)}
+        record.facts |= {name: trained.header.get(name) for name in kept}
+    return {"weights": str(target), **taught.facts, "metrics": dict(trained.header.get("metrics", {}))}
+
+
+def segment_efficientcellseg(
+    job: Job,
+    out: PathLike,
+    *,
+    settings: Sections,
+    weights: PathLike | None = None,
+    truth: PathLike | None = None,
+    also: Sequence[PathLike] = (),
+    link: bool = False,
+    challenge: Challenge | None = None,
+) -> Steps[dict[str, Any]]:
+    """Find the cells of a movie, a volume or single images, and write them with outlines, ellipsoids and region properties.
+
+    What a person outlined, tagged, named or linked stays as it is; what a machine found in these frames before is found anew. A
+    predicted cell that shares half of its pixels, or half of a person's cell, with that one gives way to it. Volumes are read
+    a frame at a time; where the maps of a frame would not fit into the memory, they are computed and parted plane by plane
+    while its image and labels (about 8 bytes a voxel) are held.
+
+    Args:
+        job: A movie, a project whose annotation is kept, or a folder of images. ``frames``: the frames to find cells in.
+        out: The result; its ending chooses the format: labels ``.tif`` or ``.ome.zarr``, ROI set ``.zip``, TrackMate ``.xml``,
+            ``.mastodon``, a challenge's folder ``01_RES``, ``.geff``, ``.csv``. Of a folder of images it may be a folder, that gets
+            one label image for each.
+        settings: ``{"efficientcellseg": {...}, "linking": {...}}``; what the weights say of their training need not be given.
+        weights: From :func:`train_efficientcellseg`, or published ones. None: they are trained first, on all outlines of the
+            source (or of ``truth``), and written beside the result.
+        truth: See :func:`train_efficientcellseg`; only without weights.
+        also: Further results.
+        link: Link the cells by their ellipsoids, with the settings of ``linking``.
+        challenge: Rules of the Cell Tracking Challenge for results in its format.
+
+    Returns:
+        The files, the weights, and the counts of cells, links, tracks and divisions.
+
+    Raises:
+        WeightsError: The weights are another method's, or damaged.
+        DataError, ConfigError, BdvIoError: As the sentence says.
+    """
+    source, frames = open_job(job, out)
+    targets = check_targets([out, *also], source, more=() if truth is None else (Path(truth),))
+    linking = LinkingConfig.of(settings.get("linking", {}))
+    EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+    if link and is_stills(source):
+        raise ConfigError(
+            f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
+            "if they are the frames of a movie, say so: --axes TYX."
+        )
+    if weights is not None and truth is not None:
+        raise ConfigError("Give either --weights, that were trained, or --truth, to train on; not both.")
+    if weights is None:
+        weights = targets[0].with_name(f"{targets[0].name.split('.')[0]}-weights.safetensors")
+        whole = replace(job, frames=None)
+        yield from train_efficientcellseg(whole, weights, settings=settings, truth=truth)
+    file = Path(weights)
+    inputs = {**source.inputs, "weights": file}
+    used = {"efficientcellseg": dict(settings.get("efficientcellseg", {})), "linking": linking.model_dump()}
+    with recorded(targets[0], "efficientcellseg-segment", inputs=inputs, settings=used) as record:
+        chosen = linking if link else None
+        found = yield from _find(source, frames, file, settings, linking=chosen, record=record)
+        written = write_results(targets, found, source, hints=job.hints, challenge=challenge or Challenge())
+        counts = _counts(found, linked=link)
+        record.facts |= {"weights": fingerprint(file), "results": [str(path) for path in written], **counts}
+    more = {"also": [str(path) for path in written[1:]]} if len(written) > 1 else {}
+    return {"out": str(written[0]), **more, "weights": str(file), **counts}
+
+
+def _counts(found: Tracks, *, linked: bool) -> dict[str, Any]:
+    counts = {"cells": found.n_spots, "links": found.n_links}
+    return {**counts, "tracks": found.tracks()[0], "divisions": len(found.divisions())} if linked else counts
+
+
+def _find(
+    source: Source, frames: list[int], file: Path, settings: Sections, *, linking: LinkingConfig | None, record: Record
+) -> Steps[Tracks]:
+    """Find the cells of some frames beside what a person annotated, and link them if asked for; nothing is written."""
+    weights = read_weights_of("efficientcellseg", file)
+    image, setup = source.image, source.setup
+    there = [t for t in frames if not image.is_missing(t, setup)]
+    for t in sorted(set(frames) - set(there)):
+        log.warning("Frame %d of %s is missing; no cells are looked for there.", t, image.path)
+    planes = image.shape(there[0] if there else 0, setup)[0]
+    with _needs_torch():
+        from howdah.methods.efficientcellseg.predict import Network
+
+        config = EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+        network = Network(weights, config, planes=planes)
+    stays = without_machine(own_names(recognised(source.tracks)), there, relink=False)
+    gathered = Gathered(replace(source, tracks=stays), network.config.min_size or 0)
+    record.facts |= {"settings_used": network.config.model_dump(mode="json"), "device": str(network.place.device)}
+    yield Progress("cells", 0, len(there), message=network.place.sentence)
+    read = lru_cache(maxsize=FRAMES_HELD if network.config.colour == "time" else 1)(lambda t: image.read(t, setup))
+    for done, t in enumerate(there, start=1):
+        cells = _cells(network, source, read, t)
+        here = gathered.add(t, cells.labels, cells.quality, read(t))
+        yield Progress("cells", done, len(there), values={"cells": float(len(here.spot))})
+    tracks, new, _ = gathered.tracks()
+    bare = np.setdiff1d(there, stays.t)
+    if len(bare) and not len(new):
+        no_cell_found(image, len(bare), file, "efficientcellseg")
+    nothing = np.empty(0, dtype=np.int64)
+    if linking is None:
+        return marked(tracks, spots=new, links=nothing)
+    around = neighbours(stays, there, image.n_frames)
+    linked = yield from linked_anew(tracks, linking, sorted([*there, *around]))
+    bridges = np.arange(tracks.n_spots, linked.n_spots)
+    return marked(linked, spots=np.concatenate([new, bridges]), links=nothing)
+
+
+def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
+    """Find the cells of a frame: at once, or plane by plane where the memory does not hold its maps."""
+    from howdah.methods.efficientcellseg.instances import find_cells
+    from howdah.nn.device import free_memory_mb
+
+    image, config = source.image, network.config
+    z, y, x = np.linalg.norm(image.affine(t, source.setup)[:3, :3], axis=0).tolist()
+    shape = image.shape(t, source.setup)
+    if shape[0] > 1 and prod(shape) * BYTES_PER_VOXEL > (config.memory_mb or free_memory_mb()) * 2**20:
+        if config.stack == "volume":
+            log.warning("Frame %d is too large to part its cells in 3D; they are parted in planes and joined.", t)
+        return _by_plane(network, source, t, voxel_size=(z, y, x))
+    earlier, later = _beside(source, t, read) if config.colour == "time" else (None, None)
+    maps = network.maps(read(t), earlier=earlier, later=later, time=t)
+    return find_cells(maps, config, voxel_size=(z, y, x), diameter=network.diameter)
+
+
+def _by_plane(network: Network, source: Source, t: int, *, voxel_size: tuple[float, float, float]) -> Cells:
+    """Find the cells of a frame of which only the labels are held."""
+    from howdah.methods.efficientcellseg.instances import Cells, find_cells_by_plane
+
+    image, setup = source.image, source.setup
+    every, shape = slice(None), image.shape(t, setup)
+
+    def plane(z: int) -> Array:
+        found: Array = image.read(t, setup, region=(slice(z, z + 1), every, every))[0]
+        return found
+
+    labels = np.zeros(shape, dtype=np.int32)
+    maps = network.planes(plane, shape, time=t)
+    stream = find_cells_by_plane(maps, network.config, voxel_size=voxel_size, diameter=network.diameter)
+    while True:
+        try:
+            z, found = next(stream)
+        except StopIteration as end:
+            joined = end.value
+            break
+        labels[z] = found
+    for one in labels:
+        one[...] = joined.table[one]
+    return Cells(labels, joined.quality)
+
+
+def _beside(source: Source, t: int, read: Read) -> list[Array | None]:
+    """Return the frames before and after one, None where there are none of its size."""
+    image, setup = source.image, source.setup
+    shape = image.shape(t, setup)
+
+    def there(other: int) -> bool:
+        inside = 0 <= other < image.n_frames and not image.is_missing(other, setup)
+        return inside and image.shape(other, setup) == shape
+
+    return [read(other) if there(other) else None for other in (t - 1, t + 1)]
