@@ -14,6 +14,7 @@ from howdah.cli_show import guarded, run, show_result
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
+from howdah.pipeline.stills import default_result
 
 __all__ = ["add_to"]
 
@@ -138,7 +139,7 @@ def segment(
     json: Json = False,
 ) -> None:
     """Find the cells of every frame with their outlines. What a person outlined or linked stays as it is."""
-    target = out or default_target(source, "cells" if source.is_dir() else "cells.tif")
+    target = out or default_result(source)
     job, border = Job(source, **movie), results.pop("border")
     rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
     _run(
