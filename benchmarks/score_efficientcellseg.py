@@ -27,6 +27,7 @@ import torch
 from classical_tracking import tuned
 from plain_unet import PlainUNet, size, width_for
 
+from bdv_io.formats import open_image
 from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.instances import find_cells
@@ -125,10 +126,9 @@ def images_of(name: str, data: Path) -> Images:
             [m.astype(np.int32) for m in (mask[:, :half], mask[:, half:])],
             (2.0, 1.0, 1.0),
         )
-    from bdv_io.image import open_image
-
-    with open_image(data / "tgmm-3d/datasethdf5.xml") as opened:
-        frames = [np.asarray(opened.frame(t)) for t in range(5)]
+    opened = open_image(data / "tgmm-3d/datasethdf5.xml")
+    frames = [np.asarray(opened.read(t)) for t in range(5)]
+    opened.close()
     truths = sorted((data / "tgmm-3d/01_GT/TRA").glob("man_track*.tif"))[:5]
     crop = data / "tgmm-crop-3d"
     frames += [tifffile.imread(f) for f in sorted((crop / "01").glob("t*.tif"))]
