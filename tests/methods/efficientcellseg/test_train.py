@@ -141,9 +141,9 @@ def test_the_step_size_falls_at_a_plateau(monkeypatch):
         running, "descend", lambda loss, net, adam: (rates.append(adam.param_groups[1]["lr"]), plain(loss, net, adam))
     )
     finish(train(annotation(3), SMALL.but(n_epochs=24, patience=25, plateau=10, batch_size=4, search=False)))
-    assert rates[0] == pytest.approx(1e-3 / 20)
-    assert max(rates) == pytest.approx(1e-3 * 11 / 20)
-    assert rates[-1] == pytest.approx(0.25e-3)
+    assert rates[0] == pytest.approx(3e-3 / 20)
+    assert max(rates) == pytest.approx(3e-3 * 11 / 20)
+    assert rates[-1] == pytest.approx(0.75e-3)
 
 
 def test_a_volume_and_the_search():
