@@ -122,28 +122,23 @@ def _middles(height: F32, top: Bool) -> I64:
     named, n = ndimage.label(top, np.ones((3,) * top.ndim, dtype=bool))
     flat = np.flatnonzero(top)
     name = named.reshape(-1)[flat]
-    size = np.bincount(name, minlength=n + 1)
-    wide = size[name] > 1
-    if not wide.any():
-        return flat
-    lone, flat, name = flat[~wide], flat[wide], name[wide]
     place = np.stack(np.unravel_index(flat, top.shape), axis=1)
-    level = height.reshape(-1)[flat]
     bad = np.zeros(n + 1, dtype=bool)
+    level, all_heights, all_tops = height.reshape(-1)[flat], height.reshape(-1), top.reshape(-1)
     for offset in itertools.product((-1, 0, 1), repeat=top.ndim):
         other = place + np.array(offset)
-        fits = np.all((other >= 0) & (other < np.array(top.shape)), axis=1)
+        fits = np.flatnonzero(np.all((other >= 0) & (other < np.array(top.shape)), axis=1))
         there = np.ravel_multi_index(tuple(other[fits].T), top.shape)
-        leaks = (height.reshape(-1)[there] == level[fits]) & ~top.reshape(-1)[there]
-        bad[name[fits][leaks]] = True
-    middle = (
-        np.stack([np.bincount(name, axis, minlength=n + 1) for axis in place.T], axis=1) / np.maximum(size, 1)[:, None]
-    )
-    away = ((place - middle[name]) ** 2).sum(axis=1)
-    order = np.lexsort((flat, away, name))
-    names, first = np.unique(name[order], return_index=True)
-    chosen = flat[order[first]][~bad[names]]
-    return np.sort(np.concatenate([lone, chosen]))
+        bad[name[fits[(all_heights[there] == level[fits]) & ~all_tops[there]]]] = (
+            True  # it goes on, up to something higher
+        )
+    good = ~bad[name]
+    flat, name, place = flat[good], name[good], place[good]
+    size = np.maximum(np.bincount(name, minlength=n + 1), 1)
+    middle = np.stack([np.bincount(name, axis, minlength=n + 1) / size for axis in place.T], axis=1)
+    order = np.lexsort((flat, ((place - middle[name]) ** 2).sum(axis=1), name))
+    _, first = np.unique(name[order], return_index=True)
+    return np.sort(flat[order[first]])
 
 
 def _apart(place: F64, owner: I32, distance: float) -> I64:
