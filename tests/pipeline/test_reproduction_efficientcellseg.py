@@ -33,7 +33,7 @@ QUICK = {
 }
 
 
-def challenge(folder: Path, name: str, *, planes: bool = False, depth: int = 3) -> None:
+def challenge(folder: Path, name: str, *, planes: bool = False, depth: int = 5) -> None:
     """Write a sequence of one volume with its gold truth: all of it, or one plane."""
     (folder / name).mkdir(parents=True)
     (folder / f"{name}_GT" / "SEG").mkdir(parents=True)
@@ -79,10 +79,10 @@ def test_seg_of_planes_and_of_volumes(tmp_path: Path) -> None:
     result = tmp_path / "01_RES"
     result.mkdir()
     (result / "res_track.txt").write_text("1 0 0 0\n2 0 0 0\n")
-    found = perfect.labels(0, 3)
+    found = perfect.labels(0, 5)
     found[:, :, :30][found[:, :, :30] == 2] = 0  # half of cell 2 is missed, and a little
     tifffile.imwrite(result / "mask000.tif", found.astype(np.uint16))
-    plane, truth = found[1], perfect.labels(0, 3)[1]
+    plane, truth = found[1], perfect.labels(0, 5)[1]
     half = (plane == 2).sum() / (truth == 2).sum()
     expected = (1 + (half if half > 0.5 else 0)) / 2
     assert segmentation_score(result, tmp_path / "01_GT") == (pytest.approx(expected), 2)

@@ -69,12 +69,8 @@ def test_roi_sets_of_images_teach_sparsely(tmp_path: Path) -> None:
 
 def test_a_roi_set_of_a_calibrated_movie_lies_where_it_was_drawn(tmp_path: Path) -> None:
     movie = perfect.movie(tmp_path)
-    tifffile.imwrite(
-        tmp_path / "l.tif",
-        np.stack([perfect.labels(t)[0] for t in range(4)]).astype(np.uint16),
-        metadata={"axes": "TYX"},
-        imagej=True,
-    )
+    stack = np.stack([perfect.labels(t)[0] for t in range(4)]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "l.tif", stack, metadata={"axes": "TYX"}, imagej=True)
     write_tracks(tmp_path / "r.zip", read_labels(tmp_path / "l.tif"))
     truth = read_truth_or_stills(Job(movie), CONFIG, truth=tmp_path / "r.zip")
     assert (truth.kind, truth.annotation.complete) == ("ROI set", False)
@@ -113,9 +109,9 @@ def test_what_does_not_belong_together_is_a_sentence(tmp_path: Path) -> None:
         file.unlink()
     for file in images.iterdir():
         tifffile.imwrite(masks / file.name, np.zeros(tifffile.imread(file).shape, np.uint8))
-    with pytest.raises(DataError, match="the 3 masks in .* hold no cell"):
+    with pytest.raises(DataError, match=r"the 3 masks in .* hold no cell"):
         read_truth_or_stills(Job(images), CONFIG, truth=masks)
-    with pytest.raises(DataError, match="No image of .* has a mask of its name"):
+    with pytest.raises(DataError, match=r"No image of .* has a mask of its name"):
         read_truth_or_stills(Job(images), CONFIG)
 
 
