@@ -238,7 +238,7 @@ class EfficientCellSegConfig(Settings):
         "to plane (planes). Automatic: by the search, else volume. Paper: not given.",
     )
     stack_overlap: Fraction = Field(
-        0.3,
+        0.25,
         description="Parts in neighbouring planes are one cell if they share this part of their joint area (planes). Not in the paper.",
     )
     min_size: int | None = Field(

@@ -39,7 +39,6 @@ DEFAULTS: dict[str, Any] = {  # of what is automatic; lengths as shares of a cel
 LENGTHS = ("split_smoothing", "split_distance")
 HOLE = 0.25  # holes up to this part of a diameter wide are closed before cells are parted
 CRUMB = 0.05  # share of a typical cell's area, or volume, that is too small for a cell if nothing else is known
-CLEAR, DOUBT = (
     0.3,
     0.5,
 )  # a pass that lies so far below the peak is clear; what a cell without any such loses of its quality
@@ -51,7 +50,8 @@ class Cells:
 
     Attributes:
         labels: (Z, Y, X) int32, 1..N without gaps; 0 background.
-        quality: (N,) float64, 0..1: the mean probability of a cell's voxels, less where its border to another cell is not clear.
+        quality: (N,) float64, 0..1: the mean probability of a cell's voxels; up to half of it goes where the border to another
+            cell is not clear, and of the rest up to half where the cell is smaller or larger than a typical one.
     """
 
     labels: I32
@@ -95,10 +95,10 @@ def find_cells(
         stream = find_cells_by_plane(planes, config, voxel_size=voxel_size, diameter=diameter)
         joined = _exhausted(stream, volume)
         return Cells(joined.table[volume], joined.quality)
-    flat = maps.shape[0] == 1
-    rules, threshold = _rules(maps, config, voxel_size=voxel_size[1:] if flat else voxel_size, diameter=diameter)
+    size = voxel_size[1:] if maps.shape[0] == 1 else voxel_size
+    rules, threshold = _rules(maps, config, voxel_size=size, diameter=diameter)
     labels, sums = _parts(maps, threshold, rules, config.fill_holes, diameter)
-    table, quality = _kept(sums, rules.min_size)
+    table, quality = _kept(sums, rules.min_size, _typical(size, diameter))
     return Cells(table[labels], quality)
 
 
@@ -137,7 +137,7 @@ def find_cells_by_plane(
             )
         if last is not None and z > last + 1:
             stitcher.skip()
-        rules, threshold = _rules(maps, within, voxel_size=voxel_size[1:], diameter=diameter)
+        rules, threshold = _rules(maps, within, planes=True, voxel_size=voxel_size[1:], diameter=diameter)
         labels, found = _parts(maps, threshold, rules, config.fill_holes, diameter)
         sums.append(found[:, 1:])
         last, n_planes = z, n_planes + 1
@@ -145,8 +145,8 @@ def find_cells_by_plane(
     cell = stitcher.table()
     parts = np.concatenate(sums, axis=1)
     joined: F64 = np.stack([np.bincount(cell, row, minlength=int(cell.max()) + 1) for row in parts])
-    least = _least(config, voxel_size if n_planes > 1 else voxel_size[1:], diameter)
-    table, quality = _kept(joined, least)
+    size = voxel_size if n_planes > 1 else voxel_size[1:]
+    table, quality = _kept(joined, _least(config, size, diameter), _typical(size, diameter))
     return Joined(table[cell], quality)
 
 
@@ -165,7 +165,7 @@ def _exhausted(stream: Generator[tuple[int, I32], None, Joined], volume: I32) ->
 
 
 def _rules(
-    maps: Maps, config: EfficientCellSegConfig, *, voxel_size: tuple[float, ...], diameter: float
+    maps: Maps, config: EfficientCellSegConfig, *, voxel_size: tuple[float, ...], diameter: float, planes: bool = False
 ) -> tuple[Rules, float]:
     """Settle what is automatic, for the axes that ``voxel_size`` names."""
     if not diameter > 0:
@@ -190,6 +190,7 @@ def _rules(
         centre_threshold=settled["centre_threshold"],
         min_size=_least(config, voxel_size, diameter),
         sampling=tuple(size / finest for size in voxel_size),
+        planes=planes,
     )
     return rules, settled["threshold"]
 
@@ -198,15 +199,20 @@ def _least(config: EfficientCellSegConfig, voxel_size: tuple[float, ...], diamet
     """Return how many voxels a cell has at least."""
     if config.min_size is not None:
         return config.min_size
-    typical = np.pi / 4 * diameter**2 if len(voxel_size) == 2 else np.pi / 6 * diameter**3
-    return int(CRUMB * typical * min(voxel_size) ** len(voxel_size) / np.prod(voxel_size))
+    return int(CRUMB * _typical(voxel_size, diameter))
+
+
+def _typical(voxel_size: tuple[float, ...], diameter: float) -> float:
+    """Return how many voxels a disc or ball of this diameter has; the diameter in pixels of the finest axis."""
+    content = np.pi / 4 * diameter**2 if len(voxel_size) == 2 else np.pi / 6 * diameter**3
+    return float(content * min(voxel_size) ** len(voxel_size) / np.prod(voxel_size))
 
 
 def _parts(maps: Maps, threshold: float, rules: Rules, fill: bool, diameter: float) -> tuple[I32, F64]:
     """Part the cells of maps.
 
     Returns:
-        (Z, Y, X) labels 1..N, and (2, N + 1) sums over the voxels of each: of 1, and of quality.
+        (Z, Y, X) labels 1..N, and (2, N + 1) sums over the voxels of each: of 1, and of probability times clearness.
     """
     if not np.isfinite(maps.cell.sum()) or (maps.centre is not None and not np.isfinite(maps.centre.sum())):
         raise DataError(
@@ -226,14 +232,15 @@ def _parts(maps: Maps, threshold: float, rules: Rules, fill: bool, diameter: flo
     owner = labels.reshape(-1)[inside]
     size = np.bincount(owner, minlength=n).astype(np.float64)
     probability = np.bincount(owner, maps.cell.reshape(-1)[inside], minlength=n)
-    doubt = np.concatenate([[0.0], 1.0 - np.minimum(clear / CLEAR, 1.0)])
-    return labels, np.stack([size, probability * (1.0 - DOUBT * doubt)])
+    return labels, np.stack([size, probability * np.concatenate([[0.0], 0.5 + 0.5 * clear])])
 
 
-def _kept(sums: F64, least: int) -> tuple[I32, F64]:
+def _kept(sums: F64, least: int, typical: float) -> tuple[I32, F64]:
     """Return the new number of each cell, 0 for those that are too small, and the quality of the others."""
     size, total = sums
     stays = size >= max(least, 1)
     stays[0] = False
     table = (np.cumsum(stays) * stays).astype(np.int32)
-    return table, np.clip(total[stays] / size[stays], 0.0, 1.0)
+    size, total = size[stays], total[stays]
+    fits = np.minimum(size / typical, typical / size)
+    return table, np.clip(total / size * (0.5 + 0.5 * fits), 0.0, 1.0)

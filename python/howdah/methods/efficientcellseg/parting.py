@@ -18,6 +18,8 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 Split = Literal["components", "distance", "centres"]
 
+FAR = 0.3  # what the depth counts far from any centre; with the centre's height added, it falls from each centre to all sides
+
 __all__ = ["Rules", "Split", "part"]
 
 
@@ -32,6 +34,8 @@ class Rules:
         centre_threshold: Height that a predicted centre has at least.
         min_size: A part of fewer voxels is joined to what it touches; 0 = never.
         sampling: Length of a voxel along each axis.
+        planes: A plane of a volume is parted, in which not every cell has its centre: ``centres`` then seeks the peaks of
+            depth times predicted centre, and does not ask for ``centre_threshold``.
     """
 
     split: Split
@@ -40,6 +44,7 @@ class Rules:
     centre_threshold: float
     min_size: int
     sampling: Sampling
+    planes: bool = False
 
 
 def part(mask: Bool, centre: F32 | None, rules: Rules) -> tuple[I32, F64]:
@@ -58,13 +63,14 @@ def part(mask: Bool, centre: F32 | None, rules: Rules) -> tuple[I32, F64]:
     component: I32 = named.astype(np.int32, copy=False)
     if not n or rules.split == "components":
         return component, np.ones(n)
-    landscape = smoothed(depth(mask, rules.sampling), rules.sampling, rules.smoothing)
+    deep = depth(mask, rules.sampling)
     if rules.split == "distance" or centre is None:
-        height = landscape
-        seeds = peaks(height, component, rules.sampling, rules.distance)
+        height = landscape = smoothed(deep, rules.sampling, rules.smoothing)
     else:
-        height = smoothed(centre, rules.sampling, rules.smoothing)
-        seeds = peaks(height, component, rules.sampling, rules.distance)
+        landscape = deep * (FAR + centre)
+        height = smoothed(landscape if rules.planes else centre, rules.sampling, rules.smoothing)
+    seeds = peaks(height, component, rules.sampling, rules.distance)
+    if rules.split == "centres" and not rules.planes:
         seeds = seeds[height.reshape(-1)[seeds] >= rules.centre_threshold]
     labels, seed = _flooded(component, n, landscape, seeds)
     if labels is component:

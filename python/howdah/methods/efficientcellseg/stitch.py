@@ -1,8 +1,7 @@
 """Parts of cells in neighbouring planes become cells of a volume; planes come one by one, and only two are in memory.
 
-Two parts in neighbouring planes can be of one cell if they share at least ``overlap`` of the smaller one: where a cell ends, its
-parts shrink quickly, above all in thick planes, so that the share of their union says little. Among these pairs, parts are matched
-one to one such that the sum of their intersections over unions is largest. So a part continues in at most one part of the
+Two parts in neighbouring planes can be of one cell if they share at least ``overlap`` of their joint area (intersection over union).
+Among these pairs, parts are matched one to one such that the sum of these shares is largest. So a part continues in at most one part of the
 next plane, and a false part that lies on two neighbours does not make one cell of them.
 """
 
@@ -26,7 +25,7 @@ class Stitcher:
     """Gives the parts of each plane a provisional label of their own, and at last a table from them to the cells.
 
     Args:
-        overlap: Least part of the smaller area that two parts of a cell share, 0 to 1; they must touch in any case.
+        overlap: Least share of their joint area that two parts of a cell have in common, 0 to 1; they must touch in any case.
     """
 
     def __init__(self, *, overlap: float) -> None:
@@ -86,7 +85,7 @@ def _matched(before: I32, after: I32, overlap: float) -> I64:
     key, shared = np.unique((a - first_a) * (low_b - first_b + 1) + (b - first_b), return_counts=True)
     row_a, row_b = np.divmod(key, low_b - first_b + 1)
     of_a, of_b = size_a[row_a], size_b[row_b]
-    good = shared >= overlap * np.minimum(of_a, of_b)
+    good = shared >= overlap * (of_a + of_b - shared)
     row_a, row_b, shared, of_a, of_b = (column[good] for column in (row_a, row_b, shared, of_a, of_b))
     if not len(row_a):
         return none
