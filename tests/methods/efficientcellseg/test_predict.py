@@ -214,7 +214,7 @@ def test_a_frame_is_squeezed_into_the_square_and_brought_back(weights: Weights) 
 
 @pytest.mark.parametrize("settings", [{"fit_frame": True}, {"fit_frame": True, "grid": (2, 3)}])
 def test_windows_that_overlap_cover_the_frame(weights: Weights, settings: dict[str, Any]) -> None:
-    frame = noise(1, 301, 409)
+    frame = noise(1, 101, 139)
     found = faked(predictor(weights, **settings)).maps(frame)
     assert found.cell.min() > 0.01
     flat = faked(predictor(weights, **settings)).maps(np.full_like(frame, 7))
@@ -252,11 +252,18 @@ def test_neighbours_in_time_of_another_size_are_told(weights: Weights) -> None:
         predictor(weights, colour="time").maps(noise(1, 16, 16), earlier=noise(1, 16, 8), time=4)
 
 
-def test_time_is_not_for_volumes(weights: Weights) -> None:
-    with pytest.raises(ConfigError, match="which is for 2D movies, but there are 3 planes"):
-        predictor(weights, colour="time").maps(noise(3, 16, 16))
-    with pytest.raises(ConfigError, match="which is for 2D movies, but there are 3 planes"):
-        Network(weights, EfficientCellSegConfig(colour="time", device="cpu"), planes=3)
+def test_time_colours_each_plane_of_a_volume(weights: Weights) -> None:
+    frames = [noise(2, 32, 32, seed=n) for n in range(3)]
+    network = predictor(weights, colour="time")
+    one = network.maps(frames[1], earlier=frames[0], later=frames[2])
+    assert not np.array_equal(one.cell, network.maps(frames[1]).cell)
+    assert not np.array_equal(one.cell, network.maps(frames[1], earlier=frames[2], later=frames[0]).cell)
+
+
+def test_planes_settle_what_the_colours_carry(weights: Weights) -> None:
+    asked = EfficientCellSegConfig.of(EXACT)
+    assert [Network(weights, asked, planes=n).config.colour for n in (1, 2)] == ["grey", "context"]
+    assert Network(weights, asked).config.colour == "auto"
 
 
 # ---- what is wrong is told
