@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bdv_io.safe_write import replacing
 from howdah import __version__
@@ -30,7 +30,7 @@ from howdah.errors import WeightsError
 Tensor = torch.Tensor
 State = dict[str, Tensor]
 
-__all__ = ["State", "Weights", "load_weights", "read_tensors", "save_weights", "write_tensors"]
+__all__ = ["State", "Weights", "load_weights", "read_state", "read_tensors", "save_weights", "write_tensors"]
 
 HEADER = "howdah"
 SCALARS: list[Any] = [  # training loops note numbers of numpy's, under the name of its version 1 or 2
@@ -148,6 +148,31 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any]]:
     if header["sha256"] != _digest(tensors):
         raise WeightsError(f"Reading {path} failed: its numbers do not fit its fingerprint; the file is damaged.")
     return tensors, header
+
+
+def read_state(path: str | os.PathLike[str]) -> State:
+    """Read the state dict of one network that another program wrote: safetensors, or PyTorch's own with plain tensors only.
+
+    Returns:
+        Its tensors on the CPU; a ``module.`` before all names is taken away.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or holds anything else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(f"Reading weights failed: there is no file {file}.")
+    if _is_safetensors(file):
+        try:
+            state = load_file(file)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise WeightsError(f"Reading {file} failed: it is damaged or no safetensors file ({error}).") from None
+    else:
+        states, _ = _published(file)
+        if len(states) != 1:
+            raise WeightsError(f"Reading {file} failed: it holds {len(states)} networks; expected one.")
+        state = states[0]
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def _is_safetensors(file: Path) -> bool:
