@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from howdah.methods.efficientcellseg.maps import Maps
 from howdah.methods.efficientcellseg.network import EfficientCellSeg
 from howdah.methods.efficientcellseg.picture import picture
 from howdah.methods.efficientcellseg.predict import Network
+from howdah.methods.efficientcellseg.weights import network_of as network_of_weights
 from howdah.nn.checkpoint import Weights
 
 EXACT = {"device": "cpu", "precision": "float32", "input_size": 64}
@@ -45,6 +47,21 @@ def weights_of(*networks: EfficientCellSeg, outputs: Any = None, **header: Any) 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     return weights_of(network_of())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_network_is_built_once() -> Iterator[None]:
+    built: dict[tuple[int, int], tuple[Weights, nn.Module]] = {}
+
+    def once(weights: Weights, member: int, *, fold: bool) -> nn.Module:
+        key = (id(weights.members[member]["last.weight"]), member)
+        if key not in built:
+            built[key] = (weights, network_of_weights(weights, member, fold=fold))
+        return built[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("howdah.methods.efficientcellseg.predict.network_of", once)
+        yield
 
 
 def noise(*shape: int, seed: int = 0, upto: int = 1000) -> npt.NDArray[Any]:
@@ -313,7 +330,7 @@ def test_headers_that_name_other_maps_are_told(outputs: Any) -> None:
 
 def test_a_header_that_does_not_fit_the_network_is_told() -> None:
     with pytest.raises(WeightsError, match=r"names 1 maps \(cell\), but the network gives 2"):
-        predictor(weights_of(network_of(), outputs=[["cell"]])).maps(noise(1, 16, 16))
+        predictor(weights_of(network_of(), outputs=[["cell"]]))
 
 
 def test_weights_without_cells_are_told() -> None:

@@ -39,9 +39,6 @@ DEFAULTS: dict[str, Any] = {  # of what is automatic; lengths as shares of a cel
 LENGTHS = ("split_smoothing", "split_distance")
 HOLE = 0.25  # holes up to this part of a diameter wide are closed before cells are parted
 CRUMB = 0.05  # share of a typical cell's area, or volume, that is too small for a cell if nothing else is known
-    0.3,
-    0.5,
-)  # a pass that lies so far below the peak is clear; what a cell without any such loses of its quality
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from howdah.methods.efficientcellseg.config import STRIDE, EfficientCellSegConfi
 from howdah.methods.efficientcellseg.learned import MAPS, diameter_of, maps_of, settled
 from howdah.methods.efficientcellseg.maps import Maps
 from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
-from howdah.methods.efficientcellseg.weights import METHOD, network_of
+from howdah.methods.efficientcellseg.weights import network_of
 from howdah.methods.efficientcellseg.windows import parts
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 __all__ = ["Network"]
 
-BYTES_PER_PIXEL = 800.0  # of a forward pass, float32, 600 to 750 whatever the encoder; measured in benchmarks/bench_efficientcellseg_predict.py
+BYTES_PER_PIXEL = 800.0  # of a forward pass, float32; measured 600 to 750, whatever the encoder
 MOST_AT_ONCE = {"cpu": 1, "cuda": 32}  # parts in a batch: a processor gains nothing from several
 
 
@@ -70,7 +70,7 @@ class Network:
             self.config = self.config.but(colour=mode_of(self.config, planes))
         self.diameter = diameter_of(weights, self.config)
         self.place = pick(self.config.device, precision=self.config.precision)
-        self.members = [(_ready(weights, n, self.place.device), given) for n, given in enumerate(roles)]
+        self.members = [(_ready(weights, n, given, self.place.device), given) for n, given in enumerate(roles)]
         self.maps_given = tuple(name for name in MAPS if any(name in given for given in roles))
         self.views = views_of(self.config.test_time, 2)
 
@@ -219,7 +219,7 @@ class Network:
             for network, given in self.members:
                 with self.place.autocast():
                     logits = network(turned)
-                _check_channels(logits, given)
+                _check_channels(logits.shape[1], given)
                 chances = view.turned_back(logits.float()).sigmoid()
                 for channel, name in enumerate(given):
                     total[:, self.maps_given.index(name)] += chances[:, channel]
@@ -247,16 +247,19 @@ def _check(weights: Weights) -> None:
         )
 
 
-def _check_channels(logits: Tensor, given: Sequence[str]) -> None:
-    if logits.shape[1] != len(given):
+def _check_channels(found: int, given: Sequence[str]) -> None:
+    if found != len(given):
         raise WeightsError(
             f"The header of the weights is damaged: it names {len(given)} maps ({', '.join(given)}), but the network gives "
-            f"{logits.shape[1]}. Train again, or use another file."
+            f"{found}. Train again, or use another file."
         )
 
 
-def _ready(weights: Weights, member: int, device: torch.device) -> nn.Module:
+def _ready(weights: Weights, member: int, given: Sequence[str], device: torch.device) -> nn.Module:
     """A member as it is fastest: normalisations folded into convolutions, channels last."""
+    last = weights.members[member].get("last.bias")
+    if last is not None:
+        _check_channels(len(last), given)
     network = network_of(weights, member, fold=True).to(device)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
