@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from howdah.errors import DataError
 from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.defaults import widths
-from howdah.methods.efficientcellseg.picture import mode_of, picture
+from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
 from howdah.methods.efficientcellseg.targets import centre_heat, deepest_points
 from howdah.methods.outlined import outlined
 from howdah.nn.device import free_memory_mb
@@ -33,6 +33,7 @@ __all__ = ["CELL", "COLOURS", "HEAT", "KNOWN", "LAYERS", "Cells", "FrameStore"]
 COLOURS, CELL, HEAT, KNOWN, LAYERS = slice(0, 3), 3, 4, 5, 6  # of a plane
 BYTES_PER_VOXEL = 2 * LAYERS
 USUAL_MB = 2000.0  # what any computer has; nn.device takes no less
+LARGE = 2**24  # voxels of a volume that is coloured plane by plane, to save memory
 FEWEST = 2  # frames in memory at least
 
 
@@ -143,19 +144,26 @@ class FrameStore:
         image, labels = self.annotation.read(time)
         config = self.config.but(enlarge=1.0) if self.config.fit_frame else self.config
         times = config.enlarge or 1.0
-        earlier, later = self.neighbours(time)
-        colours = picture(image, config, earlier=earlier, later=later, time=time)
         large = relabelled(labels, times)
         frame = np.empty((len(image), LAYERS, *large.shape[1:]), dtype=np.float16)
-        frame[:, COLOURS] = colours
+        for plane, colours in zip(frame, self._colours(image, config, time), strict=True):
+            plane[COLOURS] = colours
         frame[:, CELL] = large > 0
         frame[:, HEAT] = self._heat(large, times)
-        known = self._known(time, np.asarray(colours[:, 1]), large, times=times)
+        known = self._known(time, frame[:, 1], large, times=times)
         frame[:, KNOWN] = 1 if known is None else known
         return _squeezed(frame, self.shapes[time][1:])
 
+    def _colours(self, image: npt.NDArray[Any], config: EfficientCellSegConfig, time: int) -> Iterable[F32]:
+        """Return the pictures (3, Y', X') of the planes; of a large volume one after the other."""
+        earlier, later = self.neighbours(time)
+        if image.size < LARGE or earlier is not None or later is not None:
+            return iter(picture(image, config, earlier=earlier, later=later, time=time))
+        return picture_planes(lambda z: image[z], len(image), config, time=time)
+
     def neighbours(self, time: int) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
         """Return the frames before and after, where colours carry time, they are annotated, and have the same size."""
+        _ = self.cells
         shape = self._shapes[time]
         if mode_of(self.config, shape[0]) != "time":
             return None, None
@@ -173,10 +181,11 @@ class FrameStore:
         centres = deepest_points(labels, size)
         return centre_heat(labels, centres, across, voxel_size=size, width=self.config.centre_width)
 
-    def _known(self, time: int, image: F32, labels: I32, *, times: float) -> npt.NDArray[np.bool_] | None:
+    def _known(self, time: int, image: F16, labels: I32, *, times: float) -> npt.NDArray[np.bool_] | None:
         return self.annotation.known(
             time,
-            image,
+            image.astype(np.float32) if not self.annotation.complete else np.empty(labels.shape, np.float32),
+            labels,
             labels,
             voxel_size=finer(self.annotation.voxel_size, times),
             ring_width=(self.config.ring_width or 0.0) * times,

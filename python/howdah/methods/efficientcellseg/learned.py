@@ -54,8 +54,6 @@ def maps_of(weights: Weights) -> list[tuple[str, ...]]:
     if not weights.members:
         raise WeightsError("The weights hold no network. Train again, or use another file.")
     noted = _table(weights, "network").get("outputs")
-    if noted is None:
-        noted = [["cell"]] * len(weights.members)  # published
     good = isinstance(noted, list | tuple) and len(noted) == len(weights.members)
     if not good or any(not isinstance(one, list | tuple) or not one or set(one) - set(MAPS) for one in noted):
         raise WeightsError(
