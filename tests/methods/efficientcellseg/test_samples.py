@@ -115,6 +115,10 @@ def test_squeezed_frames_fill_the_square():
     samples = Samples(annotation(1, shape=(1, 40, 64)), STILL.but(fit_frame=True, input_size=96, crop_size=None))
     assert samples.crop == 96
     assert samples.store.shapes[0] == (1, 96, 96)
+    windows = STILL.but(fit_frame=True, input_size=48, crop_size=None, grid=(1, 2), compat=("plain_grid",))
+    samples = Samples(annotation(1, shape=(1, 40, 64)), windows)
+    assert samples.crop == 48
+    assert samples.store.shapes[0] == (1, 48, 96)
 
 
 def test_no_cells_are_an_error():
