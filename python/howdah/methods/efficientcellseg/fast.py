@@ -1,4 +1,4 @@
-"""The network for prediction."""
+"""The network for prediction on a processor or GPU: the same numbers in less time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,38 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from howdah.methods.efficientcellseg.network import EfficientCellSeg
 
-__all__ = ["folded"]
+__all__ = ["Pointwise", "folded", "ready"]
+
+Tensor = torch.Tensor
+
+
+def ready(network: EfficientCellSeg, device: torch.device) -> EfficientCellSeg:
+    """Return a copy for prediction on a device: folded, channels last; on the processor 1 x 1 convolutions are matrix products.
+
+    Pictures should be channels last, too; others work.
+    """
+    fast = folded(network)
+    if device.type == "cpu":
+        for part in list(fast.modules()):
+            for name, child in list(part.named_children()):
+                if isinstance(child, nn.Conv2d) and child.kernel_size == (1, 1) and child.stride == (1, 1):
+                    setattr(part, name, Pointwise(child))
+    return fast.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+class Pointwise(nn.Module):
+    """A 1 x 1 convolution as a matrix product, without copies where the map is channels last. PyTorch's own convolution takes a slow
+    path there on one thread.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(conv.weight.detach().flatten(1).clone(), requires_grad=False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of a map (B, C, Y, X)."""
+        return nn.functional.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from howdah.errors import DataError
-from howdah.methods.annotation import Annotation, known_pixels
+from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.defaults import widths
 from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
@@ -94,9 +94,11 @@ class FrameStore:
 
     @property
     def n_voxels(self) -> int:
-        """Of all annotated frames."""
+        """Of all annotated frames, in the planes that are annotated."""
         _ = self.cells
-        return sum(int(np.prod(shape)) for shape in self._shapes.values())
+        return sum(
+            len(self.annotation.planes_of(time, shape[0])) * shape[1] * shape[2] for time, shape in self._shapes.items()
+        )
 
     @cached_property
     def shapes(self) -> dict[int, tuple[int, ...]]:
@@ -152,7 +154,8 @@ class FrameStore:
             plane[COLOURS] = colours
         frame[:, CELL] = large > 0
         frame[:, HEAT] = self._heat(large, times)
-        frame[:, KNOWN] = 1 if self.annotation.complete else self._known(frame[:, 1].astype(np.float32), large, times)
+        known = self._known(time, frame[:, 1], large, times=times)
+        frame[:, KNOWN] = 1 if known is None else known
         return _squeezed(frame, self.shapes[time][1:])
 
     def _colours(self, image: npt.NDArray[Any], config: EfficientCellSegConfig, time: int) -> Iterable[F32]:
@@ -182,9 +185,11 @@ class FrameStore:
         centres = deepest_points(labels, size)
         return centre_heat(labels, centres, across, voxel_size=size, width=self.config.centre_width)
 
-    def _known(self, image: F32, labels: I32, times: float) -> npt.NDArray[np.bool_]:
-        return known_pixels(
-            image,
+    def _known(self, time: int, image: F16, labels: I32, *, times: float) -> npt.NDArray[np.bool_] | None:
+        return self.annotation.known(
+            time,
+            image.astype(np.float32) if not self.annotation.complete else np.empty(labels.shape, np.float32),
+            labels,
             labels,
             voxel_size=finer(self.annotation.voxel_size, times),
             ring_width=(self.config.ring_width or 0.0) * times,

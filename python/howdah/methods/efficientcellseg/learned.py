@@ -53,9 +53,9 @@ def maps_of(weights: Weights) -> list[tuple[str, ...]]:
     """
     if not weights.members:
         raise WeightsError("The weights hold no network. Train again, or use another file.")
-    noted = _table(weights, "network").get("outputs")
+    noted: Any = _table(weights, "network").get("outputs")
     good = isinstance(noted, list | tuple) and len(noted) == len(weights.members)
-    if not good or any(not isinstance(one, list | tuple) or not one or set(one) - set(MAPS) for one in noted):
+    if not good or any(not isinstance(one, list | tuple) or not one or any(name not in MAPS for name in one) for one in noted):
         raise WeightsError(
             f"The header of the weights is damaged: 'outputs' is {noted!r:.80}; for each of the {len(weights.members)} networks a list "
             f"of {' and '.join(MAPS)} is needed. Train again, or use another file."

@@ -7,6 +7,7 @@ Skips leave the encoder inside its blocks, after the first normalisation and act
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import timm
@@ -153,6 +154,11 @@ def _step(n_in: int, n_out: int) -> nn.Sequential:
 
 def shapes(encoder: EncoderName, filters: Sequence[int], outputs: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of each entry of the network's state dict."""
+    return dict(_shapes(encoder, tuple(filters), outputs))
+
+
+@cache
+def _shapes(encoder: EncoderName, filters: tuple[int, ...], outputs: int) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         network = EfficientCellSeg(encoder, filters=filters, outputs=outputs)
     return {key: tuple(value.shape) for key, value in network.state_dict().items()}

@@ -260,8 +260,9 @@ def _ready(weights: Weights, member: int, given: Sequence[str], device: torch.de
     last = weights.members[member].get("last.bias")
     if last is not None:
         _check_channels(len(last), given)
-    network = network_of(weights, member, fold=True).to(device)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    network: Any = network_of(weights, member, fold=True).to(device)
+    found: nn.Module = network.to(memory_format=torch.channels_last)
+    return found
 
 
 def _mirrored(picture: F32, size: Sequence[int]) -> F32:

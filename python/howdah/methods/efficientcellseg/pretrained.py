@@ -18,7 +18,7 @@ import torch
 from howdah.errors import WeightsError
 from howdah.methods.efficientcellseg.config import EncoderName
 from howdah.methods.efficientcellseg.encoders import ENCODERS, timm_name
-from howdah.methods.efficientcellseg.network import LAST_STAGE, Encoder
+from howdah.methods.efficientcellseg.network import LAST_STAGE, shapes
 from howdah.nn.checkpoint import State, read_state
 from howdah.nn.download import cache_folder, download, sha256_of
 from howdah.progress import Steps
@@ -45,7 +45,7 @@ OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", 
 
 
 def encoder_state(name: EncoderName, *, where: str | None = None) -> State:
-    """Return what an encoder knows from ImageNet, for :class:`howdah.methods.efficientcellseg.network.Encoder`.
+    """Return what an encoder knows from ImageNet, for :class:`~howdah.methods.efficientcellseg.network.Encoder`.
 
     Args:
         name: Which EfficientNet.
@@ -163,8 +163,8 @@ def _of_encoder(state: State, name: EncoderName, path: Path) -> State:
     Raises:
         WeightsError: It is of another network.
     """
-    with torch.device("meta"):
-        expected = Encoder(name).state_dict()
+    whole = shapes(name, (1, 1, 1, 1), 1)
+    expected = {key.removeprefix("encoder."): shape for key, shape in whole.items() if key.startswith("encoder.")}
     if any(key.startswith("_conv_stem") for key in state):
         state = _renamed(state, name)
     sixth = f"blocks.{LAST_STAGE}.0."
@@ -175,17 +175,17 @@ def _of_encoder(state: State, name: EncoderName, path: Path) -> State:
     for key, wanted in expected.items():
         if key not in found and key.endswith("num_batches_tracked"):
             found[key] = torch.zeros((), dtype=torch.long)
-        if key not in found or found[key].shape != wanted.shape:
+        if key not in found or tuple(found[key].shape) != wanted:
             what = f"has shape {tuple(found[key].shape)}" if key in found else "is not there"
             raise WeightsError(
-                f"Taking the encoder '{name}' from {path} failed: its '{key}' {what}; expected {tuple(wanted.shape)}. The file is of "
+                f"Taking the encoder '{name}' from {path} failed: its '{key}' {what}; expected {wanted}. The file is of "
                 f"another network than {timm_name(name)}."
             )
         if not bool(torch.isfinite(found[key]).all()):
             raise WeightsError(
                 f"Taking the encoder '{name}' from {path} failed: '{key}' holds values that are not finite."
             )
-    return {key: found[key].to(wanted.dtype) for key, wanted in expected.items()}
+    return {key: v.to(torch.float32) if (v := found[key]).is_floating_point() else v for key in expected}
 
 
 def _renamed(state: Mapping[str, Tensor], name: EncoderName) -> State:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from howdah import __version__
-from howdah.methods.annotation import Annotation, known_pixels
+from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.learned import continued
 from howdah.methods.efficientcellseg.predict import Network
@@ -149,9 +149,8 @@ def _truth(network: Network, samples: Samples, time: int) -> Truth:
     image, labels = annotation.read(time)
     earlier, later = samples.store.neighbours(time)
     maps = network.maps(image, earlier=earlier, later=later, time=time)
-    if annotation.complete:
-        return maps, labels, None
-    known = known_pixels(
+    known = annotation.known(
+        time,
         normalised(image, config.percentiles, time=time),
         labels,
         voxel_size=annotation.voxel_size,
