@@ -190,7 +190,6 @@ class FrameStore:
             time,
             image.astype(np.float32) if not self.annotation.complete else np.empty(labels.shape, np.float32),
             labels,
-            labels,
             voxel_size=finer(self.annotation.voxel_size, times),
             ring_width=(self.config.ring_width or 0.0) * times,
             dark_quantile=self.config.dark_quantile,
