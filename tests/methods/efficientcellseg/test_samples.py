@@ -111,10 +111,23 @@ def test_volumes_are_cut_plane_by_plane_mostly_where_cells_are():
     assert [batch.cell.any() for batch in held] == [True] * 5  # the planes with cells
 
 
+def test_planes_that_are_not_annotated_are_not_learned():
+    image, labels = disks((7, 64, 64))
+    labels[[1, 2, 4, 5]] = 0
+    one = Annotation(lambda _: image, lambda _: labels, (0,), {}, True, planes={0: (3, 6)})
+    samples = Samples(one, STILL.but(validation_share=0.0, n_crops=40))
+    assert np.mean([samples.batch(step).known.all() for step in range(10)]) == 1
+    assert samples.store.frame(0)[:, 5].mean(axis=(1, 2)).tolist() == [0, 0, 0, 1, 0, 0, 1]
+
+
 def test_squeezed_frames_fill_the_square():
     samples = Samples(annotation(1, shape=(1, 40, 64)), STILL.but(fit_frame=True, input_size=96, crop_size=None))
     assert samples.crop == 96
     assert samples.store.shapes[0] == (1, 96, 96)
+    windows = STILL.but(fit_frame=True, input_size=48, crop_size=None, grid=(1, 2), compat=("plain_grid",))
+    samples = Samples(annotation(1, shape=(1, 40, 64)), windows)
+    assert samples.crop == 48
+    assert samples.store.shapes[0] == (1, 48, 96)
 
 
 def test_no_cells_are_an_error():

@@ -18,6 +18,7 @@ from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.defaults import widths
 from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
 from howdah.methods.efficientcellseg.targets import centre_heat, deepest_points
+from howdah.methods.efficientcellseg.windows import parts
 from howdah.methods.outlined import outlined
 from howdah.nn.device import free_memory_mb
 from howdah.nn.enlarge import finer, relabelled, resized_shape
@@ -106,8 +107,11 @@ class FrameStore:
         return {time: self._resized(shape) for time, shape in self._shapes.items()}
 
     def _resized(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if self.config.fit_frame:
-            return (shape[0], self.config.input_size, self.config.input_size)
+        if self.config.fit_frame:  # each window becomes a square of input_size
+            window = parts(shape[1:], self.config, tile=self.config.input_size)[0].region
+            edges = [min(part.stop - part.start, n) for part, n in zip(window, shape[1:], strict=True)]
+            y, x = (round(n * self.config.input_size / e) for n, e in zip(shape[1:], edges, strict=True))
+            return (shape[0], y, x)
         return resized_shape(shape, self.config.enlarge or 1.0)
 
     def factors(self, time: int) -> F64:

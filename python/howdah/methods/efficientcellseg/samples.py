@@ -208,7 +208,8 @@ class Samples:
             plane = planes[int(rng.integers(len(planes)))]
             start = low + np.floor(rng.random(2) * np.maximum(high - low - size + 1, 1))
         else:
-            plane = int(rng.integers(cells.low[row, 0], cells.high[row, 0]))
+            span = range(int(cells.low[row, 0]), int(cells.high[row, 0]))
+            plane = int(rng.choice([z for z in self.annotation.planes_of(time, span.stop) if z in span]))
             ends = np.sort([last[1:] - size, first[1:]], axis=0)
             start = np.floor(ends[0] + rng.random(2) * (ends[1] - ends[0] + 1))
         room = high - low - size
