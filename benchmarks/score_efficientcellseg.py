@@ -27,6 +27,7 @@ import torch
 from classical_tracking import tuned
 from plain_unet import PlainUNet, size, width_for
 
+from bdv_io.formats import open_image
 from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.instances import find_cells
@@ -36,18 +37,18 @@ from howdah.methods.efficientcellseg.predict import Network
 from howdah.methods.efficientcellseg.run import Run
 from howdah.methods.efficientcellseg.samples import Samples
 from howdah.methods.efficientcellseg.search import search
-from howdah.methods.efficientcellseg.train import header_of, searched
+from howdah.methods.efficientcellseg.train import header_of
 from howdah.metrics.segmentation import average_precision, mean_iou, seg_score
-from howdah.nn.checkpoint import Weights, save_weights
+from howdah.nn.checkpoint import Weights, read_tensors, save_weights
 from howdah.nn.device import pick
 from howdah.nn.normalise import normalised
-from howdah.progress import finish
 
 TEST = (1, 3, 5, 7)
 LEARN = (0, 2, 4, 6, 8, 9)
 VOXEL = (1.0, 1.0, 1.0)
 WIDTHS = {"unet-small": 1_500_000, "unet": 6_629_433}
-ENCODERS = {"lite0": "imagenet", "lite0-random": "none", "b5-random": "none"}
+SEARCHED = ("threshold", "split", "split_smoothing", "split_distance", "centre_threshold", "stack")
+NOTED = ("steps", "minutes", "parameters", "curve", "enlarge", "crop_size", "n_crops")
 
 
 @dataclass
@@ -79,6 +80,10 @@ class Job:
     @property
     def key(self) -> str:
         return f"{self.part}/{self.method}/n{len(self.learn)}/{self.draw}"
+
+    @property
+    def name(self) -> str:
+        return self.key.replace("/", "_").replace(" ", "-")
 
 
 class UNetRun(Run):
@@ -125,10 +130,9 @@ def images_of(name: str, data: Path) -> Images:
             [m.astype(np.int32) for m in (mask[:, :half], mask[:, half:])],
             (2.0, 1.0, 1.0),
         )
-    from bdv_io.image import open_image
-
-    with open_image(data / "tgmm-3d/datasethdf5.xml") as opened:
-        frames = [np.asarray(opened.frame(t)) for t in range(5)]
+    opened = open_image(data / "tgmm-3d/datasethdf5.xml")
+    frames = [np.asarray(opened.read(t)) for t in range(5)]
+    opened.close()
     truths = sorted((data / "tgmm-3d/01_GT/TRA").glob("man_track*.tif"))[:5]
     crop = data / "tgmm-crop-3d"
     frames += [tifffile.imread(f) for f in sorted((crop / "01").glob("t*.tif"))]
@@ -176,18 +180,21 @@ def _ablations(both: dict[str, tuple[int, ...]]) -> Iterator[Job]:
 # ---- training and testing
 
 
-def learned(
-    job: Job, images: Images, minutes: float
-) -> tuple[Callable[[int], tuple[np.ndarray, Maps | None]], dict, Weights]:
-    """Train; return what finds the cells of a frame, what is to be noted, and the weights."""
-    unet = job.method.startswith("unet")
-    encoder = job.method.partition("-")[0] if not unet and job.method.split("-")[0] in ("lite0", "b5") else "lite0"
+def config_of(job: Job) -> EfficientCellSegConfig:
+    """Return the settings of a training: the defaults, but for what the job is about."""
+    kind = job.method.split("-")[0]
     config = EfficientCellSegConfig(
-        encoder=encoder, pretrained="imagenet" if not unet else "none", n_epochs=1000, device="cpu"
+        encoder="b5" if kind == "b5" else "lite0", n_epochs=1000, device="cpu", seed=job.draw
     )
-    config = config.but(pretrained=ENCODERS.get(job.method, config.pretrained), seed=job.draw, **job.changes)
-    samples = Samples(images.annotation(job.learn), config)
-    kind = type("Sized", (UNetRun,), {"parameters": WIDTHS[job.method]}) if unet else Run
+    return config.but(
+        pretrained="none" if kind == "unet" or job.method.endswith("random") else "imagenet", **job.changes
+    )
+
+
+def trained(job: Job, images: Images, minutes: float) -> tuple[Weights, dict]:
+    """Train for so many minutes of the processor; return the weights and what is to be noted."""
+    samples = Samples(images.annotation(job.learn), config_of(job))
+    kind = type("Sized", (UNetRun,), {"parameters": WIDTHS[job.method]}) if job.method in WIDTHS else Run
     run = kind(samples, pick("cpu"))
     begin, steps, curve = time.process_time(), 0, []
     while not run.finished and time.process_time() - begin < 60 * minutes:
@@ -198,32 +205,36 @@ def learned(
     spent = (time.process_time() - begin) / 60
     noted = {"steps": steps, "minutes": round(spent, 2), "parameters": sum(map(size, run.networks)), "curve": curve}
     noted |= {k: getattr(samples.config, k) for k in ("enlarge", "crop_size", "n_crops")}
-    weights = Weights(
-        run.weights(), {**header_of(run), "metrics": run.metrics(), "steps": steps, "data": {"frames": list(job.learn)}}
-    )
-    if not unet:
-        weights = finish(searched(weights, samples))
-        network = Network(weights, EfficientCellSegConfig(device="cpu"))
-        maps_of, settings = network.maps, network.config
-    else:
+    header = {**header_of(run), "metrics": run.metrics(), "steps": steps, "data": {"frames": list(job.learn)}}
+    return Weights(run.weights(), header), noted
+
+
+def finder(job: Job, images: Images, weights: Weights) -> tuple[Callable[[int], tuple[np.ndarray, Maps]], Weights]:
+    """Search the settings after the network on the annotated images; return what finds cells, and the weights with what was found."""
+    left_open = {name: getattr(config_of(job), name) for name in (*SEARCHED, "min_size")}
+    config = EfficientCellSegConfig.of({**weights.header["resolved"], **left_open})
+    diameter = weights.header["cells"]["diameter"]
+    if job.method in WIDTHS:
         model = PlainUNet(width_for(WIDTHS[job.method]), 2)
         model.load_state_dict(weights.members[0])
         model.eval()
 
         def maps_of(frame: np.ndarray) -> Maps:
-            return _unet_maps(model, frame, samples.config)
-
-        truths = [(maps_of(images.frames[t]), images.labels[t], None) for t in job.learn]
-        found = search(truths, samples.config, voxel_size=images.voxel, diameter=samples.store.diameter())
-        settings = samples.config.model_copy(update=found.settings)
-        weights = Weights(weights.members, {**weights.header, "search": found.to_dict()})
-    noted["search"] = weights.header.get("search", {})
+            return _unet_maps(model, frame, config)
+    else:
+        maps_of = Network(weights, EfficientCellSegConfig(device="cpu")).maps
+    truths = [(maps_of(images.frames[t]), images.labels[t], None) for t in job.learn]
+    config = config.but(min_size=weights.header["resolved"]["min_size"])
+    found = search(truths, config, voxel_size=images.voxel, diameter=diameter)
+    settings = config.model_copy(update=found.settings)
+    resolved = {**weights.header["resolved"], **left_open, "min_size": config.min_size, **found.settings}
+    header = {**weights.header, "resolved": resolved, "search": found.to_dict()}
 
     def cells(number: int) -> tuple[np.ndarray, Maps]:
         maps = maps_of(images.frames[number])
-        return find_cells(maps, settings, voxel_size=images.voxel, diameter=samples.store.diameter()).labels, maps
+        return find_cells(maps, settings, voxel_size=images.voxel, diameter=diameter).labels, maps
 
-    return cells, noted, weights
+    return cells, Weights(weights.members, header)
 
 
 @torch.no_grad()
@@ -251,14 +262,19 @@ def classical(job: Job, images: Images) -> tuple[Callable[[int], tuple[np.ndarra
     return lambda number: (recipe.segment(plain[number])[None], None), noted
 
 
-def done(job: Job, data: Path, minutes: float, folder: Path) -> dict:
-    """Do a job; return its line."""
-    images = images_of(job.data, data)
+def done(job: Job, data: Path, minutes: float, folder: Path, before: dict | None = None) -> dict:
+    """Do a job; return its line. With the line of ``before`` it is not trained again, but its weights are tested again."""
+    images, file = images_of(job.data, data), folder / f"{job.name}.safetensors"
     if job.method == "classical":
         cells, noted = classical(job, images)
     else:
-        cells, noted, weights = learned(job, images, minutes)
-        save_weights(folder / f"{job.key.replace('/', '_').replace(' ', '-')}.safetensors", weights)
+        if before is None:
+            weights, noted = trained(job, images, minutes)
+        else:
+            weights, noted = _read(file), {k: before[k] for k in NOTED if k in before}
+        cells, weights = finder(job, images, weights)
+        noted["search"] = weights.header["search"]
+        save_weights(file, weights)
     line: dict = {
         "key": job.key,
         "part": job.part,
@@ -280,10 +296,13 @@ def done(job: Job, data: Path, minutes: float, folder: Path) -> dict:
             "ap70": round(float(precision[0.7]), 4),
             "seg_each": [round(seg_score(t, f).seg, 3) for t, f in zip(truth, labels, strict=True)],
         }
-        np.savez_compressed(
-            folder / f"{job.key.replace('/', '_').replace(' ', '-')}_{name.replace(' ', '-')}.npz", *labels
-        )
+        np.savez_compressed(folder / f"{job.name}_{name.replace(' ', '-')}.npz", *labels)
     return line
+
+
+def _read(file: Path) -> Weights:
+    tensors, header = read_tensors(file)
+    return Weights((tensors,), header)
 
 
 def table(lines: list[dict]) -> str:
@@ -311,6 +330,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="words that the key of a job has, separated by commas: one of them")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--again", action="store_true", help="test what the file holds again, without training")
     parser.add_argument("--share", default="0/1", help="i/k: do the jobs i, i + k, ... of the list")
     given = parser.parse_args()
     lines = [json.loads(text) for text in given.out.read_text().splitlines()] if given.out.is_file() else []
@@ -321,13 +341,17 @@ def main() -> None:
     part, parts = map(int, given.share.split("/"))
     words = [word for word in given.only.split(",") if word]
     wanted = [job for job in jobs() if not words or any(word in job.key for word in words)][part::parts]
+    known = {line["key"]: line for line in lines}
     for job in wanted:
-        if job.key not in {line["key"] for line in lines}:
-            line = done(job, given.data, given.minutes, given.out.parent)
-            lines.append(line)
+        if (job.key in known) != given.again or (given.again and job.method == "classical"):
+            continue
+        known[job.key] = line = done(job, given.data, given.minutes, given.out.parent, known.get(job.key))
+        if given.again:
+            given.out.write_text("".join(json.dumps(each) + "\n" for each in known.values()))
+        else:
             with given.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            print(job.key, {k: v["seg"] for k, v in line.items() if isinstance(v, dict) and "seg" in v}, flush=True)
+        print(job.key, {k: v["seg"] for k, v in line.items() if isinstance(v, dict) and "seg" in v}, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from howdah.cli_show import guarded, run, show_result
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
+from howdah.pipeline.efficientcellseg_masks import masks_for_spots
+from howdah.pipeline.efficientcellseg_weights import encoder_weights
+from howdah.pipeline.stills import default_result
 
 __all__ = ["add_to"]
 
@@ -63,6 +66,23 @@ RESULTS: dict[str, tuple[Any, Any]] = {
         ],
         None,
     ),
+}
+MASKS: dict[str, tuple[Any, Any]] = {
+    "also": RESULTS["also"],
+    "ellipsoids": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--ellipsoids", help="Move and shape a machine's ellipsoids by their masks, where there is a cell."
+            ),
+        ],
+        False,
+    ),
+    "everyone": (
+        Annotated[bool, typer.Option("--everyone", help="With --ellipsoids: those of your own spots, too.")],
+        False,
+    ),
+    "border": RESULTS["border"],
 }
 
 
@@ -138,7 +158,7 @@ def segment(
     json: Json = False,
 ) -> None:
     """Find the cells of every frame with their outlines. What a person outlined or linked stays as it is."""
-    target = out or default_target(source, "cells" if source.is_dir() else "cells.tif")
+    target = out or default_result(source)
     job, border = Job(source, **movie), results.pop("border")
     rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
     _run(
@@ -147,3 +167,48 @@ def segment(
         ),
         as_json=json,
     )
+
+
+@efficientcellseg.command()
+@with_settings(SECTIONS, "efficientcellseg")
+@with_movie("image", "setup", "frames")
+@grouped("results", MASKS)
+def masks(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PROJECT", help="A project or TrackMate file with spots: ELEPHANT's, or a person's."),
+    ],
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    results: dict[str, Any],
+    weights: Annotated[Path, typer.Option("--weights", "-w", metavar="FILE", help="Trained weights.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The result; its ending chooses the format (default: TrackMate XML)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Give spots that are there masks as outlines. They keep their numbers, names, links and tags."""
+    target = out or default_target(source, "masks.xml")
+    job, border = Job(source, **movie), results.pop("border")
+    rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
+    _run(lambda: masks_for_spots(job, weights, target, settings=settings, challenge=rules, **results), as_json=json)
+
+
+@efficientcellseg.command()
+def weights(
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="Which EfficientNet: b0 to b7, lite0 to lite4.")
+    ] = "b5",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", metavar="FOLDER", help="Where to put them, to carry to another computer (default: the cache)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Download the encoder's ImageNet weights ahead of a training, if they are not on this computer."""
+    _run(lambda: encoder_weights(encoder, folder), as_json=json)

@@ -91,6 +91,25 @@ class Annotation:
         """Return the planes of a frame, of ``n_planes``, that are annotated."""
         return tuple(self.planes.get(time, range(n_planes)))
 
+    def known(
+        self, time: int, image: npt.NDArray[np.float32], labels: I32, *, voxel_size: Sequence[float], **more: float
+    ) -> npt.NDArray[np.bool_] | None:
+        """Return which voxels of a frame are known; None: all of them.
+
+        Args:
+            time: The frame.
+            image: (Z, Y, X) as the ring is measured on, of any enlarging along y and x.
+            labels: (Z, Y, X) its outlined cells.
+            voxel_size: Of (z, y, x).
+            more: ``ring_width`` and ``dark_quantile`` of :func:`known_pixels`, for a sparse annotation.
+        """
+        if time not in self.planes:
+            return None if self.complete else known_pixels(image, labels, voxel_size=voxel_size, **more)
+        known = np.zeros(labels.shape, dtype=bool)
+        for z in self.planes[time]:  # what is in the planes beside it nobody said
+            known[z] = self.complete or known_pixels(image[z], labels[z], voxel_size=voxel_size[1:], **more)
+        return known
+
     def tells_new(self, time: int) -> bool:
         """Whether a cell of a frame without a link is known to have no earlier one: all cells are outlined, and links were made.
 

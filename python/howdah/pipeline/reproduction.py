@@ -1,9 +1,9 @@
 """``howdah reproduce``: the tables of a method's paper, as far as public data carry, with one command.
 
 What is run for a data set, with which settings, and what the paper measured, stands in ``published/<method>-<data set>.toml``.
-Three kinds are known: "challenge" (learn one sequence of a Cell Tracking Challenge folder, track another, compute DET, TRA and
-SEG), "linking" (link the true spots of a project with and without flow, and count false and missed links), and "embedtrack"
-(:mod:`howdah.pipeline.reproduction_embedtrack`).
+Four kinds are known: "challenge" (learn one sequence of a Cell Tracking Challenge folder, track another, compute DET, TRA and
+SEG), "linking" (link the true spots of a project with and without flow, and count false and missed links), "embedtrack"
+(:mod:`howdah.pipeline.reproduction_embedtrack`), and "efficientcellseg" (:mod:`howdah.pipeline.reproduction_efficientcellseg`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +29,7 @@ from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS
 from howdah.metrics import score_tracking
 from howdah.pipeline.detection import Job, train
 from howdah.pipeline.flow import train_flow
+from howdah.pipeline.reproduction_efficientcellseg import efficientcellseg_challenge
 from howdah.pipeline.reproduction_embedtrack import embedtrack_challenge
 from howdah.pipeline.reproduction_scores import challenge_scores
 from howdah.pipeline.tracking import link, track
@@ -74,7 +75,7 @@ def reproduce(
     """Run what a paper ran on the data sets that are there, and put our figures beside the paper's.
 
     Args:
-        method: ``"elephant"`` or ``"embedtrack"``.
+        method: ``"elephant"``, ``"embedtrack"`` or ``"efficientcellseg"``.
         data: Folder that holds a folder of the data set's name (``Fluo-N3DH-CE/01``, ``01_GT``, ``01_ST``, ...), or that
             folder itself if ``dataset`` is named.
         out: Folder for weights, results and ``scores.json``; results that are there already are not computed again.
@@ -107,7 +108,7 @@ def reproduce(
         merged = {**one.settings}
         for section, values in (settings or {}).items():
             merged[section] = {**merged.get(section, {}), **values}
-        run = {"challenge": _challenge, "linking": _linking, "embedtrack": embedtrack_challenge}[one.facts["kind"]]
+        run = RUNS[one.facts["kind"]]
         ours = yield from run(replace(one, settings=merged), folder, target / one.name)
         report[one.name] = {"title": one.facts["title"], "paper": dict(one.facts["figures"]), "ours": ours}
         with replacing(target / "scores.json", keep_previous=False) as temporary:
@@ -228,3 +229,11 @@ def _project_of(folder: Path) -> tuple[Path, ImageSeries]:
             f"{len(movies)}."
         )
     return projects[0], open_image(movies[0])
+
+
+RUNS: dict[str, Callable[[Reproduction, Path, Path], Steps[dict[str, Any]]]] = {
+    "challenge": _challenge,
+    "linking": _linking,
+    "embedtrack": embedtrack_challenge,
+    "efficientcellseg": efficientcellseg_challenge,
+}

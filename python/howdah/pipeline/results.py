@@ -16,7 +16,7 @@ from howdah.pipeline.challenge_rules import Challenge, by_the_rules
 from howdah.pipeline.overwriting import refuse_overwriting
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target
-from howdah.pipeline.stills import write_stills
+from howdah.pipeline.stills import is_folder, write_stills
 from howdah.pipeline.truth import rejected
 
 PathLike = str | os.PathLike[str]
@@ -44,7 +44,7 @@ def check_targets(targets: Sequence[PathLike], source: Source, *, more: Sequence
     checked: list[Path] = []
     for target in targets:
         path = check_target(target, source, in_place=True, folder=True)
-        if isinstance(source.image, Stills) and not path.suffix:
+        if isinstance(source.image, Stills) and is_folder(path):
             _check_folder(path, [*source.files, *more])
         else:
             writer = writer_for(target)
@@ -77,7 +77,7 @@ def write_results(
     """Write an annotation in several formats; return where each one is. What a format cannot hold is logged."""
     written = []
     for target in targets:
-        if isinstance(source.image, Stills) and not target.suffix:
+        if isinstance(source.image, Stills) and is_folder(target):
             written.append(write_stills(target, tracks, source.image))
             continue
         writer = writer_for(target)

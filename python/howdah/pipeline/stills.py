@@ -12,21 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import BdvIoError, ImageSeries, Tracks
-from bdv_io.formats import identify, open_image, read_tracks, write_tracks
+from bdv_io import BdvIoError, ImageSeries, Tracks, UnsupportedError
+from bdv_io.formats import identify, open_image, read_tracks, write_tracks, writer_for
 from bdv_io.image import Hints
 from bdv_io.masks import whole
 from bdv_io.stills import Stills, images_in
 from howdah.errors import ConfigError, DataError
 from howdah.methods.annotation import Annotation
 from howdah.pipeline.detection import Job
-from howdah.pipeline.sources import Source, parse_frames
+from howdah.pipeline.sources import Source, default_target, parse_frames
 from howdah.pipeline.truth import LabelFrames, Teaching, Truth, read_truth
 
 Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
 
-__all__ = ["is_stills", "masks_of_images", "open_job", "read_stills_truth", "read_truth_or_stills", "write_stills"]
+__all__ = [
+    "default_result",
+    "is_folder",
+    "is_stills",
+    "masks_of_images",
+    "open_job",
+    "read_stills_truth",
+    "read_truth_or_stills",
+    "write_stills",
+]
 
 ROIS = (".zip", ".roi")
 LOSSY = (".jpg", ".jpeg")
@@ -35,6 +44,20 @@ IMAGE = r"(?:images?|imgs?|im|raw)"
 MASK_LAST, MASK_FIRST = re.compile(rf"(.+?)[-_. ]{MASK}$", re.I), re.compile(rf"{MASK}[-_. ]?(.+)$", re.I)
 IMAGE_LAST, IMAGE_FIRST = re.compile(rf"(.+?)[-_. ]{IMAGE}$", re.I), re.compile(rf"{IMAGE}[-_. ]?(.+)$", re.I)
 NAMED = 5  # files that a sentence names at most
+
+
+def default_result(source: PathLike) -> Path:
+    """Return where the cells of a source go if the user does not say: a label image, or a folder of them beside a folder."""
+    return default_target(source, "cells" if images_in(source) else "cells.tif")
+
+
+def is_folder(target: PathLike) -> bool:
+    """Whether a target is a plain folder: no format has this ending."""
+    try:
+        writer_for(target)
+    except UnsupportedError:
+        return not Path(target).suffix
+    return False
 
 
 def is_stills(source: Source) -> bool:
@@ -52,7 +75,7 @@ def open_job(job: Job, out: PathLike | None = None) -> tuple[Source, list[int]]:
         job: What to work on.
         out: Where the result goes, if there is one.
     """
-    files = _stills_in(Path(job.source), job.hints, apart=out is not None and not Path(out).suffix)
+    files = _stills_in(Path(job.source), job.hints, apart=out is not None and is_folder(out))
     if files is None or job.image is not None:
         return job.open()
     source = _source(Path(job.source), files, job)
@@ -148,6 +171,7 @@ def read_truth_or_stills(job: Job, config: Teaching, *, truth: PathLike | None =
     if files is None or job.image is not None:
         return read_truth(job, config, truth=truth, by_plane=True)
     if not where.is_dir():
+        identify(where)  # says if there is nothing
         raise DataError(
             f"{folder} is a folder of single images, so their masks must be in a folder too, with the names of the images; {where} is none."
         )

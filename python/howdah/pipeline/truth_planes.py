@@ -76,8 +76,9 @@ class SinglePlanes:
             shape = image.shape(frame, setup) if frame < image.n_frames else None
             if shape is None or plane >= shape[0] or mask.shape != shape[1:]:
                 raise DataError(
-                    f"The mask {self.files[frame, plane]} of frame {frame}, plane {plane} has (Y, X) = {mask.shape} pixels, but the frames "
-                    f"of {image.path}, {image.n_frames} of them, have (Z, Y, X) = {shape or image.shape(0, setup)}. Do they belong together?"
+                    f"The mask {self.files[frame, plane]} of frame {frame}, plane {plane} has (Y, X) = {mask.shape} pixels, the frames "
+                    f"of {image.path}, {image.n_frames} of them, have (Z, Y, X) = {shape or image.shape(0, setup)}. Do they belong "
+                    "together?"
                 )
             if frame != before:
                 if before >= 0:

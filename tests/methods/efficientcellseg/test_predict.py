@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from howdah.methods.efficientcellseg.maps import Maps
 from howdah.methods.efficientcellseg.network import EfficientCellSeg
 from howdah.methods.efficientcellseg.picture import picture
 from howdah.methods.efficientcellseg.predict import Network
+from howdah.methods.efficientcellseg.weights import network_of as network_of_weights
 from howdah.nn.checkpoint import Weights
 
 EXACT = {"device": "cpu", "precision": "float32", "input_size": 64}
@@ -45,6 +47,21 @@ def weights_of(*networks: EfficientCellSeg, outputs: Any = None, **header: Any) 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     return weights_of(network_of())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_network_is_built_once() -> Iterator[None]:
+    built: dict[tuple[int, int], tuple[Weights, nn.Module]] = {}
+
+    def once(weights: Weights, member: int, *, fold: bool) -> nn.Module:
+        key = (id(weights.members[member]["last.weight"]), member)
+        if key not in built:
+            built[key] = (weights, network_of_weights(weights, member, fold=fold))
+        return built[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("howdah.methods.efficientcellseg.predict.network_of", once)
+        yield
 
 
 def noise(*shape: int, seed: int = 0, upto: int = 1000) -> npt.NDArray[Any]:
@@ -214,7 +231,7 @@ def test_a_frame_is_squeezed_into_the_square_and_brought_back(weights: Weights) 
 
 @pytest.mark.parametrize("settings", [{"fit_frame": True}, {"fit_frame": True, "grid": (2, 3)}])
 def test_windows_that_overlap_cover_the_frame(weights: Weights, settings: dict[str, Any]) -> None:
-    frame = noise(1, 301, 409)
+    frame = noise(1, 101, 139)
     found = faked(predictor(weights, **settings)).maps(frame)
     assert found.cell.min() > 0.01
     flat = faked(predictor(weights, **settings)).maps(np.full_like(frame, 7))
@@ -252,11 +269,18 @@ def test_neighbours_in_time_of_another_size_are_told(weights: Weights) -> None:
         predictor(weights, colour="time").maps(noise(1, 16, 16), earlier=noise(1, 16, 8), time=4)
 
 
-def test_time_is_not_for_volumes(weights: Weights) -> None:
-    with pytest.raises(ConfigError, match="which is for 2D movies, but there are 3 planes"):
-        predictor(weights, colour="time").maps(noise(3, 16, 16))
-    with pytest.raises(ConfigError, match="which is for 2D movies, but there are 3 planes"):
-        Network(weights, EfficientCellSegConfig(colour="time", device="cpu"), planes=3)
+def test_time_colours_each_plane_of_a_volume(weights: Weights) -> None:
+    frames = [noise(2, 32, 32, seed=n) for n in range(3)]
+    network = predictor(weights, colour="time")
+    one = network.maps(frames[1], earlier=frames[0], later=frames[2])
+    assert not np.array_equal(one.cell, network.maps(frames[1]).cell)
+    assert not np.array_equal(one.cell, network.maps(frames[1], earlier=frames[2], later=frames[0]).cell)
+
+
+def test_planes_settle_what_the_colours_carry(weights: Weights) -> None:
+    asked = EfficientCellSegConfig.of(EXACT)
+    assert [Network(weights, asked, planes=n).config.colour for n in (1, 2)] == ["grey", "context"]
+    assert Network(weights, asked).config.colour == "auto"
 
 
 # ---- what is wrong is told
@@ -306,7 +330,7 @@ def test_headers_that_name_other_maps_are_told(outputs: Any) -> None:
 
 def test_a_header_that_does_not_fit_the_network_is_told() -> None:
     with pytest.raises(WeightsError, match=r"names 1 maps \(cell\), but the network gives 2"):
-        predictor(weights_of(network_of(), outputs=[["cell"]])).maps(noise(1, 16, 16))
+        predictor(weights_of(network_of(), outputs=[["cell"]]))
 
 
 def test_weights_without_cells_are_told() -> None:

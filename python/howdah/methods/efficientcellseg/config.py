@@ -154,7 +154,7 @@ class EfficientCellSegConfig(Settings):
         "Paper: 384.",
     )
     batch_size: int = Field(4, ge=1, le=1024, description="Crops in one step. Paper: not given.")
-    learning_rate: Positive = Field(1e-3, description="First step size of Adam. Paper: not given.")
+    learning_rate: Positive = Field(3e-3, description="First step size of Adam. Paper: not given.")
     encoder_rate: NotNegative = Field(
         0.3,
         description="Step size of the pretrained encoder as a share of the decoder's; no unit. Paper: not given.",

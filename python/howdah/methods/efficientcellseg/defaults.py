@@ -16,8 +16,8 @@ I64 = npt.NDArray[np.int64]
 __all__ = ["colour_area", "crop_size", "enlargement", "min_size", "n_crops", "ring_width", "widths"]
 
 WIDE, LARGEST = 32.0, 4  # pixels across a cell that the network likes; most that frames are enlarged, or made smaller
-CELLS_ACROSS = 8.0  # of a crop
-LEAST_EDGE, MOST_EDGE = 64, 256
+CELLS_ACROSS = 5.0  # of a crop
+LEAST_EDGE, MOST_EDGE = 96, 256
 SEEN = 2.0  # a pass shows each pixel so often ...
 LEAST_PIXELS, MOST_PIXELS = 40 * 256**2, 160 * 256**2  # ... but so many pixels at least, and at most
 ADVISED = 2.0  # share of a neighbour that is coloured, by the share of outlined cells (the reference code's advice)
@@ -42,7 +42,7 @@ def enlargement(areas: I64) -> float:
 
 
 def crop_size(areas: I64, shapes: Sequence[Sequence[int]], most: int) -> int:
-    """Return the edge of a crop: eight cells, no larger than the largest frame, 256 pixels or ``most``; a multiple of 16.
+    """Return the edge of a crop: five cells, no larger than the largest frame, 256 pixels or ``most``; a multiple of 16.
 
     Args:
         areas: (N,) of the cells, in enlarged pixels.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 
 from howdah.errors import DataError
-from howdah.methods.annotation import Annotation, known_pixels
+from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.defaults import widths
-from howdah.methods.efficientcellseg.picture import mode_of, picture
+from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
 from howdah.methods.efficientcellseg.targets import centre_heat, deepest_points
+from howdah.methods.efficientcellseg.windows import parts
 from howdah.methods.outlined import outlined
 from howdah.nn.device import free_memory_mb
 from howdah.nn.enlarge import finer, relabelled, resized_shape
@@ -33,6 +34,7 @@ __all__ = ["CELL", "COLOURS", "HEAT", "KNOWN", "LAYERS", "Cells", "FrameStore"]
 COLOURS, CELL, HEAT, KNOWN, LAYERS = slice(0, 3), 3, 4, 5, 6  # of a plane
 BYTES_PER_VOXEL = 2 * LAYERS
 USUAL_MB = 2000.0  # what any computer has; nn.device takes no less
+LARGE = 2**24  # voxels of a volume that is coloured plane by plane, to save memory
 FEWEST = 2  # frames in memory at least
 
 
@@ -92,9 +94,11 @@ class FrameStore:
 
     @property
     def n_voxels(self) -> int:
-        """Of all annotated frames."""
+        """Of all annotated frames, in the planes that are annotated."""
         _ = self.cells
-        return sum(int(np.prod(shape)) for shape in self._shapes.values())
+        return sum(
+            len(self.annotation.planes_of(time, shape[0])) * shape[1] * shape[2] for time, shape in self._shapes.items()
+        )
 
     @cached_property
     def shapes(self) -> dict[int, tuple[int, ...]]:
@@ -103,8 +107,11 @@ class FrameStore:
         return {time: self._resized(shape) for time, shape in self._shapes.items()}
 
     def _resized(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if self.config.fit_frame:
-            return (shape[0], self.config.input_size, self.config.input_size)
+        if self.config.fit_frame:  # each window becomes a square of input_size
+            window = parts(shape[1:], self.config, tile=self.config.input_size)[0].region
+            edges = [min(part.stop - part.start, n) for part, n in zip(window, shape[1:], strict=True)]
+            y, x = (round(n * self.config.input_size / e) for n, e in zip(shape[1:], edges, strict=True))
+            return (shape[0], y, x)
         return resized_shape(shape, self.config.enlarge or 1.0)
 
     def factors(self, time: int) -> F64:
@@ -141,18 +148,26 @@ class FrameStore:
         image, labels = self.annotation.read(time)
         config = self.config.but(enlarge=1.0) if self.config.fit_frame else self.config
         times = config.enlarge or 1.0
-        earlier, later = self.neighbours(time)
-        colours = picture(image, config, earlier=earlier, later=later, time=time)
         large = relabelled(labels, times)
         frame = np.empty((len(image), LAYERS, *large.shape[1:]), dtype=np.float16)
-        frame[:, COLOURS] = colours
+        for plane, colours in zip(frame, self._colours(image, config, time), strict=True):
+            plane[COLOURS] = colours
         frame[:, CELL] = large > 0
         frame[:, HEAT] = self._heat(large, times)
-        frame[:, KNOWN] = 1 if self.annotation.complete else self._known(np.asarray(colours[:, 1]), large, times)
+        known = self._known(time, frame[:, 1], large, times=times)
+        frame[:, KNOWN] = 1 if known is None else known
         return _squeezed(frame, self.shapes[time][1:])
+
+    def _colours(self, image: npt.NDArray[Any], config: EfficientCellSegConfig, time: int) -> Iterable[F32]:
+        """Return the pictures (3, Y', X') of the planes; of a large volume one after the other."""
+        earlier, later = self.neighbours(time)
+        if image.size < LARGE or earlier is not None or later is not None:
+            return iter(picture(image, config, earlier=earlier, later=later, time=time))
+        return picture_planes(lambda z: image[z], len(image), config, time=time)
 
     def neighbours(self, time: int) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
         """Return the frames before and after, where colours carry time, they are annotated, and have the same size."""
+        _ = self.cells
         shape = self._shapes[time]
         if mode_of(self.config, shape[0]) != "time":
             return None, None
@@ -170,9 +185,10 @@ class FrameStore:
         centres = deepest_points(labels, size)
         return centre_heat(labels, centres, across, voxel_size=size, width=self.config.centre_width)
 
-    def _known(self, image: F32, labels: I32, times: float) -> npt.NDArray[np.bool_]:
-        return known_pixels(
-            image,
+    def _known(self, time: int, image: F16, labels: I32, *, times: float) -> npt.NDArray[np.bool_] | None:
+        return self.annotation.known(
+            time,
+            image.astype(np.float32) if not self.annotation.complete else np.empty(labels.shape, np.float32),
             labels,
             voxel_size=finer(self.annotation.voxel_size, times),
             ring_width=(self.config.ring_width or 0.0) * times,

@@ -34,49 +34,51 @@ def depth(mask: Bool, sampling: Sampling) -> F32:
         mask: (*S).
         sampling: Length of a voxel along each axis.
     """
-    along = [_along(mask, axis) for axis in range(mask.ndim)]
-    most = np.inf
-    with np.errstate(invalid="ignore"):
-        bound = along[0] * np.float32(sampling[0])
-        for steps, step in zip(along[1:], sampling[1:], strict=True):
-            np.minimum(bound, steps * np.float32(step), out=bound)
-        most = float(bound.max(initial=0.0))
-    if most > DEEPEST * min(sampling):
-        found = ndimage.distance_transform_edt(mask, sampling=sampling)
-        return np.asarray(
-            found if not mask.all() else np.full(mask.shape, most if np.isfinite(most) else 1.0), np.float32
-        )
-    squared = (along[-1] * np.float32(sampling[-1])) ** 2
+    rows = _along_rows(mask)
+    squared: F32 | None = (rows * np.float32(sampling[-1])) ** 2
     for axis in range(mask.ndim - 1):
-        squared = _nearest(squared, bound, axis, sampling[axis])
+        squared = None if squared is None else _nearest(squared, axis, sampling[axis])
+    if squared is None or not np.isfinite(squared.max(initial=0.0)):
+        if mask.all():
+            return np.ones(mask.shape, dtype=np.float32)  # no outside, so no depth
+        return np.asarray(ndimage.distance_transform_edt(mask, sampling=sampling), dtype=np.float32)
     deep: F32 = np.sqrt(squared, out=squared)
     return deep
 
 
-def _along(mask: Bool, axis: int) -> F32:
-    """Return how many voxels away the nearest voxel outside of the mask is along one axis; infinite if there is none."""
-    n = mask.shape[axis]
-    place = np.arange(n, dtype=np.int32).reshape(*([1] * axis), n, *([1] * (mask.ndim - axis - 1)))
-    far = np.int32(1 << 29)
-    before = np.maximum.accumulate(np.where(mask, -far, place), axis=axis)
-    after = np.flip(np.minimum.accumulate(np.flip(np.where(mask, far, place), axis), axis=axis), axis)
-    steps = np.minimum(place - before, after - place).astype(np.float32)
-    steps[steps > n] = np.inf
+def _along_rows(mask: Bool) -> F32:
+    """Return how many voxels away the nearest voxel outside of the mask is along the last axis; infinite if there is none."""
+    starts, ends = mask.copy(), mask.copy()
+    starts[..., 1:] &= ~mask[..., :-1]
+    ends[..., :-1] &= ~mask[..., 1:]
+    start, end = np.flatnonzero(starts), np.flatnonzero(ends)
+    length = end - start + 1
+    place = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+    n = mask.shape[-1]
+    left = np.where(np.repeat(start % n == 0, length), np.float32(np.inf), (place + 1).astype(np.float32))
+    right = np.repeat(length, length) - place
+    right = np.where(np.repeat(end % n == n - 1, length), np.float32(np.inf), right.astype(np.float32))
+    steps = np.zeros(mask.shape, dtype=np.float32)
+    steps[mask] = np.minimum(left, right)
     return steps
 
 
-def _nearest(squared: F32, bound: F32, axis: int, step: float) -> F32:
-    """Take the least, over all offsets along an axis, of the value there plus the squared offset."""
+def _nearest(squared: F32, axis: int, step: float) -> F32 | None:
+    """Take the least, over all offsets along an axis, of the value there plus the squared offset; None if that is too many."""
     n = squared.shape[axis]
     whole = np.moveaxis(squared, axis, 0).reshape(n, -1)
-    limit = np.moveaxis(bound, axis, 0).reshape(n, -1)
-    out = np.array(whole)
+    out = np.empty_like(whole)
     width = max(BLOCK // max(n, 1), 16)
     for start in range(0, whole.shape[1], width):
-        values, best = np.ascontiguousarray(whole[:, start : start + width]), out[:, start : start + width].copy()
-        reach = int(np.ceil(float(limit[:, start : start + width].max(initial=0.0)) / step))
-        for k in range(1, min(reach, n - 1) + 1):
-            raised = values + np.float32((k * step) ** 2)
+        values = np.ascontiguousarray(whole[:, start : start + width])
+        best = values.copy()
+        for k in range(1, n):
+            raise_ = np.float32((k * step) ** 2)
+            if raise_ >= best.max():
+                break
+            if k > DEEPEST:
+                return None
+            raised = values + raise_
             np.minimum(best[k:], raised[:-k], out=best[k:])
             np.minimum(best[:-k], raised[k:], out=best[:-k])
         out[:, start : start + width] = best
@@ -122,28 +124,23 @@ def _middles(height: F32, top: Bool) -> I64:
     named, n = ndimage.label(top, np.ones((3,) * top.ndim, dtype=bool))
     flat = np.flatnonzero(top)
     name = named.reshape(-1)[flat]
-    size = np.bincount(name, minlength=n + 1)
-    wide = size[name] > 1
-    if not wide.any():
-        return flat
-    lone, flat, name = flat[~wide], flat[wide], name[wide]
     place = np.stack(np.unravel_index(flat, top.shape), axis=1)
-    level = height.reshape(-1)[flat]
     bad = np.zeros(n + 1, dtype=bool)
+    level, all_heights, all_tops = height.reshape(-1)[flat], height.reshape(-1), top.reshape(-1)
     for offset in itertools.product((-1, 0, 1), repeat=top.ndim):
         other = place + np.array(offset)
-        fits = np.all((other >= 0) & (other < np.array(top.shape)), axis=1)
+        fits = np.flatnonzero(np.all((other >= 0) & (other < np.array(top.shape)), axis=1))
         there = np.ravel_multi_index(tuple(other[fits].T), top.shape)
-        leaks = (height.reshape(-1)[there] == level[fits]) & ~top.reshape(-1)[there]
-        bad[name[fits][leaks]] = True
-    middle = (
-        np.stack([np.bincount(name, axis, minlength=n + 1) for axis in place.T], axis=1) / np.maximum(size, 1)[:, None]
-    )
-    away = ((place - middle[name]) ** 2).sum(axis=1)
-    order = np.lexsort((flat, away, name))
-    names, first = np.unique(name[order], return_index=True)
-    chosen = flat[order[first]][~bad[names]]
-    return np.sort(np.concatenate([lone, chosen]))
+        bad[name[fits[(all_heights[there] == level[fits]) & ~all_tops[there]]]] = (
+            True  # it goes on, up to something higher
+        )
+    good = ~bad[name]
+    flat, name, place = flat[good], name[good], place[good]
+    size = np.maximum(np.bincount(name, minlength=n + 1), 1)
+    middle = np.stack([np.bincount(name, axis, minlength=n + 1) / size for axis in place.T], axis=1)
+    order = np.lexsort((flat, ((place - middle[name]) ** 2).sum(axis=1), name))
+    _, first = np.unique(name[order], return_index=True)
+    return np.sort(flat[order[first]])
 
 
 def _apart(place: F64, owner: I32, distance: float) -> I64:

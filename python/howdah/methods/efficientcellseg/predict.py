@@ -18,8 +18,8 @@ from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.efficientcellseg.config import STRIDE, EfficientCellSegConfig
 from howdah.methods.efficientcellseg.learned import MAPS, diameter_of, maps_of, settled
 from howdah.methods.efficientcellseg.maps import Maps
-from howdah.methods.efficientcellseg.network import EfficientCellSeg
 from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
+from howdah.methods.efficientcellseg.weights import network_of
 from howdah.methods.efficientcellseg.windows import parts
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 __all__ = ["Network"]
 
-BYTES_PER_PIXEL = 1100.0  # of a forward pass of B5, float32; measured in benchmarks/bench_efficientcellseg_predict.py
+BYTES_PER_PIXEL = 800.0  # of a forward pass, float32; measured 600 to 750, whatever the encoder
 MOST_AT_ONCE = {"cpu": 1, "cuda": 32}  # parts in a batch: a processor gains nothing from several
 
 
@@ -47,7 +47,7 @@ class Network:
             members give are averaged.
         config: Settings; what is at its default there comes from the weights, see
             :func:`howdah.methods.efficientcellseg.learned.settled`.
-        planes: How many planes the frames have, to find out early what the colours carry; None: at each frame.
+        planes: How many planes the frames have, where that is known: settles what the colours carry. None: each frame by itself.
 
     Attributes:
         config: The settings that it works with: these are for finding cells, too.
@@ -57,7 +57,7 @@ class Network:
 
     Raises:
         WeightsError: The weights are not those of this method, or their header is damaged.
-        ConfigError: There is no such device, or the colours carry time, but there are planes.
+        ConfigError: There is no such device.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Network:
         _check(weights)
         roles = maps_of(weights)
         self.config = settled(weights, config)
+        if planes is not None:
+            self.config = self.config.but(colour=mode_of(self.config, planes))
         self.diameter = diameter_of(weights, self.config)
         self.place = pick(self.config.device, precision=self.config.precision)
-        self.members = [(_ready(weights, n, self.config, self.place.device), given) for n, given in enumerate(roles)]
+        self.members = [(_ready(weights, n, given, self.place.device), given) for n, given in enumerate(roles)]
         self.maps_given = tuple(name for name in MAPS if any(name in given for given in roles))
         self.views = views_of(self.config.test_time, 2)
-        if planes is not None:
-            self._check_mode(planes, None)
 
     def maps(
         self, frame: Array, *, earlier: Array | None = None, later: Array | None = None, time: int | None = None
@@ -87,7 +87,7 @@ class Network:
 
         Raises:
             DataError: The frame has no pixels or is no volume, or holds values that are no numbers, or its neighbours have another shape.
-            ConfigError: The memory does not suffice for the smallest tile, or the colours carry time, but there are planes.
+            ConfigError: The memory does not suffice for the smallest tile.
             WeightsError: A network does not give the maps that the header of the weights names.
         """
         if frame.ndim != 3 or 0 in frame.shape:
@@ -125,7 +125,8 @@ class Network:
         Raises:
             DataError, ConfigError, WeightsError: See :meth:`maps`.
 
-        Memory: some 60 bytes a pixel of a plane, plus what the parts take, ``memory_mb`` at most.
+        Memory: some 60 bytes a pixel of a plane, plus what the parts take, ``memory_mb`` at most. Where the colours carry time the whole
+        frame is held.
         """
         if 0 in shape:
             raise DataError(f"Predicting {_name(time)} failed: it has shape {shape}, so no pixels.")
@@ -135,7 +136,6 @@ class Network:
                     f"Predicting {_name(time)} failed: it has shape {tuple(shape)}, and a frame beside it {other.shape}. "
                     "Frames of a movie need one size; crop or pad them, or use colour = grey."
                 )
-        self._check_mode(shape[0], time)
         pictures = self._pictures(read_plane, shape, earlier=earlier, later=later, time=time)
         plan = self._plan(shape)
         at_once = self._at_once(plan)
@@ -143,13 +143,6 @@ class Network:
             found = self._predicted([shown for _, shown in group], plan, at_once)
             for (z, _), values in zip(group, found, strict=True):
                 yield z, self._maps(values, shape)
-
-    def _check_mode(self, planes: int, time: int | None) -> None:
-        if mode_of(self.config, planes) == "time" and planes > 1:
-            raise ConfigError(
-                f"Predicting {_name(time)} failed: the colours carry time (colour = time), which is for 2D movies, but there are "
-                f"{planes} planes. Use colour = context or grey, and weights that were trained so."
-            )
 
     def _pictures(
         self,
@@ -161,9 +154,9 @@ class Network:
         time: int | None,
     ) -> Iterator[F32]:
         """Yield what the network sees of each plane, (3, Y', X')."""
-        if shape[0] > 1:
+        if shape[0] > 1 and mode_of(self.config, shape[0]) != "time":
             return picture_planes(read_plane, shape[0], self.config, time=time)
-        frame = np.asarray(read_plane(0))[np.newaxis]
+        frame = np.stack([read_plane(z) for z in range(shape[0])])
         return iter(picture(frame, self.config, earlier=earlier, later=later, time=time))
 
     # ---- parts of a picture
@@ -226,7 +219,7 @@ class Network:
             for network, given in self.members:
                 with self.place.autocast():
                     logits = network(turned)
-                _check_channels(logits, given)
+                _check_channels(logits.shape[1], given)
                 chances = view.turned_back(logits.float()).sigmoid()
                 for channel, name in enumerate(given):
                     total[:, self.maps_given.index(name)] += chances[:, channel]
@@ -254,19 +247,22 @@ def _check(weights: Weights) -> None:
         )
 
 
-def _check_channels(logits: Tensor, given: Sequence[str]) -> None:
-    if logits.shape[1] != len(given):
+def _check_channels(found: int, given: Sequence[str]) -> None:
+    if found != len(given):
         raise WeightsError(
             f"The header of the weights is damaged: it names {len(given)} maps ({', '.join(given)}), but the network gives "
-            f"{logits.shape[1]}. Train again, or use another file."
+            f"{found}. Train again, or use another file."
         )
 
 
-def _ready(weights: Weights, member: int, config: EfficientCellSegConfig, device: torch.device) -> nn.Module:
-    outputs = len(weights.members[member]["last.bias"])
-    network = EfficientCellSeg(config.encoder, filters=config.filters, outputs=outputs, compat=config.compat)
-    network.load_state_dict(weights.members[member])
-    return network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+def _ready(weights: Weights, member: int, given: Sequence[str], device: torch.device) -> nn.Module:
+    """A member as it is fastest: normalisations folded into convolutions, channels last."""
+    last = weights.members[member].get("last.bias")
+    if last is not None:
+        _check_channels(len(last), given)
+    network: Any = network_of(weights, member, fold=True).to(device)
+    found: nn.Module = network.to(memory_format=torch.channels_last)
+    return found
 
 
 def _mirrored(picture: F32, size: Sequence[int]) -> F32:

@@ -17,6 +17,7 @@ from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.judge import Verdict, judged
 from howdah.methods.efficientcellseg.losses import dice_loss, focal_loss
 from howdah.methods.efficientcellseg.network import EfficientCellSeg
+from howdah.methods.efficientcellseg.pretrained import encoder_state
 from howdah.methods.efficientcellseg.samples import Batch, Samples
 from howdah.nn.checkpoint import Weights
 from howdah.nn.device import Place
@@ -90,8 +91,6 @@ class Run:
         if start is not None:
             _go_on_from(network, start, number)
         elif config.pretrained == "imagenet":
-            from howdah.methods.efficientcellseg.pretrained import encoder_state
-
             network.encoder.load_state_dict(encoder_state(config.encoder, where=config.encoder_weights))
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

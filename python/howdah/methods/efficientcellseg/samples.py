@@ -204,10 +204,12 @@ class Samples:
         low, high = np.asarray(part.low), np.asarray(part.high)
         first, last = cells.low[row] * self.store.factors(time), cells.high[row] * self.store.factors(time)
         if self.annotation.complete and rng.random() < ANYWHERE:
-            plane = int(rng.integers(self.store.shapes[time][0]))
+            planes = self.annotation.planes_of(time, self.store.shapes[time][0])
+            plane = planes[int(rng.integers(len(planes)))]
             start = low + np.floor(rng.random(2) * np.maximum(high - low - size + 1, 1))
         else:
-            plane = int(rng.integers(cells.low[row, 0], cells.high[row, 0]))
+            span = range(int(cells.low[row, 0]), int(cells.high[row, 0]))
+            plane = int(rng.choice([z for z in self.annotation.planes_of(time, span.stop) if z in span]))
             ends = np.sort([last[1:] - size, first[1:]], axis=0)
             start = np.floor(ends[0] + rng.random(2) * (ends[1] - ends[0] + 1))
         room = high - low - size
@@ -254,7 +256,8 @@ class Samples:
         cells, rows = self.store.cells, self._cells_in([part])
         if not len(rows):
             return [0] if self.store.shapes[part.time][0] == 1 and self.annotation.complete else []
-        return list(range(int(cells.low[rows, 0].min()), int(cells.high[rows, 0].max())))
+        inside = range(int(cells.low[rows, 0].min()), int(cells.high[rows, 0].max()))
+        return [z for z in self.annotation.planes_of(part.time, inside.stop) if z in inside]
 
 
 def _batch(crops: F32) -> Batch:

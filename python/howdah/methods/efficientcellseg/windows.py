@@ -44,7 +44,21 @@ def parts(shape: Sequence[int], config: EfficientCellSegConfig, *, tile: int) ->
     if config.fit_frame:
         sizes = [_length(n, many, config.overlap) for n, many in zip(shape, grid_of(shape, config), strict=True)]
         return tiles.plan(shape, sizes, overlap=[int(n * config.overlap) for n in sizes])
-    return tiles.plan(shape, (tile, tile), overlap=(int(tile * config.overlap),) * 2, multiple=(STRIDE, STRIDE))
+    sizes = [_thrifty(n, tile, config.overlap) for n in shape]
+    return tiles.plan(shape, sizes, overlap=[int(n * config.overlap) for n in sizes], multiple=(STRIDE, STRIDE))
+
+
+def _thrifty(size: int, most: int, overlap: float) -> int:
+    """Length of tiles, three quarters of the asked at least, that cover all with the least work; 1024 by 320 instead of 384."""
+    if size <= most:
+        return size
+    least = max(-(-most * 3 // 4 // STRIDE) * STRIDE, 2 * STRIDE)
+
+    def work(edge: int) -> tuple[int, int]:
+        shared = min(-(-int(edge * overlap) // STRIDE) * STRIDE, edge - STRIDE)
+        return -(-(size - shared) // (edge - shared)) * edge, -edge
+
+    return min(range(least, most + 1, STRIDE), key=work)
 
 
 def _length(size: int, many: int, overlap: float) -> int:
