@@ -5,16 +5,16 @@ from howdah.methods.efficientcellseg import defaults
 
 
 @pytest.mark.parametrize(
-    ("width", "times"), [(8, 4), (11.4, 3), (30, 1), (44, 1), (56, 1 / 2), (96, 1 / 3), (500, 1 / 4), (3, 4)]
+    ("width", "times"), [(8, 4), (11.4, 3), (30, 1), (44, 1), (56, 1), (70, 1 / 2), (97, 1 / 3), (500, 1 / 4), (3, 4)]
 )
-def test_cells_become_about_32_pixels_wide(width, times):
+def test_cells_become_32_to_64_pixels_wide(width, times):
     assert defaults.enlargement(np.full(5, round(np.pi * width**2 / 4))) == pytest.approx(times)
 
 
-def test_crops_show_five_cells_and_fit_the_frame():
+def test_crops_show_four_cells_and_fit_the_frame():
     areas = np.full(9, 707)  # 30 pixels wide
-    assert defaults.crop_size(areas, [(1, 500, 400)], 384) == 160
-    assert defaults.crop_size(areas, [(1, 100, 120), (1, 90, 70)], 384) == 128
+    assert defaults.crop_size(areas, [(1, 500, 400)], 384) == 128
+    assert defaults.crop_size(areas, [(1, 100, 110), (1, 90, 70)], 384) == 112
     assert defaults.crop_size(areas, [(1, 500, 400)], 96) == 96
     assert defaults.crop_size(areas * 100, [(1, 900, 900)], 384) == 256
 

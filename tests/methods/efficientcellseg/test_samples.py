@@ -16,7 +16,7 @@ STILL = PLAIN.but(
 def test_settings_follow_from_the_cells():
     config = Samples(annotation(3), EfficientCellSegConfig(encoder="lite0")).config
     assert config.enlarge == 2  # 15 pixels become 30
-    assert config.crop_size == 128  # the frame; five cells are 144
+    assert config.crop_size == 112  # four cells
     assert config.min_size == 74
     assert config.annotation == "complete"
     assert config.ring_width == pytest.approx(3.4, abs=0.4)

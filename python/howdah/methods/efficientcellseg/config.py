@@ -64,7 +64,7 @@ class EfficientCellSegConfig(Settings):
         gt=0,
         le=8,
         description="Frames are enlarged so many times along y and x before the network: a whole number, or one over it. Automatic: "
-        "cells become about 32 pixels wide. Not in the paper.",
+        "cells become 32 to 64 pixels wide. Not in the paper.",
     )
     fit_frame: bool = Field(
         False,
