@@ -2,7 +2,7 @@
 
 1. A tile of 384 x 384: the bare network (folded, channels last), and the way from a frame to its maps around it.
 2. A whole frame of 1024 x 1024 in tiles, against as many bare tiles.
-3. A volume of planes of 1024 x 1024, uint16, from a TIFF file to labels in a file, plane by plane: colours, network, cells joined by planes;
+3. A volume of planes of 1024 x 1024, uint16, from a TIFF file to labels in a file, plane by plane: colours, network, cells joined;
    and against it all maps at once, then cells in 3D. Each in a process of its own; the memory is what it needs more at most than after
    loading and one small frame. The network has random weights: it is timed, but cells are cut from the brightness of the picture.
 
