@@ -1,8 +1,11 @@
 """What masks give beyond ellipsoids: SEG of spots painted as ellipsoids, and of the masks that EfficientCellSeg gives these spots.
 
-Run: ``python benchmarks/score_masks.py DATA_FOLDER [OUT_FOLDER] [--only stardist,tgmm] [--weights] [SETTING=VALUE ...]``. Two volumes:
+Run: ``python benchmarks/score_masks.py DATA_FOLDER [OUT_FOLDER] [--only stills,stardist,tgmm] [--weights] [SETTING=VALUE ...]``.
+``--weights`` takes ``OUT_FOLDER/NAME.safetensors`` instead of training. Three data sets:
 
-- ``stardist``: a still with exact masks (``stardist-stills/img3d``). Trained on the left part of it, scored on the cells of the rest.
+- ``stills``: real phase-contrast stills with masks by hand (``t98g-phase-stills``), 2D. Trained on five, scored on four others.
+- ``stardist``: a synthetic still with exact masks (``stardist-stills/img3d``). Trained on the left part of it, scored on the cells
+  of the rest.
 - ``tgmm``: a real movie (``tgmm-3d``). Trained on four early frames, scored on late ones. Its truth is automatic; how near it is to
   the ellipsoids of its own project says the first row, so only the other rows compare the two ways fairly.
 
@@ -31,8 +34,8 @@ from howdah.methods.efficientcellseg import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.predict import Network
 from howdah.methods.efficientcellseg.seeded import masks_of
 from howdah.methods.efficientcellseg.train import train
+from howdah.methods.efficientcellseg.weights import read_weights
 from howdah.metrics.segmentation import seg_score
-from howdah.nn.checkpoint import Weights, read_tensors
 from howdah.progress import finish
 
 SPLIT = 28  # of the still: x below teaches
@@ -51,6 +54,19 @@ class Volume:
     voxel_size: tuple[float, float, float]
     own: Callable[[int], tuple[Any, Any]] | None = None
     scored: Callable[[Any], Any] = lambda labels: labels
+
+
+def stills(data):
+    folder = data / "t98g-phase-stills"
+    names = sorted(path.name for path in (folder / "images").glob("*.tif"))
+    return Volume(
+        "stills",
+        lambda t: tifffile.imread(folder / "images" / names[t])[np.newaxis],
+        lambda t: tifffile.imread(folder / "masks" / names[t])[np.newaxis].astype(np.int32),
+        (0, 2, 4, 6, 8),
+        (1, 3, 5, 7),
+        (1.0, 1.0, 1.0),
+    )
 
 
 def stardist(data):
@@ -94,8 +110,7 @@ def trained(volume, out, settings, again):
     file = out / f"{volume.name}.safetensors"
     config = EfficientCellSegConfig.of({**SETTINGS, **settings})
     if again:
-        members, header = read_tensors(file)
-        return Weights(members, header), config
+        return read_weights(file), config
     annotation = Annotation(
         volume.read, volume.labels, volume.teach, {}, complete=True, voxel_size=volume.voxel_size, mothers=False
     )
@@ -115,10 +130,15 @@ def spots_of(volume, t, rng):
     """Name, centres and covariances in voxels."""
     whole = volume.labels(t)
     true = measure(whole, np.eye(4))
-    radius = np.cbrt(np.sqrt(np.linalg.det(true.covariance)) * np.prod(volume.voxel_size))  # world
-    size = np.array(volume.voxel_size)
-    ball = np.broadcast_to(np.diag((np.median(radius) / size) ** 2), true.covariance.shape)
-    step = rng.normal(0, 1, true.centre.shape) * (radius[:, None] / np.sqrt(3) / size)
+    flat, size = whole.shape[0] == 1, np.array(volume.voxel_size)
+    first = 1 if flat else 0
+    inner = true.covariance[:, first:, first:] * (size[first:, None] * size[first:])  # world
+    radius = np.linalg.det(inner) ** (0.5 / (3 - first))
+    ball = np.diag((np.median(radius) / size) ** 2)
+    step = rng.normal(0, 1, true.centre.shape) * (radius[:, None] / np.sqrt(3 - first) / size)
+    if flat:
+        ball[0, 0], step[:, 0] = 0.25, 0
+    ball = np.broadcast_to(ball, true.covariance.shape)
     if volume.own is not None:
         yield "the project's ellipsoids", *volume.own(t)
     yield "moments of the true masks", true.centre, true.covariance
@@ -154,14 +174,14 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path, nargs="?", default=Path("score_masks"))
     parser.add_argument("settings", nargs="*", help="SETTING=VALUE of the method")
-    parser.add_argument("--only", default="stardist,tgmm")
+    parser.add_argument("--only", default="stills,stardist,tgmm")
     parser.add_argument("--weights", action="store_true", help="take the weights of the last run")
     chosen = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     chosen.out.mkdir(exist_ok=True, parents=True)
     settings = dict(pair.split("=", 1) for pair in chosen.settings)
     for name in chosen.only.split(","):
-        volume = {"stardist": stardist, "tgmm": tgmm}[name](chosen.data)
+        volume = {"stills": stills, "stardist": stardist, "tgmm": tgmm}[name](chosen.data)
         weights, config = trained(volume, chosen.out, settings, chosen.weights)
         score(volume, weights, config)
 

@@ -34,6 +34,7 @@ TITLES = {
     "elephant": "ELEPHANT detection: how nuclei are learned and found",
     "flow": "ELEPHANT flow: how movement is learned and estimated",
     "embedtrack": "EmbedTrack: how outlines and movement are learned, and cells found and tracked",
+    "efficientcellseg": "EfficientCellSeg: how outlines are learned from few images, and cells found plane by plane",
     "linking": "Linking: how spots become tracks",
     "loop": "The loop: what a cycle does after each save",
     "backtrack": "Back-tracking: how one nucleus is followed",

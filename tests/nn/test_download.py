@@ -100,7 +100,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(server, tmp_path):
 
 def test_the_next_call_goes_on_where_the_last_one_gave_up(server, tmp_path):
     server.cut_after = [300_000, 0, 0]
-    with pytest.raises(WeightsError, match="failed after 3 tries.* 300000 bytes came and are kept"):
+    with pytest.raises(WeightsError, match=r"failed after 3 tries.* 300000 bytes came and are kept"):
         fetch(server.address(), tmp_path / "weights.pth", tries=3)
     assert [p.name for p in tmp_path.iterdir()] == ["weights.pth.part"]
     server.asked.clear()

@@ -170,3 +170,14 @@ def test_an_annotation_without_planes_knows_all_or_what_is_near_cells() -> None:
     whole = Annotation(lambda t: image, lambda t: labels, (0,), {}, complete=True)
     assert whole.known(0, image, labels, voxel_size=(1, 1, 1)) is None
     assert whole.planes_of(0, 3) == (0, 1, 2)
+
+
+@pytest.mark.real
+def test_real_stills_teach(real_data: Path) -> None:
+    folder = real_data / "t98g-phase-stills"
+    truth = read_truth_or_stills(Job(folder / "images"), CONFIG, truth=folder / "masks")
+    assert (truth.facts["frames"], truth.facts["cells"], truth.facts["annotation"]) == (10, 253, "complete")
+    folder = real_data / "stardist-stills"
+    flat = read_truth_or_stills(Job(folder / "img2d.tif"), CONFIG, truth=folder / "mask2d.tif")
+    deep = read_truth_or_stills(Job(folder / "img3d.tif", hints=Hints(axes="ZYX")), CONFIG, truth=folder / "mask3d.tif")
+    assert (flat.n_cells, deep.n_cells, deep.annotation.read(0)[0].shape) == (125, 51, (31, 61, 57))

@@ -44,7 +44,8 @@ __all__ = ["segment_efficientcellseg", "train_efficientcellseg"]
 
 log = logging.getLogger("howdah")
 
-BYTES_PER_VOXEL = 64  # of maps and of what parts their cells in 3D; larger frames are worked on plane by plane
+# Of a frame, its maps (8), and what parts their cells in 3D (measured: 37 to 49, two thirds of the voxels being cell).
+BYTES_PER_VOXEL = 64  # larger frames are worked on plane by plane
 FRAMES_HELD = 3  # where colours carry the frames before and after
 
 
@@ -142,6 +143,8 @@ def segment_efficientcellseg(
             f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
             "if they are the frames of a movie, say so: --axes TYX."
         )
+    if settings.get("linking") and not link:
+        log.warning("The settings of [linking] do nothing without --link.")
     if weights is not None and truth is not None:
         raise ConfigError("Give either --weights, that were trained, or --truth, to train on; not both.")
     if weights is None:

@@ -171,6 +171,7 @@ def read_truth_or_stills(job: Job, config: Teaching, *, truth: PathLike | None =
     if files is None or job.image is not None:
         return read_truth(job, config, truth=truth, by_plane=True)
     if not where.is_dir():
+        identify(where)  # says if there is nothing
         raise DataError(
             f"{folder} is a folder of single images, so their masks must be in a folder too, with the names of the images; {where} is none."
         )

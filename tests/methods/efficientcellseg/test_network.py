@@ -37,9 +37,7 @@ def test_the_published_network_has_its_published_number_of_parameters():
     assert found["encoder.conv_pw.weight"][0] == 1056
 
 
-@pytest.mark.parametrize(
-    ("filters", "parameters"), [((112, 80, 48, 16), 1_962_689), ((512, 256, 128, 64), 11_933_057)]
-)
+@pytest.mark.parametrize(("filters", "parameters"), [((112, 80, 48, 16), 1_962_689), ((512, 256, 128, 64), 11_933_057)])
 def test_larger_decoders(filters, parameters):
     """The paper's table says 4.8 and 12.5 million for these lists of filters; they do not follow from its figure 2."""
     found = shapes("b5", filters, 1)

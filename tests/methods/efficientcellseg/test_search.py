@@ -45,12 +45,13 @@ def test_finds_the_threshold_of_cells_that_are_too_wide_and_tells_the_gain():
     assert again == found.after > found.before + 0.005
 
 
-def test_finds_the_split():
+def test_finds_the_split_where_the_predicted_centres_are_worth_nothing():
     maps, labels = frame(step=10)
-    found = search([(maps, labels, None)], EfficientCellSegConfig(split_distance=20), diameter=13)
-    assert "split_distance" not in found.settings
-    free = search([(maps, labels, None)], EfficientCellSegConfig(split="components"), diameter=13)
-    assert "split" not in free.settings
+    found = search([(Maps(maps.cell, np.zeros_like(maps.cell)), labels, None)], EfficientCellSegConfig(), diameter=13)
+    assert found.settings["split"] == "distance"
+    assert found.after > found.before + 0.5
+    kept = search([(maps, labels, None)], EfficientCellSegConfig(split="components"), diameter=13)
+    assert "split" not in kept.settings
 
 
 def test_what_a_person_set_stays():

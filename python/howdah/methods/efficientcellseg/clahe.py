@@ -27,17 +27,17 @@ def clahe_of_integers(plane: Plane, tiles: int, clip: float) -> Plane:
         tiles: Along each axis.
         clip: No integer of a tile counts more than so many times the mean of all integers of the type, one pixel at least.
     """
-    values, level = np.unique(
-        plane, return_inverse=True
-    )  # tables over integers that occur: 16 bit has 65536, a plane a few thousand
+    there = np.bincount(plane.reshape(-1), minlength=int(np.iinfo(plane.dtype).max) + 1) > 0
+    values = np.flatnonzero(there)  # tables over integers that occur: 16 bit has 65536, a plane a few thousand
+    level = (np.cumsum(there) - 1)[plane]
     grid = _Grid.of(plane.shape[0], plane.shape[1], tiles)
-    table = _table(level.reshape(plane.shape), values, grid, clip, int(np.iinfo(plane.dtype).max) + 1)
+    table = _table(level, values, grid, clip, len(there))
     flat, n = table.reshape(-1), len(values)
     (y0, y1, v), (x0, x1, u) = grid.along(0), grid.along(1)
-    level = level.reshape(plane.shape)
-    row = [(level + (y * (tiles * n))[:, np.newaxis]) for y in (y0, y1)]
     one = np.float32(1)
-    first, second = (flat[r + x0 * n] * (one - u) + flat[r + x1 * n] * u for r in row)
+    left, right = level + x0 * n, level + x1 * n
+    down = [(y * (tiles * n))[:, np.newaxis] for y in (y0, y1)]
+    first, second = (flat.take(left + d) * (one - u) + flat.take(right + d) * u for d in down)
     v = v[:, np.newaxis]
     found: Plane = np.rint(first * (one - v) + second * v).astype(plane.dtype)
     return found
@@ -67,7 +67,7 @@ class _Grid:
         return np.maximum(before, 0), np.minimum(before + 1, self.tiles - 1), share
 
 
-def _table(level: I64, values: Plane, grid: _Grid, clip: float, bins: int) -> F32:
+def _table(level: I64, values: I64, grid: _Grid, clip: float, bins: int) -> F32:
     """What each integer that occurs becomes in each tile: (tiles * tiles, len(values)) float32."""
     (y, x), (height, width), tiles, n = level.shape, grid.tile, grid.tiles, len(values)
     whole = np.pad(level, ((0, height * tiles - y), (0, width * tiles - x)), mode="reflect")
@@ -84,7 +84,7 @@ def _table(level: I64, values: Plane, grid: _Grid, clip: float, bins: int) -> F3
     return np.minimum(found, np.float32(bins - 1)).reshape(tiles * tiles, n)
 
 
-def _sums(kept: I64, values: Plane, area: int, bins: int) -> I64:
+def _sums(kept: I64, values: I64, area: int, bins: int) -> I64:
     """Sum clipped histograms (tiles, values) up to each value; what was cut off is dealt out to all integers of the type.
 
     Each gets the same; what does not go round is dealt to every ``step``-th integer from 0 on.
@@ -92,7 +92,7 @@ def _sums(kept: I64, values: Plane, area: int, bins: int) -> I64:
     cut = (area - kept.sum(axis=1, keepdims=True)).astype(np.int64)
     each, rest = np.divmod(cut, bins)
     step = np.maximum(bins // np.maximum(rest, 1), 1)
-    upto = values.astype(np.int64)[np.newaxis]
+    upto = values[np.newaxis]
     dealt = np.minimum(upto // step + 1, rest)
     found: I64 = np.cumsum(kept, axis=1) + (upto + 1) * each + dealt
     return found

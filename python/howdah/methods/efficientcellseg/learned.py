@@ -19,8 +19,6 @@ PICTURE = (
     "percentiles",
     "enlarge",
     "fit_frame",
-    "input_size",
-    "grid",
     "colour",
     "colour_threshold",
     "colour_area",
@@ -29,6 +27,7 @@ PICTURE = (
     "colour_tiles",
     "compat",
 )
+SQUARES = ("input_size", "grid")  # other ones make no difference that matters, but where frames are squeezed into them
 FOUND = (
     "threshold",
     "split",
@@ -55,7 +54,9 @@ def maps_of(weights: Weights) -> list[tuple[str, ...]]:
         raise WeightsError("The weights hold no network. Train again, or use another file.")
     noted: Any = _table(weights, "network").get("outputs")
     good = isinstance(noted, list | tuple) and len(noted) == len(weights.members)
-    if not good or any(not isinstance(one, list | tuple) or not one or any(name not in MAPS for name in one) for one in noted):
+    if not good or any(
+        not isinstance(one, list | tuple) or not one or any(name not in MAPS for name in one) for one in noted
+    ):
         raise WeightsError(
             f"The header of the weights is damaged: 'outputs' is {noted!r:.80}; for each of the {len(weights.members)} networks a list "
             f"of {' and '.join(MAPS)} is needed. Train again, or use another file."
@@ -84,14 +85,15 @@ def settled(weights: Weights, config: EfficientCellSegConfig | None = None) -> E
     config = config or EfficientCellSegConfig.of({})
     learned = _learned(weights)
     changes: dict[str, Any] = {}
-    for name in (*NETWORK, *PICTURE, *FOUND):
+    squeezed = learned.get("fit_frame", False)
+    for name in (*NETWORK, *PICTURE, *SQUARES, *FOUND):
         value = learned.get(name)
         if value is None:
             continue
         asked = name not in NETWORK and _given(config, name)
         if not asked:
             changes[name] = value
-        elif name in PICTURE and _plain(getattr(config, name)) != _plain(value):
+        elif (name in PICTURE or (squeezed and name in SQUARES)) and _plain(getattr(config, name)) != _plain(value):
             log.warning(
                 "The weights were trained with %s = %s, but %s is set; cells may be missed. "
                 "Leave the setting out to use that of the training.",
@@ -109,7 +111,11 @@ def continued(start: Weights, config: EfficientCellSegConfig) -> EfficientCellSe
     """
     learned = _learned(start)
     changes = {name: learned[name] for name in NETWORK if learned.get(name) is not None}
-    changes |= {name: learned[name] for name in PICTURE if learned.get(name) is not None and not _given(config, name)}
+    changes |= {
+        name: learned[name]
+        for name in (*PICTURE, *SQUARES)
+        if learned.get(name) is not None and not _given(config, name)
+    }
     return _changed(config, changes, "the header of the weights to start from")
 
 

@@ -18,7 +18,7 @@ from howdah.errors import DataError
 from howdah.methods.efficientcellseg.config import STRIDE, EncoderName, Fault
 from howdah.methods.efficientcellseg.encoders import ENCODERS, timm_name
 
-__all__ = ["STRIDE", "EfficientCellSeg", "Encoder", "shapes", "timm_name"]
+__all__ = ["STRIDE", "EfficientCellSeg", "Encoder", "check_size", "opening", "shapes", "timm_name"]
 
 Tensor = torch.Tensor
 
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(whole.blocks[:LAST_STAGE])
         sixth = whole.blocks[LAST_STAGE][0]
         self.conv_pw, self.bn2 = sixth.conv_pw, sixth.bn1
-        inner = [_opening(self.blocks[stage][0]).out_channels for stage in SKIPS]
+        inner = [opening(self.blocks[stage][0]).out_channels for stage in SKIPS]
         self.channels = (*inner, self.conv_pw.out_channels)  # of the four maps
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
         for number, stage in enumerate(self.blocks):
             for place, block in enumerate(stage):
                 if number in SKIPS and place == 0:
-                    inner = block.bn1(_opening(block)(x))
+                    inner = block.bn1(opening(block)(x))
                     found.append(inner)
                     x = _after(block, inner, x)
                 else:
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         return [*found, self.bn2(self.conv_pw(x))]
 
 
-def _opening(block: Any) -> Any:
+def opening(block: Any) -> Any:
     """Return the first convolution of a block of timm: the expansion, or where there is none (stage 1) the depthwise one."""
     return block.conv_pw if hasattr(block, "conv_pwl") else block.conv_dw
 
@@ -131,17 +131,26 @@ class EfficientCellSeg(nn.Module):
         Raises:
             DataError: Y or X is not a multiple of 16.
         """
-        if picture.shape[-2] % STRIDE or picture.shape[-1] % STRIDE:
-            raise DataError(
-                f"The network was given a picture of {picture.shape[-2]} x {picture.shape[-1]} pixels; it takes multiples of {STRIDE}. "
-                "Pad it, or cut it into tiles."
-            )
+        check_size(picture)
         *skips, x = self.encoder((picture - self.mean) / self.std)
         for step, skip in zip(self.decoder, (*reversed(skips), picture), strict=True):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = step(torch.cat([x, skip], dim=1))
         found: Tensor = self.last(x)
         return found
+
+
+def check_size(picture: Tensor) -> None:
+    """Check that a picture (B, 3, Y, X) is of a size that the network takes.
+
+    Raises:
+        DataError: Y or X is not a multiple of 16.
+    """
+    if picture.shape[-2] % STRIDE or picture.shape[-1] % STRIDE:
+        raise DataError(
+            f"The network was given a picture of {picture.shape[-2]} x {picture.shape[-1]} pixels; it takes multiples of {STRIDE}. "
+            "Pad it, or cut it into tiles."
+        )
 
 
 def _step(n_in: int, n_out: int) -> nn.Sequential:
