@@ -126,7 +126,7 @@ def searched(weights: Weights, samples: Samples) -> Generator[Progress, None, We
         return weights
     held = samples.validation_times
     times = [*held, *(time for time in samples.annotation.times if time not in held)]
-    network, truths, voxels = Network(weights), list[Truth](), 0
+    network, truths, voxels = Network(weights, samples.config), list[Truth](), 0
     for number, time in enumerate(times):
         truths.append(_truth(network, samples, time))
         voxels += truths[-1][1].size
