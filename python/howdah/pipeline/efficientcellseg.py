@@ -214,16 +214,18 @@ def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
     image, config = source.image, network.config
     z, y, x = np.linalg.norm(image.affine(t, source.setup)[:3, :3], axis=0).tolist()
     shape = image.shape(t, source.setup)
+    beside: list[Array | None] = _beside(source, t, read) if config.colour == "time" else [None, None]
     if shape[0] > 1 and prod(shape) * BYTES_PER_VOXEL > (config.memory_mb or free_memory_mb()) * 2**20:
         if config.stack == "volume":
             log.warning("Frame %d is too large to part its cells in 3D; they are parted in planes and joined.", t)
-        return _by_plane(network, source, t, voxel_size=(z, y, x))
-    earlier, later = _beside(source, t, read) if config.colour == "time" else (None, None)
-    maps = network.maps(read(t), earlier=earlier, later=later, time=t)
+        return _by_plane(network, source, t, voxel_size=(z, y, x), beside=beside)
+    maps = network.maps(read(t), earlier=beside[0], later=beside[1], time=t)
     return find_cells(maps, config, voxel_size=(z, y, x), diameter=network.diameter)
 
 
-def _by_plane(network: Network, source: Source, t: int, *, voxel_size: tuple[float, float, float]) -> Cells:
+def _by_plane(
+    network: Network, source: Source, t: int, *, voxel_size: tuple[float, float, float], beside: list[Array | None]
+) -> Cells:
     """Find the cells of a frame of which only the labels are held."""
     from howdah.methods.efficientcellseg.instances import Cells, find_cells_by_plane
 
@@ -235,7 +237,7 @@ def _by_plane(network: Network, source: Source, t: int, *, voxel_size: tuple[flo
         return found
 
     labels = np.zeros(shape, dtype=np.int32)
-    maps = network.planes(plane, shape, time=t)
+    maps = network.planes(plane, shape, earlier=beside[0], later=beside[1], time=t)
     stream = find_cells_by_plane(maps, network.config, voxel_size=voxel_size, diameter=network.diameter)
     while True:
         try:

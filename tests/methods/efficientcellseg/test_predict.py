@@ -53,10 +53,10 @@ def weights() -> Weights:
 def _each_network_is_built_once() -> Iterator[None]:
     built: dict[tuple[int, int], tuple[Weights, nn.Module]] = {}
 
-    def once(weights: Weights, member: int, *, fold: bool) -> nn.Module:
+    def once(weights: Weights, member: int) -> nn.Module:
         key = (id(weights.members[member]["last.weight"]), member)
         if key not in built:
-            built[key] = (weights, network_of_weights(weights, member, fold=fold))
+            built[key] = (weights, network_of_weights(weights, member))
         return built[key][1]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -27,7 +27,7 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 Vector = tuple[float, float, float]
 
-__all__ = ["DEFAULTS", "LENGTHS", "Cells", "Joined", "find_cells", "find_cells_by_plane"]
+__all__ = ["DEFAULTS", "LENGTHS", "Cells", "Joined", "find_cells", "find_cells_by_plane", "in_finest"]
 
 DEFAULTS: dict[str, Any] = {  # of what is automatic; lengths as shares of a cell's diameter
     "threshold": 0.5,
@@ -80,7 +80,7 @@ def find_cells(
         maps: What the network says of the frame; its pixels need not be as long in z as in y and x.
         config: The settings from ``threshold`` to ``fill_holes``; what is automatic there takes its default here.
         voxel_size: Of (z, y, x); only ratios count, and the z of 2D does not.
-        diameter: Of a typical cell, pixels of the finest axis; automatic smoothing, distance and size hang on it.
+        diameter: Of a typical cell, pixels of the finer one of y and x; automatic smoothing, distance and size hang on it.
 
     Raises:
         ConfigError: ``split`` is centres, and the network does not predict centres; the diameter is not positive.
@@ -93,6 +93,7 @@ def find_cells(
         joined = _exhausted(stream, volume)
         return Cells(joined.table[volume], joined.quality)
     size = voxel_size[1:] if maps.shape[0] == 1 else voxel_size
+    diameter = in_finest(diameter, size)
     rules, threshold = _rules(maps, config, voxel_size=size, diameter=diameter)
     labels, sums = _parts(maps, threshold, rules, config.fill_holes, diameter)
     table, quality = _kept(sums, rules.min_size, _typical(size, diameter))
@@ -143,6 +144,7 @@ def find_cells_by_plane(
     parts = np.concatenate(sums, axis=1)
     joined: F64 = np.stack([np.bincount(cell, row, minlength=int(cell.max()) + 1) for row in parts])
     size = voxel_size if n_planes > 1 else voxel_size[1:]
+    diameter = in_finest(diameter, size)
     table, quality = _kept(joined, _least(config, size, diameter), _typical(size, diameter))
     return Joined(table[cell], quality)
 
@@ -159,6 +161,11 @@ def _exhausted(stream: Generator[tuple[int, I32], None, Joined], volume: I32) ->
             joined: Joined = end.value
             return joined
         volume[z] = labels
+
+
+def in_finest(diameter: float, voxel_size: tuple[float, ...]) -> float:
+    """Return a diameter, given in pixels of the finer one of y and x, in pixels of the finest of all axes."""
+    return diameter * min(voxel_size[-2:]) / min(voxel_size)
 
 
 def _rules(

@@ -16,6 +16,7 @@ from torch import nn
 
 from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.methods.efficientcellseg.config import STRIDE, EfficientCellSegConfig
+from howdah.methods.efficientcellseg.fast import ready
 from howdah.methods.efficientcellseg.learned import MAPS, diameter_of, maps_of, settled
 from howdah.methods.efficientcellseg.maps import Maps
 from howdah.methods.efficientcellseg.picture import mode_of, picture, picture_planes
@@ -23,7 +24,7 @@ from howdah.methods.efficientcellseg.weights import network_of
 from howdah.methods.efficientcellseg.windows import parts
 from howdah.nn import tiles
 from howdah.nn.checkpoint import Weights
-from howdah.nn.device import free_memory_mb, pick
+from howdah.nn.device import Place, free_memory_mb, pick
 from howdah.nn.enlarge import resized_shape, restored
 from howdah.nn.views import views_of
 
@@ -70,7 +71,7 @@ class Network:
             self.config = self.config.but(colour=mode_of(self.config, planes))
         self.diameter = diameter_of(weights, self.config)
         self.place = pick(self.config.device, precision=self.config.precision)
-        self.members = [(_ready(weights, n, given, self.place.device), given) for n, given in enumerate(roles)]
+        self.members = [(_ready(weights, n, given, self.place), given) for n, given in enumerate(roles)]
         self.maps_given = tuple(name for name in MAPS if any(name in given for given in roles))
         self.views = views_of(self.config.test_time, 2)
 
@@ -255,14 +256,12 @@ def _check_channels(found: int, given: Sequence[str]) -> None:
         )
 
 
-def _ready(weights: Weights, member: int, given: Sequence[str], device: torch.device) -> nn.Module:
-    """A member as it is fastest: normalisations folded into convolutions, channels last."""
+def _ready(weights: Weights, member: int, given: Sequence[str], place: Place) -> nn.Module:
+    """A member as it is fastest there."""
     last = weights.members[member].get("last.bias")
     if last is not None:
         _check_channels(len(last), given)
-    network: Any = network_of(weights, member, fold=True).to(device)
-    found: nn.Module = network.to(memory_format=torch.channels_last)
-    return found
+    return ready(network_of(weights, member), place.device, precision=place.precision)
 
 
 def _mirrored(picture: F32, size: Sequence[int]) -> F32:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from howdah.errors import DataError
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
-from howdah.methods.efficientcellseg.instances import DEFAULTS, LENGTHS, find_cells
+from howdah.methods.efficientcellseg.instances import DEFAULTS, LENGTHS, find_cells, in_finest
 from howdah.methods.efficientcellseg.maps import Maps
 from howdah.metrics.segmentation import overlaps
 
@@ -94,7 +94,7 @@ def search(
             known. The maps must be of frames, or parts, that the network has not learned from, if that can be.
         config: What is not None there is kept. Without ``search`` only the SEG of the defaults is told.
         voxel_size: Of (z, y, x); only ratios count.
-        diameter: Of a typical cell, pixels of the finest axis.
+        diameter: As of :func:`.find_cells`.
 
     Raises:
         ConfigError: As of :func:`.find_cells`.
@@ -155,7 +155,7 @@ class _Trial:
         if not matters.get(name, True):
             return []
         values = [v for v in CANDIDATES[name] if v != "centres" or centres]
-        return [round(v * self.diameter, 3) for v in values] if name in LENGTHS else values
+        return [self._length(v) for v in values] if name in LENGTHS else values
 
     def without_defaults(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return the settings that differ from what would be taken anyway, and that matter."""
@@ -173,7 +173,12 @@ class _Trial:
         if name == "split":
             return "centres" if all(maps.centre is not None for maps, _, _ in self.truths) else "distance"
         value = DEFAULTS[name]
-        return round(value * self.diameter, 3) if name in LENGTHS else value
+        return self._length(value) if name in LENGTHS else value
+
+    def _length(self, share: float) -> float:
+        """Return a share of a diameter, in pixels of the finest axis."""
+        flat = all(maps.shape[0] == 1 for maps, _, _ in self.truths)
+        return round(share * in_finest(self.diameter, self.voxel_size[1:] if flat else self.voxel_size), 3)
 
     def _judged(self, config: EfficientCellSegConfig) -> _Judged:
         scores, false, n_found = [np.empty(0)], 0, 0

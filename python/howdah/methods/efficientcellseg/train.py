@@ -15,6 +15,7 @@ from howdah import __version__
 from howdah.methods.annotation import Annotation
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.efficientcellseg.learned import continued
+from howdah.methods.efficientcellseg.picture import mode_of
 from howdah.methods.efficientcellseg.predict import Network
 from howdah.methods.efficientcellseg.run import METHOD, Run, fingerprint
 from howdah.methods.efficientcellseg.samples import Samples
@@ -104,11 +105,12 @@ def train(
 def header_of(run: Run) -> dict[str, Any]:
     """Return what prediction needs to know of a training, for the header of its weights."""
     samples = run.samples
+    resolved = samples.config.but(colour=mode_of(samples.config, samples.store.planes))
     return {
         "method": METHOD,
         "version": __version__,
         "config": samples.config.model_dump(mode="json"),
-        "resolved": samples.config.model_dump(mode="json"),
+        "resolved": resolved.model_dump(mode="json"),
         "network": run.form(),
         "cells": {"diameter": round(samples.store.diameter(), 3), "diameter_planes": samples.store.diameter_planes()},
         "device": str(run.place.device),
@@ -134,9 +136,7 @@ def searched(weights: Weights, samples: Samples) -> Generator[Progress, None, We
         if voxels > MOST_VOXELS:
             break
     size = samples.annotation.voxel_size
-    finest = min(size[1:]) if samples.store.planes == 1 else min(size)
-    diameter = samples.store.diameter() * min(size[1:]) / finest
-    found = search(truths, samples.config, voxel_size=size, diameter=diameter)
+    found = search(truths, samples.config, voxel_size=size, diameter=samples.store.diameter())
     yield Progress("search", len(times), len(times), message=_sentence(found))
     resolved = {**weights.header["resolved"], **found.settings}
     noted = found.to_dict() if found.n_cells else {}
