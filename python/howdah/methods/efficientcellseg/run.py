@@ -29,6 +29,7 @@ METHOD = "efficientcellseg"
 WARM_UP = 20  # steps over which the step size grows
 CENTRES = 0.5  # weight of the centres in the score, where one network predicts both
 MOMENTUM = 0.1  # of the running statistics while training; the published 0.01 needs hundreds of steps to settle
+AVERAGE = 0.97  # what the average of the networks keeps of itself in a step, less in the first ones
 SKIPPED = {"device", "precision", "memory_mb", "search"}  # settings that do not decide what is learned
 
 
@@ -53,8 +54,10 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
 
 
 class Run:
-    """The networks in training, the best ones so far, the optimiser, and what a step does.
+    """The networks in training, their average over the last steps, the best of it so far, the optimiser, and what a step does.
 
+    The average is what is judged and kept: with steps as large as few passes need, single networks are much better or worse from
+    one pass to the next.
     What a resumed training needs lies in ``kept``: beside the networks the best score, the passes since then, and the step size.
     """
 
@@ -64,8 +67,10 @@ class Run:
         self.devices = [place.device] if place.device.type == "cuda" else []  # of all of them, torch warns
         self.networks = torch.nn.ModuleList(self.network(number, start) for number in range(len(self.outputs)))
         self.networks.to(place.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.best = copy.deepcopy(self.networks).requires_grad_(False)
-        self.kept = torch.nn.ModuleDict({"networks": self.networks, "best": self.best})  # saved and resumed together
+        self.average = copy.deepcopy(self.networks).requires_grad_(False).eval()
+        self.best = copy.deepcopy(self.average)
+        parts = {"networks": self.networks, "average": self.average, "best": self.best}
+        self.kept = torch.nn.ModuleDict(parts)  # saved and resumed together
         for name, value in (("score", -math.inf), ("waited", 0.0), ("since", 0.0), ("rate", 1.0)):
             self.kept.register_buffer(name, torch.tensor(value, dtype=torch.float64))
         self.kept.register_buffer("scores", torch.full((len(self.outputs),), -math.inf, dtype=torch.float64))
@@ -138,10 +143,22 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self._number("rate") * warm * group["share"]
         descend(terms["loss"], self.networks, self.optimiser)
+        self._follow(number)
         values = {name: float(value.detach()) for name, value in terms.items()}
         if (number + 1) % self.samples.steps_a_pass == 0 and self.held:
             values.update(self._validate())
         return values
+
+    @torch.no_grad()
+    def _follow(self, number: int) -> None:
+        """Let the average follow the networks, weights and running statistics."""
+        share = 1 - min(AVERAGE, (1 + number) / (10 + number))
+        theirs = self.networks.state_dict()
+        for key, mine in self.average.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(theirs[key], share)
+            else:
+                mine.copy_(theirs[key])
 
     def _tensors(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         arrays = (batch.picture, batch.cell, batch.heat, batch.known)
@@ -166,15 +183,13 @@ class Run:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """Measure each network on what is held out, keep it if it is the best so far, and let the step size fall at plateaus."""
-        self.networks.eval()
+        """Measure each average on what is held out, keep it if it is the best so far, and let the step size fall at plateaus."""
         verdicts = [self._judged(number) for number in range(len(self.outputs))]
-        self.networks.train()
         scores = [_score(verdict, names) for verdict, names in zip(verdicts, self.outputs, strict=True)]
         for number, score in enumerate(scores):
             if score >= float(self._buffer("scores")[number]):
                 self._buffer("scores")[number] = score
-                self.best[number].load_state_dict(self.networks[number].state_dict())
+                self.best[number].load_state_dict(self.average[number].state_dict())
         score = sum(scores) / len(scores)
         if score > self._number("score"):
             self._set(score=score, waited=0, since=0)
@@ -191,7 +206,7 @@ class Run:
         for batch in self.held:
             picture, *truth = self._tensors(batch)
             with self.place.autocast():
-                logits = self.networks[number](picture.contiguous(memory_format=torch.channels_last))
+                logits = self.average[number](picture.contiguous(memory_format=torch.channels_last))
             found += judged(self.outputs[number], logits, *truth)
         return found
 
@@ -222,8 +237,8 @@ class Run:
         return {"validation": round(score, 6)} if math.isfinite(score) else {}
 
     def weights(self) -> tuple[dict[str, torch.Tensor], ...]:
-        """Return the best networks, or the last ones where none was judged, on the CPU."""
-        chosen = self.best if math.isfinite(self._number("score")) else self.networks
+        """Return the best networks, or the last average where none was judged, on the CPU."""
+        chosen = self.best if math.isfinite(self._number("score")) else self.average
         return tuple(
             {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             for network in chosen
