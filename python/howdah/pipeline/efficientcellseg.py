@@ -24,7 +24,7 @@ from howdah.pipeline.found_cells import Gathered
 from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
-from howdah.pipeline.sources import Source, check_target
+from howdah.pipeline.sources import Source, check_target, frames_beside
 from howdah.pipeline.staying import neighbours, no_cell_found, own_names, without_machine
 from howdah.pipeline.stills import is_stills, open_job, read_truth_or_stills
 from howdah.pipeline.tracking import linked_anew
@@ -214,7 +214,7 @@ def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
     image, config = source.image, network.config
     z, y, x = np.linalg.norm(image.affine(t, source.setup)[:3, :3], axis=0).tolist()
     shape = image.shape(t, source.setup)
-    beside: list[Array | None] = _beside(source, t, read) if config.colour == "time" else [None, None]
+    beside: list[Array | None] = frames_beside(source, t, read) if config.colour == "time" else [None, None]
     if shape[0] > 1 and prod(shape) * BYTES_PER_VOXEL > (config.memory_mb or free_memory_mb()) * 2**20:
         if config.stack == "volume":
             log.warning("Frame %d is too large to part its cells in 3D; they are parted in planes and joined.", t)
@@ -249,15 +249,3 @@ def _by_plane(
     for one in labels:
         one[...] = joined.table[one]
     return Cells(labels, joined.quality)
-
-
-def _beside(source: Source, t: int, read: Read) -> list[Array | None]:
-    """Return the frames before and after one, None where there are none of its size."""
-    image, setup = source.image, source.setup
-    shape = image.shape(t, setup)
-
-    def there(other: int) -> bool:
-        inside = 0 <= other < image.n_frames and not image.is_missing(other, setup)
-        return inside and image.shape(other, setup) == shape
-
-    return [read(other) if there(other) else None for other in (t - 1, t + 1)]

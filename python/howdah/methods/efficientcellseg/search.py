@@ -91,7 +91,8 @@ def search(
     Args:
         truths: Of each annotated frame, or part of one: its maps, its outlined cells (Z, Y, X), and which voxels are known
             (None: all). Sparse outlines: all outlined cells are scored, and found cells count as false only where the truth is
-            known. Planes of which nothing is known are left out, of outlined and of found cells alike. The maps must be of frames, or parts, that the network has not learned from, if that can be.
+            known. Planes of which nothing is known are left out, of outlined and of found cells alike. The maps must be of
+            frames, or parts, that the network has not learned from, if that can be.
         config: What is not None there is kept. Without ``search`` only the SEG of the defaults is told.
         voxel_size: Of (z, y, x); only ratios count.
         diameter: As of :func:`.find_cells`.
@@ -184,7 +185,9 @@ class _Trial:
         scores, false, n_found = [np.empty(0)], 0, 0
         for maps, labels, known in self.truths:
             cells = find_cells(maps, config, voxel_size=self.voxel_size, diameter=self.diameter)
-            there = slice(None) if known is None else known.any(axis=(1, 2))  # a cell that is outlined in one plane counts there
+            there = (
+                slice(None) if known is None else known.any(axis=(1, 2))
+            )  # a cell that is outlined in one plane counts there
             predicted = cells.labels[there]
             table = overlaps(labels[there], predicted)
             scores.append(table.jaccard())
