@@ -40,7 +40,7 @@ PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 Read = Callable[[int], Array]
 
-__all__ = ["segment_efficientcellseg", "train_efficientcellseg"]
+__all__ = ["say_form", "segment_efficientcellseg", "train_efficientcellseg"]
 
 log = logging.getLogger("howdah")
 
@@ -86,6 +86,8 @@ def train_efficientcellseg(
     taught = read_truth_or_stills(job, config, truth=truth)
     target = check_target(weights, taught.source, ending=".safetensors")
     first = None if start is None else read_weights_of("efficientcellseg", Path(start))
+    if first is not None:
+        say_form(first.header, Path(start or ""), settings)
     inputs = {**taught.inputs, **({} if start is None else {"start": Path(start)})}
     used = {"efficientcellseg": config.model_dump(mode="json")}
     with recorded(target, "efficientcellseg-train", inputs=inputs, settings=used) as record:
@@ -164,6 +166,30 @@ def segment_efficientcellseg(
     return {"out": str(written[0]), **more, "weights": str(file), **counts}
 
 
+def say_form(header: Mapping[str, Any], file: Path, settings: Sections) -> None:
+    """Warn where the settings name another network than that of the weights: the weights are what they are."""
+    network, asked = header.get("network"), settings.get("efficientcellseg", {})
+    if not isinstance(network, Mapping) or not {"encoder", "filters"} & set(asked):
+        return
+    config = EfficientCellSegConfig.of(asked)
+    for name in ("encoder", "filters"):
+        there, given = network.get(name), getattr(config, name)
+        if name in asked and there is not None and _listed(there) != _listed(given):
+            log.warning(
+                "The weights %s are a network with %s = %s; the setting %s = %s does nothing. To have that network, train it from "
+                "the ImageNet weights, without --start.",
+                file,
+                name,
+                _listed(there),
+                name,
+                _listed(given),
+            )
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+
+
 def _counts(found: Tracks, *, linked: bool) -> dict[str, Any]:
     counts = {"cells": found.n_spots, "links": found.n_links}
     return {**counts, "tracks": found.tracks()[0], "divisions": len(found.divisions())} if linked else counts
@@ -174,6 +200,7 @@ def _find(
 ) -> Steps[Tracks]:
     """Find the cells of some frames beside what a person annotated, and link them if asked for; nothing is written."""
     weights = read_weights_of("efficientcellseg", file)
+    say_form(weights.header, file, settings)
     image, setup = source.image, source.setup
     there = [t for t in frames if not image.is_missing(t, setup)]
     for t in sorted(set(frames) - set(there)):
