@@ -132,12 +132,16 @@ def test_weights_that_cannot_be_fetched_are_a_sentence_with_the_ways_out(
 
 def test_one_sentence_for_each_kind_of_bad_input(outlined: Path, weights: Path, tmp_path: Path) -> None:
     movie = outlined.with_name("movie.tif")
+    images, masks, _ = seeing.stills(tmp_path, 2)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     for arguments, sentence in (
         (["train", movie, "-w", tmp_path / "w.safetensors"], "is a movie without outlines"),
         (["segment", movie, "-w", tmp_path / "no.safetensors", "-o", tmp_path / "o.xml"], "there is no file"),
         (["segment", movie, "-w", tmp_path / "broken.safetensors", "-o", tmp_path / "o.xml"], "broken.safetensors"),
         (["segment", movie, "-w", movie, "-o", tmp_path / "o.xml"], "PyTorch finds no weights in it"),
+        (["segment", movie, "-w", weights, "-o", tmp_path / "o.xml", "--split-smoothing", "1e9"], "split_smoothing"),
+        (["train", images, "--truth", masks, "-w", tmp_path / "w.safetensors", "--colour", "time"], "no frame comes"),
+        (["segment", images, "-w", weights, "-o", tmp_path / "cells", "--colour", "time"], "no frame comes"),
         (["segment", movie, "-w", weights, "-o", tmp_path / "o.doc"], "no annotation format ends in"),
         (["segment", movie, "-w", weights, "-o", tmp_path / "no" / "o.tif"], "does not exist"),
         (["segment", movie, "-w", weights, "-o", tmp_path / "o.xml", "--split", "best"], "Setting 'split'"),

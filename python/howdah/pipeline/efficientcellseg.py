@@ -84,6 +84,7 @@ def train_efficientcellseg(
         from howdah.methods.efficientcellseg.train import train
 
     taught = read_truth_or_stills(job, config, truth=truth)
+    _refuse_time(config, taught.source)
     target = check_target(weights, taught.source, ending=".safetensors")
     first = None if start is None else read_weights_of("efficientcellseg", Path(start))
     if first is not None:
@@ -139,7 +140,7 @@ def segment_efficientcellseg(
     source, frames = open_job(job, out)
     targets = check_targets([out, *also], source, more=() if truth is None else (Path(truth),))
     linking = LinkingConfig.of(settings.get("linking", {}))
-    EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+    _refuse_time(EfficientCellSegConfig.of(settings.get("efficientcellseg", {})), source)
     if link and is_stills(source):
         raise ConfigError(
             f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
@@ -164,6 +165,19 @@ def segment_efficientcellseg(
         record.facts |= {"weights": fingerprint(file), "results": [str(path) for path in written], **counts}
     more = {"also": [str(path) for path in written[1:]]} if len(written) > 1 else {}
     return {"out": str(written[0]), **more, "weights": str(file), **counts}
+
+
+def _refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
+    """Say that single images have no frames before and after, where the colours shall carry these.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if config.colour == "time" and is_stills(source):
+        raise ConfigError(
+            f"colour = time is not possible with {source.image.path}: these are single images, so that no frame comes before or after "
+            "another. Leave it out; if they are the frames of a movie, say so: --axes TYX."
+        )
 
 
 def say_form(header: Mapping[str, Any], file: Path, settings: Sections) -> None:
@@ -279,7 +293,9 @@ def _by_plane(
 
 
 def _beside(source: Source, t: int, read: Read) -> list[Array | None]:
-    """Return the frames before and after one, None where there are none of its size."""
+    """Return the frames before and after one, None where there are none of its size; single images have none."""
+    if is_stills(source):
+        return [None, None]
     image, setup = source.image, source.setup
     shape = image.shape(t, setup)
 
