@@ -40,8 +40,8 @@ class Settings(BaseModel):
             raise ConfigError(" ".join(_sentence(problem, source) for problem in error.errors())) from None
 
     def but(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, validated again."""
-        return type(self).of({**self.model_dump(), **changes})
+        """Return a copy with some fields changed, validated again; fields that nobody gave stay so (``model_fields_set``)."""
+        return type(self).of({**self.model_dump(exclude_unset=True), **changes})
 
 
 def read_toml(path: Path, sections: Mapping[str, type[Settings]]) -> dict[str, dict[str, Any]]:

@@ -147,3 +147,9 @@ def test_peseg_of_the_papers_table_3(seg, millions, efficiency):
 def test_peseg_needs_parameters():
     with pytest.raises(DataError, match="found 0"):
         peseg(0.5, 0)
+
+
+def test_masks_may_be_true_and_false():
+    truth, predicted = row("aaaa....") > 0, row(".aaaa...") > 0
+    assert seg_score(truth, predicted).seg == pytest.approx(3 / 5)
+    assert average_precision(truth, row(".aaaa..."), [0.5]) == {0.5: 1.0}

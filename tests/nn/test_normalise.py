@@ -93,3 +93,10 @@ def test_limits_of_planes_are_those_of_the_volume(kind, seed, planes):
     assert found == pytest.approx(
         expected, abs=0 if kind.startswith("u") else 3
     )  # of the next value, 600 to 2400 of them
+
+
+def test_black_and_white_images_of_one_bit() -> None:
+    frame = np.zeros((2, 20, 30), dtype=bool)
+    frame[:, 5:9] = True
+    assert np.array_equal(normalised(frame, USUAL), frame.astype(np.float32))
+    assert limits_of_planes(lambda z: frame[z], 2, USUAL) == (0.0, 1.0)

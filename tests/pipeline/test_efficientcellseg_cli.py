@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.elephant.network import shapes as elephant_shapes
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.pipeline import Job, finish, track
+from howdah.pipeline.efficientcellseg import say_form
 from howdah.pipeline.embedtrack import track_embedtrack
+from howdah.pipeline.weights_of import read_weights_of
 
 QUICK = ["--encoder", "lite0", "--filters", "8,8,8,8", "--pretrained", "none", "--n-epochs", "1", "--n-crops", "1"]
 QUICK += ["--batch-size", "1", "--crop-size", "32", "--search", "false", "--validation-share", "0", "--device", "cpu"]
@@ -113,19 +116,48 @@ def test_weights_of_the_encoder_are_fetched_ahead(tmp_path: Path, monkeypatch: p
     assert "Making the folder" in json.loads(blocked)["error"]
 
 
+def test_weights_that_cannot_be_fetched_are_a_sentence_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(address: str, target: Path, **_: object) -> Iterator[None]:
+        yield
+        raise WeightsError(f"Downloading {address} failed.")
+
+    monkeypatch.setattr("howdah.nn.download.download", unreachable)
+    said = howdah("efficientcellseg", "weights", "--encoder", "b5", "--folder", tmp_path / "w", "--json", code=2)
+    sentence = json.loads(said.stdout)["error"]
+    assert "Downloading https://" in sentence
+    assert "encoder lite0" in sentence
+
+
 def test_one_sentence_for_each_kind_of_bad_input(outlined: Path, weights: Path, tmp_path: Path) -> None:
     movie = outlined.with_name("movie.tif")
+    images, masks, _ = seeing.stills(tmp_path, 2)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     for arguments, sentence in (
         (["train", movie, "-w", tmp_path / "w.safetensors"], "is a movie without outlines"),
         (["segment", movie, "-w", tmp_path / "no.safetensors", "-o", tmp_path / "o.xml"], "there is no file"),
         (["segment", movie, "-w", tmp_path / "broken.safetensors", "-o", tmp_path / "o.xml"], "broken.safetensors"),
+        (["segment", movie, "-w", movie, "-o", tmp_path / "o.xml"], "PyTorch finds no weights in it"),
+        (["segment", movie, "-w", weights, "-o", tmp_path / "o.xml", "--split-smoothing", "1e9"], "split_smoothing"),
+        (["train", images, "--truth", masks, "-w", tmp_path / "w.safetensors", "--colour", "time"], "no frame comes"),
+        (["segment", images, "-w", weights, "-o", tmp_path / "cells", "--colour", "time"], "no frame comes"),
         (["segment", movie, "-w", weights, "-o", tmp_path / "o.doc"], "no annotation format ends in"),
         (["segment", movie, "-w", weights, "-o", tmp_path / "no" / "o.tif"], "does not exist"),
         (["segment", movie, "-w", weights, "-o", tmp_path / "o.xml", "--split", "best"], "Setting 'split'"),
         (["train", movie, "--truth", tmp_path / "none.tif", "-w", tmp_path / "w.safetensors"], "no such file"),
     ):
         assert sentence in json.loads(howdah("efficientcellseg", *arguments, "--json", code=2).stdout)["error"]
+
+
+def test_another_network_than_that_of_the_weights_is_said_to_do_nothing(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = read_weights_of("efficientcellseg", weights).header
+    say_form(header, weights, {"efficientcellseg": {"encoder": "lite0", "filters": header["network"]["filters"]}})
+    assert not caplog.text
+    say_form(header, weights, {"efficientcellseg": {"encoder": "b5"}})
+    assert "a network with encoder = lite0; the setting encoder = b5 does nothing" in caplog.text
 
 
 def test_weights_of_other_methods_are_told_apart(outlined: Path, weights: Path, tmp_path: Path) -> None:

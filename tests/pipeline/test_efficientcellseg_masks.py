@@ -175,8 +175,13 @@ def test_spots_outside_and_frames_that_were_not_asked_for_stay_as_they_are(
     far = before.centre.copy()
     far[0] += 1000
     source = written(replace(before, centre=far), tmp_path, movie)
-    result = given(source, tmp_path / "out.mastodon", weights, frames="0-1", ellipsoids=True, everyone=True)
+    labels = tmp_path / "out.tif"
+    result = given(
+        source, tmp_path / "out.mastodon", weights, frames="0-1", ellipsoids=True, everyone=True, also=[labels]
+    )
     assert "1 of 4 spots lie outside" in caplog.text
+    assert "1 cells whose centre lies outside of the image are left out of" in caplog.text
+    assert read_labels(labels).n_spots == before.n_spots - 1
     assert result["masks"] == 3
     after = read_tracks(tmp_path / "out.mastodon")
     assert np.allclose(after.centre[0], far[0])
@@ -194,6 +199,14 @@ def test_spots_on_nothing_keep_their_ellipsoids_and_it_is_said(
     assert result["ellipsoids_replaced"] == 0
     assert "the network saw no cell at" in caplog.text
     assert np.allclose(read_tracks(tmp_path / "out.mastodon").covariance, before.covariance)
+
+
+def test_everyone_without_ellipsoids_is_said_to_do_nothing(
+    movie: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = written(spheres(movie), tmp_path, movie)
+    assert given(source, tmp_path / "out.mastodon", weights, everyone=True)["ellipsoids_replaced"] == 0
+    assert "--everyone does nothing without --ellipsoids" in caplog.text
 
 
 def test_two_spots_in_one_place_do_not_stop_it(movie: Path, weights: Path, tmp_path: Path) -> None:

@@ -85,6 +85,29 @@ def test_axes_that_were_said_of_the_movie_count_for_its_labels(tmp_path: Path) -
     np.testing.assert_array_equal(truth.annotation.read(0)[1] > 0, perfect.labels(0, 5) > 0)
 
 
+def test_patches_of_binary_masks_are_cells_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, masks, _ = seeing.stills(tmp_path)
+    for file in masks.iterdir():
+        mask = np.zeros(tifffile.imread(file).shape, np.uint8)
+        mask[2:6, 2:6] = mask[9:12, 9:12] = mask[12, 12] = 255
+        tifffile.imwrite(file, mask)
+    truth = read_truth_or_stills(Job(images), CONFIG, truth=masks)
+    assert truth.n_cells == 6
+    assert np.unique(truth.annotation.read(0)[1]).tolist() == [0, 1, 2]
+    assert "holds one number only, in up to 2 patches" in caplog.text
+    caplog.clear()
+    tifffile.imwrite(masks / "set02.tif", np.where(tifffile.imread(masks / "set02.tif") > 0, 7, 3).astype(np.uint8))
+    truth = read_truth_or_stills(Job(images), CONFIG, truth=masks)
+    assert (truth.n_cells, caplog.text) == (4, "")  # a cell in two patches, where masks do tell cells apart
+
+
+def test_images_whose_results_would_have_one_name_are_refused(tmp_path: Path) -> None:
+    images, _, _ = seeing.stills(tmp_path)
+    (images / "SET02.png").write_bytes(imagecodecs.png_encode(perfect.frame(0)[0]))
+    with pytest.raises(DataError, match=r"SET02\.png and set02\.tif in .* have the same name but for the ending"):
+        open_job(Job(images))
+
+
 def test_what_does_not_belong_together_is_a_sentence(tmp_path: Path) -> None:
     images, masks, _ = seeing.stills(tmp_path)
     empty = tmp_path / "empty"

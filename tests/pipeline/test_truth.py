@@ -264,6 +264,11 @@ def test_frames_of_a_label_image_that_nobody_worked_on_are_not_taken_as_empty(tm
     annotation = read_truth(Job(movie), CONFIG, truth=tmp_path / "labels.tif").annotation
     assert annotation.times == (1, 2)
     assert annotation.complete
+    for own in (annotation, joined([annotation, annotation], validation_share=0.0)):
+        assert own.beside is not None
+        before, after = own.beside(own.times[-1])
+        np.testing.assert_array_equal(before, open_image(movie).read(1))
+        np.testing.assert_array_equal(after, open_image(movie).read(3))  # nobody annotated it
     assert not annotation.tells_new(2)  # cells 3 and 4 may be daughters: numbers do not tell
     assert replace(annotation, mothers=True).tells_new(2)
 

@@ -14,8 +14,9 @@ from howdah.errors import DataError
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
+Beside = Sequence[npt.NDArray[Any] | None]
 
-__all__ = ["Annotation", "known_pixels"]
+__all__ = ["Annotation", "Beside", "known_pixels"]
 
 BRIGHT = 0.75  # cells are bright if their median lies above this share of the pixels around them
 
@@ -60,6 +61,8 @@ class Annotation:
         voxel_size: Of (z, y, x), world units; only ratios count. The z of 2D does not matter.
         planes: Frame -> its planes that are annotated, growing, where these are not all; all voxels of other planes are unknown.
         mothers: Whether links name mothers. Numbers of label images do not: there a cell without an earlier one may be a daughter.
+        beside: Frame -> the frames of the movie before and after it, None where there is none of its size; whether they are
+            annotated does not matter. None: nothing is known of frames but the annotated ones.
     """
 
     frames: Callable[[int], npt.NDArray[Any]]
@@ -70,6 +73,7 @@ class Annotation:
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mothers: bool = True
     planes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    beside: Callable[[int], Beside] | None = None
 
     def __post_init__(self) -> None:
         if list(self.times) != sorted(set(self.times)):

@@ -101,7 +101,7 @@ def _checked(labels: Labels, name: str) -> Labels:
         raise DataError(
             f"Scoring masks failed: {name} labels must be integers from 0; found {labels.dtype} from {low}."
         )
-    return labels.reshape(-1)
+    return (labels.view(np.uint8) if labels.dtype == np.bool_ else labels).reshape(-1)
 
 
 def _ranked(labels: Labels) -> tuple[I64, I64, I64]:

@@ -189,6 +189,8 @@ def _published(file: Path) -> tuple[tuple[State, ...], dict[str, Any]]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch's sentence advises to run what is in the file
+            reason = "PyTorch finds no weights in it"
         raise WeightsError(
             f"Loading weights from {file} failed: it is damaged, or holds more than plain tensors ({reason})."
         ) from None

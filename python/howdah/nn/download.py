@@ -117,10 +117,8 @@ def _fetch(address: str, part: Path, *, pause_s: float, timeout_s: float, tries:
             reason = str(error) or type(error).__name__
         failed = 1 if _size(part) > before else failed + 1
         if failed >= tries:
-            raise WeightsError(
-                f"Downloading {address} failed after {tries} tries: {reason}. {_size(part)} bytes came and are kept; the next try goes "
-                "on from there."
-            )
+            kept = f" {_size(part)} bytes came and are kept; the next try goes on from there." if _size(part) else ""
+            raise WeightsError(f"Downloading {address} failed after {tries} tries: {reason}.{kept}")
         time.sleep(pause_s * 2 ** (failed - 1))
 
 

@@ -110,13 +110,24 @@ def save_state(
     write_tensors(path, tensors, {**header, "step": step, "state": True})
 
 
-def load_state(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+def load_state(
+    path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, *, fingerprint: str | None = None
+) -> tuple[int, dict[str, Any]]:
     """Put a saved state into a network and its optimiser; return the step and the header.
+
+    Args:
+        path: The state.
+        network: As it was saved.
+        optimiser: Of the network.
+        fingerprint: Of the training. Where ``data.fingerprint`` in the header is another one, nothing is put anywhere, and the step
+            is 0: the state may be of a network of another form. None: of any training.
 
     Raises:
         WeightsError: The file is damaged or belongs to another network.
     """
     tensors, header = read_tensors(path)
+    if header.get("state") and fingerprint is not None and header.get("data", {}).get("fingerprint") != fingerprint:
+        return 0, header
     weights = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
     own = network.state_dict()
     fits = weights.keys() == own.keys() and all(weights[key].shape == own[key].shape for key in own)

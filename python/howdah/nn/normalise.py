@@ -86,10 +86,10 @@ def limits_of_planes(
         time: Number of the frame, for the sentence of an error.
     """
     first = read_plane(0)
-    if first.dtype.kind == "u" and first.dtype.itemsize <= 2:
+    if first.dtype == np.bool_ or (first.dtype.kind == "u" and first.dtype.itemsize <= 2):
         counts = np.zeros(FEW, dtype=np.int64)
         for z in range(planes):
-            counts += np.bincount(read_plane(z).reshape(-1), minlength=FEW)
+            counts += np.bincount(_numbers(read_plane(z)).reshape(-1), minlength=FEW)
         present = np.flatnonzero(counts)
         low, high = _of_counts(counts, percentiles)
         return (low, high) if low != high else (float(present[0]), float(present[-1]))
@@ -130,12 +130,18 @@ def _of_counts(counts: npt.NDArray[np.int64], percentiles: tuple[float, float]) 
 
 def _percentiles(frame: npt.NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
     """Percentiles, linear between values, as numpy's; of small integers from their counts, which is ten times as fast."""
+    frame = _numbers(frame)
     if frame.dtype.kind != "u" or np.iinfo(frame.dtype).max >= FEW:
         if frame.dtype.kind == "f" and not _finite(frame):
             return float("nan"), float("nan")
         low, high = np.percentile(frame, percentiles)
         return float(low), float(high)
     return _of_counts(np.bincount(frame.reshape(-1)), percentiles)
+
+
+def _numbers(frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an image of one bit as 0 and 1, others as they are."""
+    return frame.view(np.uint8) if frame.dtype == np.bool_ else frame
 
 
 def _finite(frame: npt.NDArray[Any]) -> bool:

@@ -24,7 +24,7 @@ from howdah.pipeline.found_cells import Gathered
 from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
-from howdah.pipeline.sources import Source, check_target
+from howdah.pipeline.sources import Source, check_target, frames_beside
 from howdah.pipeline.staying import neighbours, no_cell_found, own_names, without_machine
 from howdah.pipeline.stills import is_stills, open_job, read_truth_or_stills
 from howdah.pipeline.tracking import linked_anew
@@ -40,7 +40,7 @@ PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 Read = Callable[[int], Array]
 
-__all__ = ["segment_efficientcellseg", "train_efficientcellseg"]
+__all__ = ["say_form", "segment_efficientcellseg", "train_efficientcellseg"]
 
 log = logging.getLogger("howdah")
 
@@ -84,8 +84,11 @@ def train_efficientcellseg(
         from howdah.methods.efficientcellseg.train import train
 
     taught = read_truth_or_stills(job, config, truth=truth)
+    _refuse_time(config, taught.source)
     target = check_target(weights, taught.source, ending=".safetensors")
     first = None if start is None else read_weights_of("efficientcellseg", Path(start))
+    if first is not None:
+        say_form(first.header, Path(start or ""), settings)
     inputs = {**taught.inputs, **({} if start is None else {"start": Path(start)})}
     used = {"efficientcellseg": config.model_dump(mode="json")}
     with recorded(target, "efficientcellseg-train", inputs=inputs, settings=used) as record:
@@ -137,7 +140,7 @@ def segment_efficientcellseg(
     source, frames = open_job(job, out)
     targets = check_targets([out, *also], source, more=() if truth is None else (Path(truth),))
     linking = LinkingConfig.of(settings.get("linking", {}))
-    EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+    _refuse_time(EfficientCellSegConfig.of(settings.get("efficientcellseg", {})), source)
     if link and is_stills(source):
         raise ConfigError(
             f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
@@ -164,6 +167,43 @@ def segment_efficientcellseg(
     return {"out": str(written[0]), **more, "weights": str(file), **counts}
 
 
+def _refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
+    """Say that single images have no frames before and after, where the colours shall carry these.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if config.colour == "time" and is_stills(source):
+        raise ConfigError(
+            f"colour = time is not possible with {source.image.path}: these are single images, so that no frame comes before or after "
+            "another. Leave it out; if they are the frames of a movie, say so: --axes TYX."
+        )
+
+
+def say_form(header: Mapping[str, Any], file: Path, settings: Sections) -> None:
+    """Warn where the settings name another network than that of the weights: the weights are what they are."""
+    network, asked = header.get("network"), settings.get("efficientcellseg", {})
+    if not isinstance(network, Mapping) or not {"encoder", "filters"} & set(asked):
+        return
+    config = EfficientCellSegConfig.of(asked)
+    for name in ("encoder", "filters"):
+        there, given = network.get(name), getattr(config, name)
+        if name in asked and there is not None and _listed(there) != _listed(given):
+            log.warning(
+                "The weights %s are a network with %s = %s; the setting %s = %s does nothing. To have that network, train it from "
+                "the ImageNet weights, without --start.",
+                file,
+                name,
+                _listed(there),
+                name,
+                _listed(given),
+            )
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+
+
 def _counts(found: Tracks, *, linked: bool) -> dict[str, Any]:
     counts = {"cells": found.n_spots, "links": found.n_links}
     return {**counts, "tracks": found.tracks()[0], "divisions": len(found.divisions())} if linked else counts
@@ -174,6 +214,7 @@ def _find(
 ) -> Steps[Tracks]:
     """Find the cells of some frames beside what a person annotated, and link them if asked for; nothing is written."""
     weights = read_weights_of("efficientcellseg", file)
+    say_form(weights.header, file, settings)
     image, setup = source.image, source.setup
     there = [t for t in frames if not image.is_missing(t, setup)]
     for t in sorted(set(frames) - set(there)):
@@ -214,7 +255,8 @@ def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
     image, config = source.image, network.config
     z, y, x = np.linalg.norm(image.affine(t, source.setup)[:3, :3], axis=0).tolist()
     shape = image.shape(t, source.setup)
-    beside: list[Array | None] = _beside(source, t, read) if config.colour == "time" else [None, None]
+    by_time = config.colour == "time" and not is_stills(source)  # single images show other fields
+    beside: list[Array | None] = frames_beside(source, t, read) if by_time else [None, None]
     if shape[0] > 1 and prod(shape) * BYTES_PER_VOXEL > (config.memory_mb or free_memory_mb()) * 2**20:
         if config.stack == "volume":
             log.warning("Frame %d is too large to part its cells in 3D; they are parted in planes and joined.", t)
@@ -249,15 +291,3 @@ def _by_plane(
     for one in labels:
         one[...] = joined.table[one]
     return Cells(labels, joined.quality)
-
-
-def _beside(source: Source, t: int, read: Read) -> list[Array | None]:
-    """Return the frames before and after one, None where there are none of its size."""
-    image, setup = source.image, source.setup
-    shape = image.shape(t, setup)
-
-    def there(other: int) -> bool:
-        inside = 0 <= other < image.n_frames and not image.is_missing(other, setup)
-        return inside and image.shape(other, setup) == shape
-
-    return [read(other) if there(other) else None for other in (t - 1, t + 1)]

@@ -22,6 +22,7 @@ from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.methods.elephant.merge import replaceable
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job, _needs_torch
+from howdah.pipeline.efficientcellseg import say_form
 from howdah.pipeline.found_cells import inside
 from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import fingerprint, recorded
@@ -86,6 +87,8 @@ def masks_for_spots(
     source, frames = job.open()
     targets = check_targets([out, *also], source)
     config = EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+    if everyone and not ellipsoids:
+        log.warning("--everyone does nothing without --ellipsoids: the ellipsoids stay as they are.")
     file = Path(weights)
     inputs = {**source.inputs, "weights": file}
     used = {"efficientcellseg": dict(settings.get("efficientcellseg", {})), "ellipsoids": {"replaced": ellipsoids}}
@@ -93,6 +96,7 @@ def masks_for_spots(
         tracks = recognised(source.tracks)
         free = _with_masks(replace(source, tracks=tracks), frames)
         read = read_weights_of("efficientcellseg", file)
+        say_form(read.header, file, settings)
         with _needs_torch():
             from howdah.methods.efficientcellseg.predict import Network
 

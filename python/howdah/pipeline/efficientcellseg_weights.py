@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bdv_io import WriteError
+from howdah.errors import WeightsError
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.pipeline.detection import _needs_torch
 from howdah.pipeline.record import fingerprint
@@ -34,7 +35,7 @@ def encoder_weights(encoder: str, folder: str | os.PathLike[str] | None = None) 
     name = EfficientCellSegConfig.of({"encoder": encoder}).encoder
     with _needs_torch():
         from howdah.methods.efficientcellseg.encoders import ENCODERS
-        from howdah.methods.efficientcellseg.pretrained import fetch_encoder, find_encoder
+        from howdah.methods.efficientcellseg.pretrained import fetch_encoder, find_encoder, ways_out
         from howdah.nn.download import download
     if folder is None:
         path = yield from fetch_encoder(name)
@@ -46,7 +47,10 @@ def encoder_weights(encoder: str, folder: str | os.PathLike[str] | None = None) 
         raise WriteError(f"Making the folder {place} failed: {error.strerror}. Choose another one.") from error
     there = find_encoder(name, where=str(place))
     if there is None:
-        there = yield from download(facts.address, place / facts.file, sha256=facts.digits)
+        try:
+            there = yield from download(facts.address, place / facts.file, sha256=facts.digits)
+        except WeightsError as error:
+            raise WeightsError(f"{error} {ways_out(name)}") from error
     return _facts(name, there)
 
 

@@ -76,7 +76,8 @@ def region_properties(labels: Array, frame: Array, affine: F64) -> tuple[I64, Ma
     values = frame.reshape(-1)[flat].astype(np.float64)
     n = len(shapes.label)
     mean = np.bincount(row, values, n) / np.maximum(shapes.n_voxels, 1)
-    spread = np.bincount(row, (values - mean[row]) ** 2, n) / np.maximum(shapes.n_voxels, 1)
+    with np.errstate(over="ignore"):  # of values like 1e300 the spread is infinite
+        spread = np.bincount(row, (values - mean[row]) ** 2, n) / np.maximum(shapes.n_voxels, 1)
     most = np.full(n, -np.inf)
     np.maximum.at(most, row, values)
     bright = {"mean": mean, "std": np.sqrt(spread), "max": most}

@@ -7,12 +7,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bdv_io import Tracks
 from bdv_io.formats import Format, writer_for
 from bdv_io.image import Hints
 from bdv_io.stills import Stills
 from howdah.errors import ConfigError
 from howdah.pipeline.challenge_rules import Challenge, by_the_rules
+from howdah.pipeline.found_cells import inside
 from howdah.pipeline.overwriting import refuse_overwriting
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target
@@ -81,14 +84,14 @@ def write_results(
             written.append(write_stills(target, tracks, source.image))
             continue
         writer = writer_for(target)
-        content = _for(writer, tracks, source, challenge)
+        content = _for(writer, tracks, source, challenge, target=target)
         for sentence in writer.losses(content):
             log.info("%s: %s", target, sentence)
         written.append(save(target, content, source.image, hints=hints))
     return written
 
 
-def _for(writer: Format, tracks: Tracks, source: Source, challenge: Challenge) -> Tracks:
+def _for(writer: Format, tracks: Tracks, source: Source, challenge: Challenge, *, target: Path) -> Tracks:
     """What of an annotation goes into a format."""
     if writer.key not in CELLS_ONLY:
         return tracks
@@ -96,4 +99,13 @@ def _for(writer: Format, tracks: Tracks, source: Source, challenge: Challenge) -
     cells = tracks.select(~refused) if refused.any() else tracks
     late = cells.t >= source.image.n_frames
     cells = cells.select(~late) if late.any() else cells
+    missing = [t for t in np.unique(cells.t).tolist() if source.image.is_missing(t, source.setup)]
+    there = inside(cells, source.image, source.setup) | np.isin(cells.t, missing)
+    if not there.all():
+        log.warning(
+            "%d cells whose centre lies outside of the image are left out of %s: they have no pixel.",
+            (~there).sum(),
+            target,
+        )
+        cells = cells.select(there)
     return by_the_rules(cells, source.image, challenge, setup=source.setup) if writer.key == "ctc" else cells

@@ -18,7 +18,16 @@ from howdah.errors import ConfigError, DataError
 
 PathLike = str | os.PathLike[str]
 
-__all__ = ["Source", "as_shown", "check_inside", "check_target", "default_target", "open_source", "parse_frames"]
+__all__ = [
+    "Source",
+    "as_shown",
+    "check_inside",
+    "check_target",
+    "default_target",
+    "frames_beside",
+    "open_source",
+    "parse_frames",
+]
 
 DIGITS = 9
 
@@ -170,6 +179,24 @@ def check_target(
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise WriteError(f"Writing {path} is not possible: the folder {path.parent} may not be written to.")
     return path
+
+
+def frames_beside(source: Source, time: int, read: Callable[[int], npt.NDArray[Any]]) -> list[npt.NDArray[Any] | None]:
+    """Return the frames before and after one, None where there is none of its size.
+
+    Args:
+        source: The movie.
+        time: The frame.
+        read: Reads a frame (Z, Y, X) of it.
+    """
+    image, setup = source.image, source.setup
+    shape = image.shape(time, setup)
+
+    def there(other: int) -> bool:
+        inside = 0 <= other < image.n_frames and not image.is_missing(other, setup)
+        return inside and image.shape(other, setup) == shape
+
+    return [read(other) if there(other) else None for other in (time - 1, time + 1)]
 
 
 def _input_files(source: Source) -> list[Path]:

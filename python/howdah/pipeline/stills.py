@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from bdv_io import BdvIoError, ImageSeries, Tracks, UnsupportedError
 from bdv_io.formats import identify, open_image, read_tracks, write_tracks, writer_for
@@ -36,6 +38,8 @@ __all__ = [
     "read_truth_or_stills",
     "write_stills",
 ]
+
+log = logging.getLogger("howdah")
 
 ROIS = (".zip", ".roi")
 LOSSY = (".jpg", ".jpeg")
@@ -83,6 +87,14 @@ def open_job(job: Job, out: PathLike | None = None) -> tuple[Source, list[int]]:
 
 
 def _source(folder: Path, files: Sequence[Path], job: Job) -> Source:
+    named: dict[str, Path] = {}
+    for file in files:
+        other = named.setdefault(file.stem.casefold(), file)  # results are named so, on disks that see no capitals too
+        if other is not file:
+            raise DataError(
+                f"The images {other.name} and {file.name} in {folder} have the same name but for the ending, so that their masks would "
+                "have one name, too. Rename one of them, or take it out of the folder."
+            )
     stills = Stills(folder, files, hints=job.hints)
     if not 0 <= job.setup < len(stills.setups):
         raise ConfigError(f"Setup {job.setup} was asked for, but the images of {folder} have {len(stills.setups)}.")
@@ -190,6 +202,7 @@ class _Masks:
     files: Mapping[int, Path]
     setup: int
     hints: Hints
+    binary: bool = False  # the masks tell cells from background only: each patch is taken as a cell
 
     def __call__(self, frame: int) -> Array:
         file, shape = self.files[frame], self.image.shape(frame, self.setup)
@@ -199,7 +212,7 @@ class _Masks:
                 f"The mask {file} has (Z, Y, X) = {labels.shape} pixels, but its image, number {frame} of {self.image.path}, has {shape}. "
                 "Do they belong together?"
             )
-        return labels
+        return _patches(labels) if self.binary and file.suffix.lower() not in ROIS else labels
 
     def _read(self, file: Path) -> Array:
         opened = open_image(file)
@@ -239,12 +252,36 @@ def read_stills_truth(job: Job, config: Teaching, *, files: Sequence[Path], mask
     wanted = set(parse_frames(job.frames, source.image.n_frames))
     paired = {i: mask for i, mask in masks_of_images(files, masks).items() if i in wanted}
     labels = _Masks(source.image, paired, job.setup, job.hints)
-    n_cells = sum(len(np.setdiff1d(labels(i), 0)) for i in paired)
+    found = [_numbers(labels(i)) for i in paired]
+    n_cells = sum(n for n, _ in found)
+    several = max((pieces for _, pieces in found), default=0)
+    if max((n for n, _ in found), default=0) == 1 and several > 1:
+        labels = replace(labels, binary=True)
+        n_cells = sum(pieces for _, pieces in found)
+        log.warning(
+            "Each of the %d masks in %s holds one number only, in up to %d patches: they tell cells from background, not cell from cell. "
+            "Each patch is taken as a cell, so cells that touch teach as one. Better give every cell its own number.",
+            len(paired),
+            masks,
+            several,
+        )
     if not n_cells:
         raise DataError(f"There is nothing to train on: the {len(paired)} masks in {masks} hold no cell.")
     whole_images = all(mask.suffix.lower() not in ROIS for mask in paired.values())
     annotation = _annotation(source, labels, config, complete=whole_images)
     return Truth(annotation, "masks of images", n_cells, 0, {"images": folder, "truth": masks}, source)
+
+
+def _numbers(labels: Array) -> tuple[int, int]:
+    """Return how many cells a mask numbers and, if it is one, in how many patches that one lies."""
+    n = len(np.setdiff1d(labels, 0))
+    return n, int(_patches(labels).max()) if n == 1 else n
+
+
+def _patches(mask: Array) -> npt.NDArray[np.int32]:
+    """Number the patches of a mask (Z, Y, X) that tells cells from background only; pixels that meet at a corner belong together."""
+    numbered: npt.NDArray[np.int32] = ndimage.label(mask != 0, structure=np.ones((3, 3, 3)), output=np.int32)[0]
+    return numbered
 
 
 def _annotation(source: Source, labels: _Masks, config: Teaching, *, complete: bool) -> Annotation:

@@ -22,11 +22,11 @@ from bdv_io.formats import identify, open_image, read_tracks
 from bdv_io.image import Hints
 from bdv_io.masks import Grid, Painter
 from howdah.errors import DataError
-from howdah.methods.annotation import Annotation
+from howdah.methods.annotation import Annotation, Beside
 from howdah.methods.elephant.status import TRACKING, TRACKING_TAGS, Status, spot_status
 from howdah.pipeline.detection import Job
 from howdah.pipeline.machine_marks import recognised
-from howdah.pipeline.sources import Source, check_inside, open_source, parse_frames
+from howdah.pipeline.sources import Source, check_inside, frames_beside, open_source, parse_frames
 from howdah.pipeline.truth_challenge import challenge_truth
 from howdah.pipeline.truth_planes import single_planes
 
@@ -289,6 +289,7 @@ def annotation_of(
         earlier=_earlier(taught, labels, there),
         complete=complete,
         voxel_size=(z, y, x),
+        beside=lambda frame: frames_beside(source, frame, source.reader()),
     )
     return annotation, taught
 
@@ -327,6 +328,12 @@ def joined(parts: Sequence[Annotation], *, validation_share: float) -> Annotatio
         place[time], before = (number, t), (number, t)
         if follows and t in parts[number].earlier:
             earlier[time] = parts[number].earlier[t]
+
+    def beside(frame: int) -> Beside:
+        number, t = place[frame]
+        read = parts[number].beside
+        return read(t) if read is not None else (None, None)
+
     return Annotation(
         frames=lambda frame: parts[place[frame][0]].frames(place[frame][1]),
         labels=lambda frame: parts[place[frame][0]].labels(place[frame][1]),
@@ -336,6 +343,7 @@ def joined(parts: Sequence[Annotation], *, validation_share: float) -> Annotatio
         voxel_size=parts[0].voxel_size,
         planes={t: parts[n].planes[before] for t, (n, before) in place.items() if before in parts[n].planes},
         mothers=all(part.mothers for part in parts),
+        beside=beside if all(part.beside is not None for part in parts) else None,
     )
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from methods.efficientcellseg.disks import annotation
 
@@ -53,3 +55,13 @@ def test_colours_of_time_come_from_annotated_neighbours():
     store = FrameStore(movie, PLAIN.but(colour="time"))
     assert store.neighbours(0)[0] is None
     assert np.array_equal(store.neighbours(0)[1], movie.read(1)[0])
+
+
+def test_colours_of_time_come_from_frames_that_nobody_annotated_too():
+    movie = annotation(2)
+    before = movie.read(0)[0] + 1
+    store = FrameStore(replace(movie, beside=lambda time: (before, None)), PLAIN.but(colour="time"))
+    assert store.neighbours(0)[0] is before
+    assert store.neighbours(0)[1] is None
+    red, green = store.frame(0)[0, 0], store.frame(0)[0, 1]
+    assert (red > green).any()

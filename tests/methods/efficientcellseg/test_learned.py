@@ -88,3 +88,13 @@ def test_damaged_headers_are_told(header: dict[str, Any]) -> None:
     weights = weights_of(**header)
     with pytest.raises(WeightsError, match="header of the weights is damaged"):
         diameter_of(weights, settled(weights))
+
+
+def test_a_default_that_a_person_gives_wins_too(caplog: pytest.LogCaptureFixture) -> None:
+    default = EfficientCellSegConfig().percentiles
+    given = EfficientCellSegConfig.of({"percentiles": default, "colour": "auto", "threshold": None})
+    for asked in (given, given.but(overlap=0.1)):
+        found = settled(weights_of(), asked)
+        assert (found.percentiles, found.colour, found.threshold) == (default, "context", 0.4)
+        assert continued(weights_of(), asked).percentiles == default
+    assert "trained with percentiles = [1.0, 99.0], but [0.5, 99.8] is set" in caplog.text

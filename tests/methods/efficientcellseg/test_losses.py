@@ -63,3 +63,10 @@ def test_unknown_pixels_do_not_count(loss):
     other[:, :, 3:] = 7.0
     assert float(loss(LOGITS, target, known)) == pytest.approx(float(loss(other, target, known)), rel=1e-6)
     assert float(loss(LOGITS, target, torch.zeros(2, 5, 6))) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_what_is_exactly_right_has_a_gradient_of_zero(gamma):
+    logits = torch.tensor([40.0, -200.0, 0.0], requires_grad=True)
+    focal_terms(logits, torch.tensor([1.0, 0.0, 0.5]), gamma, 0.75).sum().backward()
+    assert logits.grad.tolist() == pytest.approx([0, 0, 0], abs=1e-6)

@@ -133,3 +133,11 @@ def test_squeezed_frames_fill_the_square():
 def test_no_cells_are_an_error():
     with pytest.raises(DataError, match="no cell is outlined in 2 annotated frames"):
         Samples(annotation(2, centres=()), PLAIN)
+
+
+def test_images_beside_volumes_are_coloured_as_volumes_are():
+    made = [disks((1, 64, 64)), disks((5, 64, 64))]
+    mixed = Annotation(lambda t: made[t][0], lambda t: made[t][1], (0, 1), {}, True)
+    samples = Samples(mixed, STILL)
+    assert samples.config.colour == "context"
+    assert samples.store.frame(0)[:, :3].max() == 0.5

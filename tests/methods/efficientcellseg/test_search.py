@@ -100,3 +100,14 @@ def test_shapes_that_differ_are_a_sentence():
     maps, labels = frame()
     with pytest.raises(DataError, match=r"prediction has shape .* but its outlines"):
         search([(maps, labels[:, 1:], None)], EfficientCellSegConfig(), diameter=13)
+
+
+def test_cells_that_are_outlined_in_one_plane_are_scored_in_it():
+    maps, labels = frame()
+    volume = Maps(np.repeat(maps.cell, 5, axis=0))
+    truth, known = np.zeros((5, *labels.shape[1:]), np.int32), np.zeros((5, *labels.shape[1:]), bool)
+    truth[2], known[2] = labels[0], True
+    config = EfficientCellSegConfig(search=False)
+    found = search([(volume, truth, known)], config, diameter=13)
+    assert found.n_cells == 9
+    assert found.before > 0.95

@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from howdah.ellipsoids import rasterise
 from howdah.errors import DataError
+from howdah.methods.efficientcellseg import seeded
 from howdah.methods.efficientcellseg.seeded import REACH, masks_of
 
 SHAPE = (12, 40, 40)
@@ -169,3 +170,12 @@ def test_the_order_of_spots_does_not_matter(seed):
 def test_what_is_no_spot_or_no_image_is_refused(places, sizes, probability, said):
     with pytest.raises(DataError, match=said):
         masks_of(places, sizes, probability)
+
+
+def test_distances_in_blocks_give_the_same_masks(monkeypatch):
+    cell = np.zeros(SHAPE, dtype=np.float32)
+    cell[4:8, 14:26, 8:32] = 1
+    spots = [[5.5, 19.5, 13.5], [5.5, 19.5, 25.5]], balls((3, 7, 7), (3, 7, 7))
+    whole = masks_of(*spots, cell).labels
+    monkeypatch.setattr(seeded, "BLOCK", 100)
+    assert np.array_equal(masks_of(*spots, cell).labels, whole)

@@ -60,3 +60,9 @@ def test_without_cells_nothing_is_drawn():
     labels = np.zeros((1, 8, 8), dtype=np.int32)
     assert deepest_points(labels, ONE).shape == (0, 3)
     assert not centre_heat(labels, np.empty((0, 3)), np.empty(0), voxel_size=ONE, width=0.2).any()
+
+
+@pytest.mark.parametrize("planes", [1, 5])
+def test_the_centre_of_a_cell_that_fills_the_frame_is_its_middle(planes):
+    labels = np.ones((planes, 21, 31), dtype=np.int32)
+    assert deepest_points(labels, ONE).tolist() == [[planes // 2, 10, 15]]

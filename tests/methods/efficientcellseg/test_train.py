@@ -167,3 +167,13 @@ def test_training_is_not_started_where_it_cannot_end(tmp_path):
         next(train(annotation(), SMALL, save_to=tmp_path / "none" / "w.safetensors"))
     with pytest.raises(ConfigError, match="float16"):
         next(train(annotation(), SMALL.but(precision="float16")))
+
+
+def test_a_state_of_another_network_is_not_continued(tmp_path):
+    file = tmp_path / "w.safetensors"
+    broken = train(annotation(3), SMALL, save_to=file)
+    next(broken), next(broken)
+    broken.close()
+    other = train(annotation(3), SMALL.but(filters=(4, 4, 4, 6)), save_to=file)
+    assert "with other cells or settings was found" in next(other).message
+    other.close()

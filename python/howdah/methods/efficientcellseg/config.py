@@ -218,11 +218,13 @@ class EfficientCellSegConfig(Settings):
     )
     split_smoothing: NotNegative | None = Field(
         None,
+        le=1000,
         description="Standard deviation of the smoothing of the map whose peaks are cells; pixels of the finest axis. Automatic: by the "
         "search, else a tenth of a cell's diameter. Paper: not given.",
     )
     split_distance: NotNegative | None = Field(
         None,
+        le=1000,
         description="Two cells have their peaks at least so far from each other; pixels of the finest axis. Automatic: by the search, "
         "else half of a cell's diameter. Reference code: 6.",
     )

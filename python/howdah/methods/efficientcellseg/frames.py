@@ -166,11 +166,14 @@ class FrameStore:
         return picture_planes(lambda z: image[z], len(image), config, time=time)
 
     def neighbours(self, time: int) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
-        """Return the frames before and after, where colours carry time, they are annotated, and have the same size."""
+        """Return the frames before and after, of the same size, where colours carry time; annotated ones only, if no others are known."""
         _ = self.cells
         shape = self._shapes[time]
         if mode_of(self.config, shape[0]) != "time":
             return None, None
+        if self.annotation.beside is not None:
+            before, after = self.annotation.beside(time)
+            return before, after
         earlier, later = (
             self.annotation.read(other)[0] if self._shapes.get(other) == shape else None
             for other in (time - 1, time + 1)

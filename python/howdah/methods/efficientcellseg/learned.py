@@ -73,7 +73,7 @@ def settled(weights: Weights, config: EfficientCellSegConfig | None = None) -> E
     """Return the settings to predict with.
 
     The form of the network is always that of the weights. How the picture is made, and what the search found, come from the weights
-    where the settings leave them at their default.
+    where the settings do not name them, or leave them automatic.
 
     Args:
         weights: Their header has ``config``, the settings of the training, and ``resolved``, what was decided from the data.
@@ -144,13 +144,14 @@ def _learned(weights: Weights) -> dict[str, Any]:
 
 
 def _given(config: EfficientCellSegConfig, name: str) -> bool:
-    return bool(getattr(config, name) != type(config).model_fields[name].default)
+    """Whether a person gave it, be it the default; what is automatic is left open in any case."""
+    return name in config.model_fields_set and getattr(config, name) not in (None, "auto")
 
 
 def _changed(config: EfficientCellSegConfig, changes: Mapping[str, Any], source: str) -> EfficientCellSegConfig:
     if not changes:
         return config
-    return EfficientCellSegConfig.of({**config.model_dump(), **changes}, source=source)
+    return EfficientCellSegConfig.of({**config.model_dump(exclude_unset=True), **changes}, source=source)
 
 
 def _table(weights: Weights, name: str) -> Mapping[str, Any]:

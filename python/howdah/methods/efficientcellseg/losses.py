@@ -8,6 +8,7 @@ Tensor = torch.Tensor
 
 __all__ = ["dice_loss", "focal_loss", "focal_terms"]
 
+NOT_WRONG = 1e-6  # a root (gamma below 1) has no slope at 0
 RARE = 0.01  # the loss of centres is measured against how much centre there is, at least this share of the known pixels
 
 
@@ -41,12 +42,13 @@ def focal_terms(logits: Tensor, heat: Tensor, gamma: float, alpha: float) -> Ten
     """
     logits = logits.float()
     cross = torch.nn.functional.binary_cross_entropy_with_logits(logits, heat, reduction="none")
-    wrong = (heat - torch.sigmoid(logits)).abs()
+    wrong = (heat - torch.sigmoid(logits)).abs().clamp(min=NOT_WRONG)
     return (alpha * heat + (1 - alpha) * (1 - heat)) * wrong**gamma * cross
 
 
 def focal_loss(logits: Tensor, heat: Tensor, known: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Return the focal loss of a batch: the sum over known pixels, divided by how much centre there is (their sum of targets).
+    """Return the focal loss of a batch: the sum over known pixels, divided by how much centre there is: their sum of targets, or
+    a hundredth of the known pixels where that is more, so that crops with few centres do not weigh too much.
 
     Args:
         logits: (B, Y, X) before the sigmoid.

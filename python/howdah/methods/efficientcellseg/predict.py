@@ -46,7 +46,7 @@ class Network:
     Args:
         weights: From training or :func:`howdah.methods.efficientcellseg.weights.read_weights`. Maps of the same name that several
             members give are averaged.
-        config: Settings; what is at its default there comes from the weights, see
+        config: Settings; what was not given there comes from the weights, see
             :func:`howdah.methods.efficientcellseg.learned.settled`.
         planes: How many planes the frames have, where that is known: settles what the colours carry. None: each frame by itself.
 

@@ -23,7 +23,7 @@ from howdah.nn.checkpoint import State, read_state
 from howdah.nn.download import cache_folder, download, sha256_of
 from howdah.progress import Steps
 
-__all__ = ["encoder_state", "encoder_steps", "fetch_encoder", "find_encoder"]
+__all__ = ["encoder_state", "encoder_steps", "fetch_encoder", "find_encoder", "ways_out"]
 
 log = logging.getLogger("howdah")
 
@@ -84,12 +84,12 @@ def fetch_encoder(name: EncoderName, *, where: str | None = None) -> Steps[Path]
         place = Path(where).expanduser()
         there = "it holds no such file" if place.exists() else "it does not exist"
         raise WeightsError(
-            f"Looking for the ImageNet weights of encoder '{name}' in {place} failed: {there}. {_ways(name)}"
+            f"Looking for the ImageNet weights of encoder '{name}' in {place} failed: {there}. {ways_out(name)}"
         )
     try:
         return (yield from download(facts.address, cache_folder() / facts.file, sha256=facts.digits))
     except WeightsError as error:
-        raise WeightsError(f"{error} They are the ImageNet weights of encoder '{name}'. {_ways(name)}") from error
+        raise WeightsError(f"{error} They are the ImageNet weights of encoder '{name}'. {ways_out(name)}") from error
 
 
 def find_encoder(name: EncoderName, *, where: str | None = None) -> Path | None:
@@ -139,7 +139,8 @@ def _of_package(name: EncoderName) -> Path | None:
     return None
 
 
-def _ways(name: EncoderName) -> str:
+def ways_out(name: EncoderName) -> str:
+    """Return a sentence with what can be done where an encoder's weights cannot be had."""
     facts = ENCODERS[name]
     called = f"{timm_name(name)}.{facts.tag}"
     ways = [

@@ -114,12 +114,9 @@ class Run:
 
     def resume(self, state: Path, data: Mapping[str, Any]) -> tuple[int, str]:
         """Load a state if it belongs to this training; return the steps done and a sentence."""
-        before = {key: value.clone() for key, value in self.kept.state_dict().items()}
-        done, header = load_state(state, self.kept, self.optimiser)
+        done, header = load_state(state, self.kept, self.optimiser, fingerprint=data["fingerprint"])
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
             return done, f"Resumed after {done} of {self.samples.steps} steps."
-        self.kept.load_state_dict(before)
-        self.optimiser = self.adam()
         return 0, "An unfinished training with other cells or settings was found and is not continued."
 
     def save(self, path: Path, step: int, data: Mapping[str, Any]) -> None:

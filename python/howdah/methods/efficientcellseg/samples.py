@@ -80,6 +80,9 @@ class Samples:
     def resolved(self) -> EfficientCellSegConfig:
         """Return the settings with what training needs decided, and go on with them."""
         cells, complete = self.store.cells, self.annotation.complete
+        self.config = self.config.but(
+            colour=mode_of(self.config, self.store.planes)
+        )  # one way for images and volumes together
         share = float(cells.size.sum()) / self.store.n_voxels
         found: dict[str, Any] = {
             "enlarge": 1.0 if self.config.fit_frame else defaults.enlargement(cells.area),

@@ -91,7 +91,8 @@ def search(
     Args:
         truths: Of each annotated frame, or part of one: its maps, its outlined cells (Z, Y, X), and which voxels are known
             (None: all). Sparse outlines: all outlined cells are scored, and found cells count as false only where the truth is
-            known. The maps must be of frames, or parts, that the network has not learned from, if that can be.
+            known. Planes of which nothing is known are left out, of outlined and of found cells alike. The maps must be of
+            frames, or parts, that the network has not learned from, if that can be.
         config: What is not None there is kept. Without ``search`` only the SEG of the defaults is told.
         voxel_size: Of (z, y, x); only ratios count.
         diameter: As of :func:`.find_cells`.
@@ -184,13 +185,17 @@ class _Trial:
         scores, false, n_found = [np.empty(0)], 0, 0
         for maps, labels, known in self.truths:
             cells = find_cells(maps, config, voxel_size=self.voxel_size, diameter=self.diameter)
-            table = overlaps(labels, cells.labels)
+            there = (
+                slice(None) if known is None else known.any(axis=(1, 2))
+            )  # a cell that is outlined in one plane counts there
+            predicted = cells.labels[there]
+            table = overlaps(labels[there], predicted)
             scores.append(table.jaccard())
-            right = np.zeros(len(cells), dtype=bool)
+            right = np.zeros(len(table.predicted_size), dtype=bool)
             right[table.predicted[2 * table.shared > table.truth_size[table.truth]]] = True
-            counts = np.ones(len(cells), dtype=bool)
+            counts = np.ones(len(right), dtype=bool)
             if known is not None:
-                inside = np.bincount(cells.labels[known], minlength=len(cells) + 1)[1:]
+                inside = np.bincount(predicted[known[there]], minlength=len(cells) + 1)[table.predicted_label]
                 counts = inside >= KNOWN * table.predicted_size
             false += int(np.count_nonzero(~right & counts))
             n_found += int(np.count_nonzero(right))

@@ -31,6 +31,7 @@ CORE = 0.4  # half-axes around the centre that belong to the spot without questi
 VANISHED = 0.1  # of an ellipsoid's voxels; with fewer of them that are cell, the ellipsoid stays
 STEEP = 1.0  # what a fall of the probability from 1 to 0 is worth, in half-axes
 LEAST = 0.5  # half-axis in voxels
+BLOCK = 1 << 18  # voxels whose distances are measured at once: a hundred bytes each
 AROUND = 2  # voxels to each side among which a spot that has none gets one
 
 
@@ -149,11 +150,14 @@ def _grown(
 
 
 def _distance(flat: I64, owner: npt.NDArray[np.integer], shape: tuple[int, ...], spots: tuple[F64, F64]) -> F64:
-    """Squared distances of voxels from the spots that they belong to, in half-axes."""
-    offset = np.stack(np.unravel_index(flat, shape), axis=1) - spots[0][owner]
+    """Squared distances of voxels from the spots that they belong to, in half-axes; some voxels at a time, to save memory."""
     inverse = np.linalg.inv(np.linalg.cholesky(spots[1]))
-    steps = np.einsum("kij,kj->ki", inverse[owner], offset)
-    found: F64 = np.einsum("ki,ki->k", steps, steps)
+    found = np.empty(len(flat))
+    for start in range(0, len(flat), BLOCK):
+        part = slice(start, start + BLOCK)
+        offset = np.stack(np.unravel_index(flat[part], shape), axis=1) - spots[0][owner[part]]
+        steps = np.einsum("kij,kj->ki", inverse[owner[part]], offset)
+        found[part] = np.einsum("ki,ki->k", steps, steps)
     return found
 
 

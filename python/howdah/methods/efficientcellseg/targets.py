@@ -45,8 +45,7 @@ def deepest_points(labels: I32, voxel_size: Sequence[float]) -> F64:
                 _side(padded, axis, 0)[...] = _side(padded, axis, 1)
             if part.stop == labels.shape[axis]:
                 _side(padded, axis, -1)[...] = _side(padded, axis, -2)
-        depth = ndimage.distance_transform_edt(padded[0] if flat else padded, sampling=size[1:] if flat else size)
-        depth = np.asarray(depth)[None] if flat else np.asarray(depth)
+        depth = _depth(padded, size, flat=flat)
         depth = depth[tuple(slice(a, n - b) for (a, b), n in zip(room, depth.shape, strict=True))]
         depth = np.where(inside, depth, 0)
         voxels = np.argwhere(inside)
@@ -86,6 +85,14 @@ def centre_heat(labels: I32, centres: F64, diameters: F64, *, voxel_size: Sequen
         peak[(own > 0) & (own != number)] = 0
         np.maximum(heat[box], peak, out=heat[box])
     return heat
+
+
+def _depth(inside: npt.NDArray[np.bool_], size: F64, *, flat: bool) -> F64:
+    """Return the distance of each voxel (Z, Y, X) to the outside; one number where there is no outside: a cell as large as the frame."""
+    if inside.all():
+        return np.ones(inside.shape)
+    whole = ndimage.distance_transform_edt(inside[0] if flat else inside, sampling=size[1:] if flat else size)
+    return np.asarray(whole[None] if flat else whole, dtype=np.float64)
 
 
 def _side(values: npt.NDArray[np.bool_], axis: int, place: int) -> npt.NDArray[np.bool_]:

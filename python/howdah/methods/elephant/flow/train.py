@@ -172,12 +172,9 @@ class _Run:
 
     def resume(self, state: Path, data: Mapping[str, Any]) -> tuple[int, str]:
         """Load a state if it belongs to this training; return the steps done and a sentence."""
-        kept = {key: value.clone() for key, value in self.network.state_dict().items()}
-        done, header = load_state(state, self.network, self.optimiser)
+        done, header = load_state(state, self.network, self.optimiser, fingerprint=data["fingerprint"])
         if header.get("data", {}).get("fingerprint") == data["fingerprint"]:
             return done, f"Resumed after {done} of {self.steps} steps."
-        self.network.load_state_dict(kept)
-        self.optimiser = self._adam()
         return 0, "An unfinished training with other links or settings was found and is not continued."
 
     def _adam(self) -> torch.optim.Adam:
