@@ -174,6 +174,13 @@ class EfficientCellSegConfig(Settings):
         le=1_000_000,
         description="Passes without a better score after which training stops early. Paper: none.",
     )
+    averaging: float = Field(
+        0.97,
+        ge=0,
+        lt=1,
+        description="The network that is judged and kept is a running mean over steps, of which this share is kept each step; no unit; "
+        "0 = the last step's. Not in the paper.",
+    )
     validation_share: float = Field(
         0.2,
         ge=0,

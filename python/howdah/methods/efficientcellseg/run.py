@@ -29,7 +29,6 @@ METHOD = "efficientcellseg"
 WARM_UP = 20  # steps over which the step size grows
 CENTRES = 0.5  # weight of the centres in the score, where one network predicts both
 MOMENTUM = 0.1  # of the running statistics while training; the published 0.01 needs hundreds of steps to settle
-AVERAGE = 0.97  # what the average of the networks keeps of itself in a step, less in the first ones
 SKIPPED = {"device", "precision", "memory_mb", "search"}  # settings that do not decide what is learned
 
 
@@ -149,7 +148,7 @@ class Run:
     @torch.no_grad()
     def _follow(self, number: int) -> None:
         """Let the average follow the networks, weights and running statistics."""
-        share = 1 - min(AVERAGE, (1 + number) / (10 + number))
+        share = 1 - min(self.config.averaging, (1 + number) / (10 + number))  # less is kept in the first steps
         theirs = self.networks.state_dict()
         for key, mine in self.average.state_dict().items():
             if mine.is_floating_point():

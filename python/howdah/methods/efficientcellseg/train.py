@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Generator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,10 @@ from howdah.nn.fit import fit, forget_state, means, place_to_train
 from howdah.nn.normalise import normalised
 from howdah.progress import Progress
 
-__all__ = ["WORTH", "header_of", "searched", "train"]
+__all__ = ["header_of", "searched", "train"]
 
 LAST = 20  # steps over which the losses in the header are averaged
 MOST_VOXELS = 2**25  # that the search looks at
-WORTH = 0.03  # of SEG on what was learned from: less is no gain elsewhere
 
 
 def train(
@@ -141,8 +139,6 @@ def searched(weights: Weights, samples: Samples) -> Generator[Progress, None, We
             break
     size = samples.annotation.voxel_size
     found = search(truths, samples.config, voxel_size=size, diameter=samples.store.diameter())
-    if not found.after >= found.before + WORTH:
-        found = replace(found, settings={}, after=found.before)
     yield Progress("search", len(times), len(times), message=_sentence(found))
     resolved = {**weights.header["resolved"], **found.settings}
     noted = found.to_dict() if found.n_cells else {}

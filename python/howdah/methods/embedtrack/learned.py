@@ -75,7 +75,7 @@ def settled(weights: Weights, config: EmbedTrackConfig | None = None) -> EmbedTr
         value = learned.get(name)
         if value is None:
             continue
-        asked = getattr(config, name) != type(config).model_fields[name].default
+        asked = _given(config, name)
         differs = asked and _plain(getattr(config, name)) != _plain(value)
         if differs and name in MEANING:
             log.warning(
@@ -109,9 +109,16 @@ def continued(start: Weights, config: EmbedTrackConfig) -> EmbedTrackConfig:
     changes = {
         name: learned[name]
         for name in (*MEANING, *IMAGE, "keep_axials")
-        if learned.get(name) is not None and getattr(config, name) == type(config).model_fields[name].default
+        if learned.get(name) is not None and not _given(config, name)
     }
-    return EmbedTrackConfig.of({**config.model_dump(), **changes}, source="the header of the weights to start from")
+    return EmbedTrackConfig.of(
+        {**config.model_dump(exclude_unset=True), **changes}, source="the header of the weights to start from"
+    )
+
+
+def _given(config: EmbedTrackConfig, name: str) -> bool:
+    """Whether a person gave it, be it the default; what is automatic is left open in any case."""
+    return name in config.model_fields_set and getattr(config, name) is not None
 
 
 def _table(weights: Weights, name: str) -> Mapping[str, Any]:
