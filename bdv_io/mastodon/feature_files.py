@@ -17,11 +17,30 @@ from bdv_io.mastodon.object_stream import JavaEnum, StreamReader, StreamWriter
 from bdv_io.tags import Feature, Target
 from bdv_io.tracks import Tracks
 
-__all__ = ["CONTAINERS", "QUALITY", "contained_name", "container_of", "read_feature", "write_features"]
+__all__ = ["CONTAINERS", "DIMENSIONS", "QUALITY", "contained_name", "container_of", "read_feature", "write_features"]
 
 DOUBLES = np.dtype([("row", ">i4"), ("value", ">f8")])
 INTEGERS = np.dtype([("row", ">i4"), ("value", ">i4")])
 DIMENSION = "org.mastodon.feature.Dimension"
+# Any other kind of quantity stops Mastodon's reader.
+DIMENSIONS = frozenset(
+    [
+        "NONE",
+        "QUALITY",
+        "COST",
+        "INTENSITY",
+        "INTENSITY_SQUARED",
+        "POSITION",
+        "VELOCITY",
+        "LENGTH",
+        "AREA",
+        "TIME",
+        "ANGLE",
+        "RATE",
+        "ANGLE_RATE",
+        "STRING",
+    ]
+)
 SPOT_CONTAINER, LINK_CONTAINER = "TrackMate Spot features", "TrackMate Link features"
 CONTAINERS: dict[str, Target] = {SPOT_CONTAINER: "spot", LINK_CONTAINER: "link"}
 QUALITY = "QUALITY"
@@ -156,7 +175,7 @@ class _Table:
         stream.integer(len(features))
         for feature in features:
             stream.text(feature.projection)
-            stream.text(feature.dimension)
+            stream.text(_dimension(feature))
             stream.text(feature.units)
             stream.raw(_entries(replace(feature, defined=known), DOUBLES).tobytes())
 
@@ -185,9 +204,13 @@ class _Container:
             stream.integer(len(chosen))
             for feature in chosen:
                 stream.text(feature.projection)
-                stream.enum(JavaEnum(DIMENSION, feature.dimension))
+                stream.enum(JavaEnum(DIMENSION, _dimension(feature)))
                 stream.text(feature.units)
                 _write_map(stream, feature, dtype)
+
+
+def _dimension(feature: Feature) -> str:
+    return feature.dimension if feature.dimension in DIMENSIONS else "NONE"
 
 
 _INTEGER_MAP = (_Plain(INTEGERS),)

@@ -49,7 +49,6 @@ DIMENSIONS = frozenset(
         "VELOCITY",
         "LENGTH",
         "AREA",
-        "VOLUME",
         "TIME",
         "ANGLE",
         "RATE",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdv_io import BdvIoError, Feature, FormatError, MissingDataError, Tag, Tracks
-from bdv_io.mastodon import is_mastodon, read_mastodon, write_mastodon
+from bdv_io.mastodon import is_mastodon, lost_in_mastodon, read_mastodon, write_mastodon
 from bdv_io.mastodon.feature_files import read_feature
 from bdv_io.mastodon.object_stream import StreamReader, StreamWriter, decode_utf, encode_utf
 from bdv_io.mastodon.tag_file import read_tags, write_tags
@@ -64,6 +64,15 @@ def assert_same(a: Tracks, b: Tracks) -> None:
         assert mine.tags == theirs.tags
         assert np.array_equal(mine.spots, theirs.spots)
         assert np.array_equal(mine.links, theirs.links)
+
+
+def test_kinds_of_quantity_that_mastodon_does_not_know_become_none(embryo: Tracks, tmp_path: Path) -> None:
+    # Mastodon refuses the whole project: "enum constant VOLUME does not exist in class org.mastodon.feature.Dimension"
+    odd = embryo.with_feature(Feature("VOLUME", "", np.arange(5.0), units="µm^3", dimension="VOLUME"))
+    write_mastodon(tmp_path / "a.mastodon", odd)
+    again = read_mastodon(tmp_path / "a.mastodon").feature("VOLUME")
+    assert (again.dimension, again.units) == ("NONE", "µm^3")
+    assert "Kinds of quantity that Mastodon does not know are left out (VOLUME)." in lost_in_mastodon(odd)
 
 
 def test_everything_comes_back(embryo: Tracks, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def example() -> Tracks:
         features=(
             Feature("Spot intensity", "Mean ch1", np.array([1.5, np.nan, 3, 4]), dimension="INTENSITY"),
             Feature("Count", "", np.array([1, 2, 0, 4]), defined=np.array([True, True, False, True])),
-            Feature("Odd", "", np.array([1.0, 2, 3]), target="link", dimension="MARTIAN"),
+            Feature("Odd", "", np.array([1.0, 2, 3]), target="link", dimension="VOLUME"),
         ),
     )
     tracks = tracks.with_tag_set("Detection", [Tag("tp", 0xFF00FFFF), Tag("fp, 2 #x", 0x80FF0000)])

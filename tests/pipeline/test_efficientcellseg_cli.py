@@ -89,6 +89,15 @@ def test_from_images_with_masks_to_masks_in_one_command(tmp_path: Path) -> None:
     assert open_image(tmp_path / "cells" / "set05.tif").shape(0) == (1, 60, 64)
 
 
+def test_what_the_search_found_is_printed_and_recorded(tmp_path: Path) -> None:
+    images, masks, _ = seeing.stills(tmp_path, 2)
+    target = tmp_path / "w.safetensors"
+    arguments = ["train", images, "--truth", masks, "-w", target, *QUICK, "--search", "true"]
+    said = json.loads(howdah("efficientcellseg", *arguments, "--json").stdout)
+    assert {"SEG_before", "SEG_after"} <= set(said["search"])
+    assert "settings" in json.loads(target.with_name("w.safetensors.howdah.json").read_text())["search"]
+
+
 def test_spots_get_masks(outlined: Path, weights: Path, tmp_path: Path) -> None:
     tracks = read_tracks(outlined)
     bare = Tracks.build(tracks.t, tracks.centre, covariance=tracks.covariance, links=tracks.links, space_unit="µm")

@@ -210,6 +210,9 @@ def test_volumes_too(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert tracks.n_spots == 10
     assert tracks.n_links == perfect.N_LINKS
     assert tracks.feature("VOLUME").units == "µm^3"
+    assert (
+        tracks.feature("VOLUME").dimension == "NONE"
+    )  # TrackMate and Mastodon refuse files with a word that is not theirs
     for path in (tmp_path / "a.ome.zarr", tmp_path / "01_RES"):
         found = read_labels(path) if path.suffix else read_tracks(path)
         assert found.n_spots == 10

@@ -93,10 +93,18 @@ def train_efficientcellseg(
     used = {"efficientcellseg": config.model_dump(mode="json")}
     with recorded(target, "efficientcellseg-train", inputs=inputs, settings=used) as record:
         trained = yield from train(taught.annotation, config, start=first, save_to=target, resume=resume)
-        kept = ("method", "resolved", "network", "cells", "metrics", "device", "precision")
+        kept = ("method", "resolved", "search", "network", "cells", "metrics", "device", "precision")
         record.facts |= {**taught.facts, "weights": fingerprint(target)}
         record.facts |= {name: trained.header.get(name) for name in kept}
-    return {"weights": str(target), **taught.facts, "metrics": dict(trained.header.get("metrics", {}))}
+    found = _flat(trained.header.get("search") or {})
+    figures = {"metrics": dict(trained.header.get("metrics", {})), **({"search": found} if found else {})}
+    return {"weights": str(target), **taught.facts, **figures}
+
+
+def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a search found: settings, and the SEG of the training's cells with the defaults and with these."""
+    named = {"before": "SEG_before", "after": "SEG_after"}
+    return {**found.get("settings", {}), **{named[key]: value for key, value in found.items() if key in named}}
 
 
 def segment_efficientcellseg(

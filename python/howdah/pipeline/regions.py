@@ -43,7 +43,8 @@ def properties(*, flat: bool, unit: str, channel: int = 1) -> dict[str, Property
         "max": Property(f"MAX_INTENSITY_CH{channel}", "INTENSITY", "counts"),
     }
     if not flat:
-        return {"volume": Property("VOLUME", "VOLUME", f"{unit}^3"), **bright}
+        # neither TrackMate nor Mastodon has a word for volumes: with another than theirs they refuse the file
+        return {"volume": Property("VOLUME", "NONE", f"{unit}^3"), **bright}
     return {
         "area": Property("AREA", "AREA", f"{unit}^2"),
         "perimeter": Property("PERIMETER", "LENGTH", unit),

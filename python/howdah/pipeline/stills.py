@@ -280,7 +280,7 @@ def _numbers(labels: Array) -> tuple[int, int]:
 
 def _patches(mask: Array) -> npt.NDArray[np.int32]:
     """Number the patches of a mask (Z, Y, X) that tells cells from background only; pixels that meet at a corner belong together."""
-    numbered: npt.NDArray[np.int32] = ndimage.label(mask != 0, structure=np.ones((3, 3, 3)), output=np.int32)[0]
+    numbered = ndimage.label(mask != 0, structure=np.ones((3, 3, 3)))[0].astype(np.int32)
     return numbered
 
 
