@@ -20,7 +20,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from howdah.methods.efficientcellseg.predict import Network
 from howdah.methods.efficientcellseg.run import Run
 from howdah.methods.efficientcellseg.samples import Samples
 from howdah.methods.efficientcellseg.search import search
-from howdah.methods.efficientcellseg.train import WORTH, header_of
+from howdah.methods.efficientcellseg.train import header_of
 from howdah.metrics.segmentation import average_precision, mean_iou, seg_score
 from howdah.nn.checkpoint import Weights, read_tensors, save_weights
 from howdah.nn.device import pick
@@ -228,8 +228,6 @@ def finder(job: Job, images: Images, weights: Weights) -> tuple[Callable[[int], 
     truths = [(maps_of(images.frames[t]), images.labels[t], None) for t in job.learn]
     config = config.but(min_size=weights.header["resolved"]["min_size"])
     found = search(truths, config, voxel_size=images.voxel, diameter=diameter)
-    if not found.after >= found.before + WORTH:  # as training does
-        found = replace(found, settings={}, after=found.before)
     settings = config.model_copy(update=found.settings)
     resolved = {**weights.header["resolved"], **left_open, "min_size": config.min_size, **found.settings}
     header = {**weights.header, "resolved": resolved, "search": found.to_dict()}

@@ -17,7 +17,7 @@ from howdah.errors import ConfigError
 from howdah.methods.efficientcellseg import predict
 from howdah.nn import device
 from howdah.pipeline import Job, efficientcellseg, finish
-from howdah.pipeline.efficientcellseg import segment_efficientcellseg
+from howdah.pipeline.efficientcellseg import learned_otherwise, segment_efficientcellseg
 from howdah.pipeline.truth import LabelFrames
 
 N_CELLS = sum(map(len, perfect.CELLS.values()))
@@ -173,3 +173,19 @@ def test_what_cannot_be_written_is_said_before_the_work(movie: Path, weights: Pa
         )
     with pytest.raises(ConfigError, match="not both"):
         finish(segment_efficientcellseg(Job(movie), tmp_path / "a.tif", settings={}, weights=weights, truth=movie))
+
+
+@pytest.mark.parametrize(
+    ("learned", "given", "said"),
+    [
+        (1, 1, ""),
+        (12, 30, ""),
+        (1, 12, "trained on images of one plane, and are given volumes"),
+        (12, 1, "trained on volumes"),
+    ],
+)
+def test_weights_of_another_kind_of_image_are_told(learned: int, given: int, said: str) -> None:
+    found = learned_otherwise({"cells": {"planes": learned}}, given)
+    assert said in found
+    assert bool(said) == bool(found)
+    assert learned_otherwise({}, given) == ""  # published weights do not say

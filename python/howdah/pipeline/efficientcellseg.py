@@ -233,6 +233,9 @@ def _find(
 
         config = EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
         network = Network(weights, config, planes=planes)
+    other = learned_otherwise(weights.header, planes)
+    if other:
+        log.warning("%s: %s", file, other)
     stays = without_machine(own_names(recognised(source.tracks)), there, relink=False)
     gathered = Gathered(replace(source, tracks=stays), network.config.min_size or 0)
     record.facts |= {"settings_used": network.config.model_dump(mode="json"), "device": str(network.place.device)}
@@ -255,6 +258,17 @@ def _find(
     return marked(linked, spots=np.concatenate([new, bridges]), links=nothing)
 
 
+def learned_otherwise(header: Mapping[str, Any], planes: int) -> str:
+    """Say if weights that were trained on images of one plane are given a volume, or the other way round; else nothing."""
+    cells = header.get("cells")
+    learned = cells.get("planes") if isinstance(cells, Mapping) else None
+    if not isinstance(learned, int | float) or (learned > 1) == (planes > 1):
+        return ""
+    kinds = ("volumes", "images of one plane")
+    taught, given = kinds if learned > 1 else kinds[::-1]
+    return f"these weights were trained on {taught}, and are given {given}; look at the result, and better train on some of these."
+
+
 def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
     """Find the cells of a frame: at once, or plane by plane where the memory does not hold its maps."""
     from howdah.methods.efficientcellseg.instances import find_cells
@@ -266,8 +280,12 @@ def _cells(network: Network, source: Source, read: Read, t: int) -> Cells:
     by_time = config.colour == "time" and not is_stills(source)  # single images show other fields
     beside: list[Array | None] = frames_beside(source, t, read) if by_time else [None, None]
     if shape[0] > 1 and prod(shape) * BYTES_PER_VOXEL > (config.memory_mb or free_memory_mb()) * 2**20:
-        if config.stack == "volume":
-            log.warning("Frame %d is too large to part its cells in 3D; they are parted in planes and joined.", t)
+        if config.stack != "planes":
+            log.warning(
+                "Frame %d is too large for the memory to part its cells in 3D; they are parted in planes and joined, which finds other "
+                "cells. Allow more memory (memory_mb), or say that it is meant so: stack = planes.",
+                t,
+            )
         return _by_plane(network, source, t, voxel_size=(z, y, x), beside=beside)
     maps = network.maps(read(t), earlier=beside[0], later=beside[1], time=t)
     return find_cells(maps, config, voxel_size=(z, y, x), diameter=network.diameter)

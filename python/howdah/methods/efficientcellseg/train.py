@@ -112,7 +112,11 @@ def header_of(run: Run) -> dict[str, Any]:
         "config": samples.config.model_dump(mode="json"),
         "resolved": resolved.model_dump(mode="json"),
         "network": run.form(),
-        "cells": {"diameter": round(samples.store.diameter(), 3), "diameter_planes": samples.store.diameter_planes()},
+        "cells": {
+            "diameter": round(samples.store.diameter(), 3),
+            "diameter_planes": samples.store.diameter_planes(),
+            "planes": samples.store.planes,
+        },
         "device": str(run.place.device),
         "precision": str(run.place.precision),
     }
