@@ -14,9 +14,26 @@ Bool = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp] | Bool
 Target = Literal["spot", "link", "branch"]
 
-__all__ = ["Feature", "Tag", "TagSet"]
+__all__ = ["DIMENSIONS", "Feature", "Tag", "TagSet"]
 
 UNTAGGED = -1
+DIMENSIONS = frozenset(  # kinds of quantity that Mastodon and TrackMate know; the readers of both stop at any other one
+    [
+        "NONE",
+        "QUALITY",
+        "COST",
+        "INTENSITY",
+        "INTENSITY_SQUARED",
+        "POSITION",
+        "VELOCITY",
+        "LENGTH",
+        "AREA",
+        "TIME",
+        "ANGLE",
+        "RATE",
+        "ANGLE_RATE",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -14,33 +14,15 @@ import numpy as np
 
 from bdv_io.errors import FormatError
 from bdv_io.mastodon.object_stream import JavaEnum, StreamReader, StreamWriter
-from bdv_io.tags import Feature, Target
+from bdv_io.tags import DIMENSIONS, Feature, Target
 from bdv_io.tracks import Tracks
 
-__all__ = ["CONTAINERS", "DIMENSIONS", "QUALITY", "contained_name", "container_of", "read_feature", "write_features"]
+__all__ = ["CONTAINERS", "KINDS", "QUALITY", "contained_name", "container_of", "read_feature", "write_features"]
 
 DOUBLES = np.dtype([("row", ">i4"), ("value", ">f8")])
 INTEGERS = np.dtype([("row", ">i4"), ("value", ">i4")])
 DIMENSION = "org.mastodon.feature.Dimension"
-# Any other kind of quantity stops Mastodon's reader.
-DIMENSIONS = frozenset(
-    [
-        "NONE",
-        "QUALITY",
-        "COST",
-        "INTENSITY",
-        "INTENSITY_SQUARED",
-        "POSITION",
-        "VELOCITY",
-        "LENGTH",
-        "AREA",
-        "TIME",
-        "ANGLE",
-        "RATE",
-        "ANGLE_RATE",
-        "STRING",
-    ]
-)
+KINDS = DIMENSIONS | {"STRING"}  # of quantity; any other one stops Mastodon's reader
 SPOT_CONTAINER, LINK_CONTAINER = "TrackMate Spot features", "TrackMate Link features"
 CONTAINERS: dict[str, Target] = {SPOT_CONTAINER: "spot", LINK_CONTAINER: "link"}
 QUALITY = "QUALITY"
@@ -210,7 +192,7 @@ class _Container:
 
 
 def _dimension(feature: Feature) -> str:
-    return feature.dimension if feature.dimension in DIMENSIONS else "NONE"
+    return feature.dimension if feature.dimension in KINDS else "NONE"
 
 
 _INTEGER_MAP = (_Plain(INTEGERS),)

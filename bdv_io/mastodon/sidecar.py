@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bdv_io.mastodon.feature_files import CONTAINERS, DIMENSIONS, contained_name, container_of
+from bdv_io.mastodon.feature_files import CONTAINERS, KINDS, contained_name, container_of
 from bdv_io.outlines import Outlines
 from bdv_io.packed import pack, unpack
 from bdv_io.tags import Feature
@@ -102,7 +102,7 @@ def lost_in_mastodon(tracks: Tracks) -> tuple[str, ...]:
     if tracks.interval is not None and not (tracks.interval == 1 and tracks.time_unit in ("frame", "frames")):
         found.append(f"the frame interval of {tracks.interval:g} {tracks.time_unit}")
     alone = (tracks.carried.alone,) if tracks.carried.format != "mastodon" and tracks.carried.alone else ()
-    odd = sorted({f.name for f in tracks.features if f.dimension not in DIMENSIONS})
+    odd = sorted({f.name for f in tracks.features if f.dimension not in KINDS})
     if odd:
         alone = (*alone, f"Kinds of quantity that Mastodon does not know are left out ({', '.join(odd)}).")
     if not found:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bdv_io.tags import Feature, Tag, TagSet
+from bdv_io.tags import DIMENSIONS, Feature, Tag, TagSet
 
 __all__ = [
     "COVARIANCE",
@@ -35,25 +35,6 @@ INTERVAL = "howdah_interval"  # on the root element, for files without an image
 # Attributes of a spot that are columns of Tracks, not features.
 OWN_SPOT_ATTRIBUTES = frozenset(
     {"ID", "FRAME", "POSITION_X", "POSITION_Y", "POSITION_Z", "RADIUS", "QUALITY", "ROI_N_POINTS"}
-)
-
-# Anything else stops TrackMate's reader.
-DIMENSIONS = frozenset(
-    [
-        "NONE",
-        "QUALITY",
-        "COST",
-        "INTENSITY",
-        "INTENSITY_SQUARED",
-        "POSITION",
-        "VELOCITY",
-        "LENGTH",
-        "AREA",
-        "TIME",
-        "ANGLE",
-        "RATE",
-        "ANGLE_RATE",
-    ]
 )
 
 _TAG = re.compile(r"(?:^|, )(\d+) (.*?) #([0-9A-F]{8})(?=, \d+ |$)", re.DOTALL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bdv_io.tags import Feature
-from bdv_io.trackmate.declarations import DIMENSIONS, unit_of, xml_key
+from bdv_io.tags import DIMENSIONS, Feature
+from bdv_io.trackmate.declarations import unit_of, xml_key
 from bdv_io.tracks import Tracks
 
 __all__ = ["lost_in_mamut", "lost_in_trackmate"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +22,9 @@ from howdah import (
     pipeline,
 )
 from howdah.cli_hints import with_movie
-from howdah.cli_options import with_settings
+from howdah.cli_options import Json, with_settings
 from howdah.cli_sections import SECTIONS
-from howdah.cli_show import BAD_INPUT, guarded, run, show_result, warn
+from howdah.cli_show import BAD_INPUT, guarded, run_verb, show_result, warn
 from howdah.config import read_toml
 
 __all__ = ["app", "main"]
@@ -53,17 +52,11 @@ FlowOption = Annotated[
     Path | None,
     typer.Option("--flow", metavar="FILE", help="Weights of the flow (`train-flow`, or published): links follow it."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
 
 
 def _exit(code: int) -> None:
     if code:
         raise typer.Exit(code)
-
-
-def _run(steps: Callable[[], Any], *, as_json: bool) -> None:
-    """Run a pipeline function with progress, show its result, and leave with the right exit code."""
-    _exit(guarded(lambda: show_result(run(steps(), quiet=as_json), as_json=as_json), as_json=as_json))
 
 
 @app.callback(invoke_without_command=True)
@@ -79,7 +72,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Movies and annotations of any known format.")],
     movie: dict[str, Any],
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Say what is in each file: format, dimensions, voxel size, spots, links, divisions, tags."""
     failed = 0
@@ -95,7 +88,7 @@ def info(
 
 
 @app.command()
-def methods(json: JsonOption = False) -> None:
+def methods(json: Json = False) -> None:
     """Say what each method can do, its networks with their parameters, and its settings."""
 
     def show() -> None:
@@ -116,12 +109,12 @@ def train(
         Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Where the weights go.")
     ] = None,
     start: Annotated[Path | None, typer.Option("--start", metavar="FILE", help="Weights to start from.")] = None,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Train a detector on the marked nuclei of a project. A stopped training goes on where it was."""
     job = pipeline.Job(source, **movie)
     target = weights or pipeline.default_target(source, "weights.safetensors")
-    _run(lambda: pipeline.train(job, target, settings=settings, start=start), as_json=json)
+    run_verb(lambda: pipeline.train(job, target, settings=settings, start=start), as_json=json)
 
 
 cli_flow.add_to(app)
@@ -148,13 +141,13 @@ def predict(
         bool,
         typer.Option("--update-status", help="Also tag your spots by whether they were predicted: tp or fn, fp or tn."),
     ] = False,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Find the nuclei of every frame. What a person marked or validated is not changed."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "spots.mastodon")
     where = pipeline.Where(box=box, update_status=update_status)
-    _run(lambda: pipeline.predict(job, target, weights=weights, settings=settings, where=where), as_json=json)
+    run_verb(lambda: pipeline.predict(job, target, weights=weights, settings=settings, where=where), as_json=json)
 
 
 @app.command()
@@ -166,12 +159,12 @@ def link(
     movie: dict[str, Any],
     out: OutOption = None,
     flow: FlowOption = None,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Link the spots of a project into tracks. Links that a person made or approved stay."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "linked.mastodon")
-    _run(lambda: pipeline.link(job, target, settings=settings, flow=flow), as_json=json)
+    run_verb(lambda: pipeline.link(job, target, settings=settings, flow=flow), as_json=json)
 
 
 @app.command()
@@ -187,12 +180,12 @@ def track(
         typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the marks first)."),
     ] = None,
     flow: FlowOption = None,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """The main job: from a few marked nuclei to the nuclei of every frame, linked into tracks."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "tracked.mastodon")
-    _run(lambda: pipeline.track(job, target, weights=weights, flow=flow, settings=settings), as_json=json)
+    run_verb(lambda: pipeline.track(job, target, weights=weights, flow=flow, settings=settings), as_json=json)
 
 
 @app.command()
@@ -211,18 +204,18 @@ def convert(
     compression: Annotated[
         int, typer.Option("--compression", metavar="0-9", help="How hard an image is compressed.", min=0, max=9)
     ] = 4,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Write an annotation or a movie in another format. What the target cannot hold is said. Formats: `howdah formats`."""
     options = WriteOptions(compression=compression)
     how = pipeline.Conversion(
         source_format=source_format, target_format=target_format, options=options, repair=repair, **movie
     )
-    _run(lambda: pipeline.convert(source, out, how), as_json=json)
+    run_verb(lambda: pipeline.convert(source, out, how), as_json=json)
 
 
 @app.command()
-def formats(json: JsonOption = False) -> None:
+def formats(json: Json = False) -> None:
     """Say which formats are read and written, their keys and endings."""
     known = pipeline.known_formats()
     for entry in known if json else [{"formats": known}]:
@@ -238,7 +231,7 @@ def diff(
         typer.Option("--out", "-o", metavar="FILE", help="Write AFTER for review, with a tag set 'Difference'."),
     ] = None,
     reach: ReachOption = None,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Say which spots and links were added, removed, moved, relabelled or retagged. Exit code 0 also if they differ."""
     _exit(
@@ -255,7 +248,7 @@ def merge(
         Path | None, typer.Option("--base", metavar="FILE", help="The version that both began from.")
     ] = None,
     reach: ReachOption = None,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Merge two annotations of one movie; contradictions are tagged 'Merge conflict', nothing is dropped silently."""
     _exit(
@@ -269,7 +262,7 @@ def merge(
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file whose former version shall come back.")],
     number: Annotated[int, typer.Option("--version", metavar="N", help="Which one; 1 is the last before.", min=1)] = 1,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Undo: bring back what stood there before (FILE~1~); what is there now takes its place, so this can be undone, too."""
     _exit(guarded(lambda: show_result(pipeline.restore(file, number=number), as_json=json), as_json=json))
@@ -283,10 +276,10 @@ def demo(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the synthetic embryo and of the training.")
     ] = 0,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Run the main job on a synthetic embryo: mark ten nuclei, train, find, link, and compare with the truth."""
-    _run(lambda: pipeline.demo(out, seed=seed), as_json=json)
+    run_verb(lambda: pipeline.demo(out, seed=seed), as_json=json)
 
 
 @app.command()
@@ -305,7 +298,7 @@ def reproduce(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Changes to the published settings.")
     ] = None,
-    json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Run what a method's paper ran on public data, with its settings, and put our figures beside the paper's."""
 
@@ -313,11 +306,11 @@ def reproduce(
         changes = {} if config is None else read_toml(config, SECTIONS)
         return pipeline.reproduce(method, data, out, dataset=dataset, settings=changes)
 
-    _run(steps, as_json=json)
+    run_verb(steps, as_json=json)
 
 
 @app.command()
-def doctor(json: JsonOption = False) -> None:
+def doctor(json: Json = False) -> None:
     """Say what is installed, which device and which Java there are, what is missing and how to get it."""
     report = pipeline.examine()
     show_result(report, as_json=json)

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from howdah.cli_hints import grouped, with_movie
-from howdah.cli_options import with_settings
+from howdah.cli_options import Border, Json, rules_of, with_settings
 from howdah.cli_sections import SECTIONS
-from howdah.cli_show import guarded, run, show_result
+from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
-from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
 from howdah.pipeline.efficientcellseg_masks import masks_for_spots
 from howdah.pipeline.efficientcellseg_weights import encoder_weights
@@ -27,7 +26,6 @@ efficientcellseg = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
 Truth = Annotated[
     Path | None,
     typer.Option(
@@ -54,16 +52,7 @@ RESULTS: dict[str, tuple[Any, Any]] = {
         False,
     ),
     "border": (
-        Annotated[
-            int | None,
-            typer.Option(
-                "--challenge-border",
-                metavar="PIXELS",
-                help="Results as 01_RES by the challenge's rules: cells wholly in a border so wide are left out, empty frames get the "
-                "cells of the nearest one.",
-                min=0,
-            ),
-        ],
+        Border,
         None,
     ),
 }
@@ -89,12 +78,6 @@ MASKS: dict[str, tuple[Any, Any]] = {
 def add_to(app: typer.Typer) -> None:
     """Add ``efficientcellseg`` to the command line."""
     app.add_typer(efficientcellseg)
-
-
-def _run(steps: Any, *, as_json: bool) -> None:
-    code = guarded(lambda: show_result(run(steps(), quiet=as_json), as_json=as_json), as_json=as_json)
-    if code:
-        raise typer.Exit(code)
 
 
 @efficientcellseg.command()
@@ -123,7 +106,7 @@ def train(
     """Train on outlined cells. A stopped training goes on where it was."""
     target = weights or default_target(source, "efficientcellseg.safetensors")
     job = Job(source, **movie)
-    _run(lambda: train_efficientcellseg(job, target, settings=settings, start=start, truth=truth), as_json=json)
+    run_verb(lambda: train_efficientcellseg(job, target, settings=settings, start=start, truth=truth), as_json=json)
 
 
 @efficientcellseg.command()
@@ -160,8 +143,8 @@ def segment(
     """Find the cells of every frame with their outlines. What a person outlined or linked stays as it is."""
     target = out or default_result(source)
     job, border = Job(source, **movie), results.pop("border")
-    rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
-    _run(
+    rules = rules_of(border)
+    run_verb(
         lambda: segment_efficientcellseg(
             job, target, settings=settings, weights=weights, truth=truth, challenge=rules, **results
         ),
@@ -193,8 +176,8 @@ def masks(
     """Give spots that are there masks as outlines. They keep their numbers, names, links and tags."""
     target = out or default_target(source, "masks.xml")
     job, border = Job(source, **movie), results.pop("border")
-    rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
-    _run(lambda: masks_for_spots(job, weights, target, settings=settings, challenge=rules, **results), as_json=json)
+    rules = rules_of(border)
+    run_verb(lambda: masks_for_spots(job, weights, target, settings=settings, challenge=rules, **results), as_json=json)
 
 
 @efficientcellseg.command()
@@ -211,4 +194,4 @@ def weights(
     json: Json = False,
 ) -> None:
     """Download the encoder's ImageNet weights ahead of a training, if they are not on this computer."""
-    _run(lambda: encoder_weights(encoder, folder), as_json=json)
+    run_verb(lambda: encoder_weights(encoder, folder), as_json=json)

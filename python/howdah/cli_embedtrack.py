@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from howdah.cli_hints import with_movie
-from howdah.cli_options import with_settings
+from howdah.cli_options import Border, Json, rules_of, with_settings
 from howdah.cli_sections import SECTIONS
-from howdah.cli_show import guarded, run, show_result
+from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
-from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.embedtrack import track_embedtrack, train_embedtrack
 
 __all__ = ["add_to"]
@@ -24,7 +23,6 @@ embedtrack = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
 Truth = Annotated[
     Path | None,
     typer.Option(
@@ -38,12 +36,6 @@ Truth = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add ``embedtrack`` to the command line."""
     app.add_typer(embedtrack)
-
-
-def _run(steps: Any, *, as_json: bool) -> None:
-    code = guarded(lambda: show_result(run(steps(), quiet=as_json), as_json=as_json), as_json=as_json)
-    if code:
-        raise typer.Exit(code)
 
 
 @embedtrack.command()
@@ -72,7 +64,7 @@ def train(
     """Train on outlined cells and their links. A stopped training goes on where it was."""
     target = weights or default_target(source, "embedtrack.safetensors")
     job = Job(source, **movie)
-    _run(lambda: train_embedtrack(job, target, settings=settings, start=start, truth=truth), as_json=json)
+    run_verb(lambda: train_embedtrack(job, target, settings=settings, start=start, truth=truth), as_json=json)
 
 
 @embedtrack.command()
@@ -101,23 +93,14 @@ def track(
         Path | None,
         typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the outlines first)."),
     ] = None,
-    border: Annotated[
-        int | None,
-        typer.Option(
-            "--challenge-border",
-            metavar="PIXELS",
-            help="Results as 01_RES by the challenge's rules: cells wholly in a border so wide are left out, empty frames get the "
-            "cells of the nearest one.",
-            min=0,
-        ),
-    ] = None,
+    border: Border = None,
     json: Json = False,
 ) -> None:
     """Segment and track a movie: outlines, links, divisions. What a person outlined or linked stays as it is."""
     target = out or default_target(source, "tracked.xml")
     job = Job(source, **movie)
-    rules = Challenge() if border is None else Challenge(border=border, fill_empty=True)
-    _run(
+    rules = rules_of(border)
+    run_verb(
         lambda: track_embedtrack(job, target, settings=settings, weights=weights, also=also, challenge=rules),
         as_json=json,
     )

@@ -14,8 +14,9 @@ from rich.markup import escape
 
 from howdah.cli_show import guarded
 from howdah.config import Settings, read_toml
+from howdah.pipeline.challenge_rules import Challenge
 
-__all__ = ["with_settings"]
+__all__ = ["Border", "Json", "rules_of", "with_settings"]
 
 CONFIG = Annotated[
     Path | None,
@@ -23,6 +24,23 @@ CONFIG = Annotated[
         "--config", metavar="FILE.toml", help=escape("Settings file with one section a method, e.g. [elephant].")
     ),
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line, and no progress bars.")]
+Border = Annotated[
+    int | None,
+    typer.Option(
+        "--challenge-border",
+        metavar="PIXELS",
+        help="Results as 01_RES by the challenge's rules: cells wholly in a border so wide are left out, empty frames get the "
+        "cells of the nearest one.",
+        min=0,
+    ),
+]
+
+
+def rules_of(border: int | None) -> Challenge:
+    """Return the challenge's rules for a border in pixels; without one none of them."""
+    return Challenge() if border is None else Challenge(border=border, fill_empty=True)
 
 
 def with_settings(

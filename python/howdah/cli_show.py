@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -41,6 +42,7 @@ __all__ = [
     "console",
     "guarded",
     "run",
+    "run_verb",
     "show_result",
     "warn",
 ]
@@ -93,6 +95,13 @@ def _bar_for(bars: Bars) -> Callable[[Progress], None]:
             bars.console.print(step.message, markup=False)
 
     return show
+
+
+def run_verb(steps: Callable[[], Steps[Mapping[str, Any]]], *, as_json: bool) -> None:
+    """Run a pipeline function with progress, show its result, and leave with the right exit code."""
+    code = guarded(lambda: show_result(run(steps(), quiet=as_json), as_json=as_json), as_json=as_json)
+    if code:
+        raise typer.Exit(code)
 
 
 def show_result(result: Mapping[str, Any], *, as_json: bool) -> None:

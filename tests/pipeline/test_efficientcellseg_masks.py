@@ -56,6 +56,11 @@ def movie(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return perfect.movie(tmp_path_factory.mktemp("movie"), request.param)
 
 
+@pytest.fixture(scope="module")
+def flat_movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return perfect.movie(tmp_path_factory.mktemp("flat"), 1)
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     file = tmp_path / "w.safetensors"
@@ -151,19 +156,17 @@ def test_ellipsoids_of_a_machine_follow_their_masks_a_persons_only_when_asked(
     assert np.allclose(volume, 1, atol=0.1)
 
 
-def test_outlines_that_a_person_drew_stay_and_are_not_covered(movie: Path, weights: Path, tmp_path: Path) -> None:
-    image, before = open_image(movie), spheres(movie)
+def test_outlines_that_a_person_drew_stay_and_are_not_covered(flat_movie: Path, weights: Path, tmp_path: Path) -> None:
+    image, before = open_image(flat_movie), spheres(flat_movie)
     drawn = np.zeros(image.shape(0), dtype=np.int32)
     drawn[:, 40:48, 20:30] = 1  # a part of the second cell of frame 0
     rings = spots_of_frames([(0, drawn, image.affine(0))]).outlines
     hers = replace(before, outlines=replace(rings, spot=np.full(len(rings), 1, dtype=np.int64)))
-    if image.shape(0)[0] > 1:
-        pytest.skip("TrackMate holds outlines in 2D only")
     write_tracks(tmp_path / "in.xml", hers, image=image)
     given(tmp_path / "in.xml", tmp_path / "out.xml", weights)
     after = read_tracks(tmp_path / "out.xml")
     row = int(np.flatnonzero((after.t == 0) & (np.abs(after.centre - before.centre[1]).sum(axis=1) < 0.1))[0])
-    found = pixels(after, movie, 0)
+    found = pixels(after, flat_movie, 0)
     place = int(np.flatnonzero(np.flatnonzero(after.t == 0) == row)[0]) + 1
     assert np.array_equal(found == place, drawn > 0)
 
@@ -217,10 +220,8 @@ def test_two_spots_in_one_place_do_not_stop_it(movie: Path, weights: Path, tmp_p
     assert given(source, tmp_path / "out.tif", weights)["masks"] == before.n_spots
 
 
-def test_colours_of_time_get_the_frames_before_and_after(movie: Path, weights: Path, tmp_path: Path) -> None:
-    if open_image(movie).shape(0)[0] > 1:
-        pytest.skip("colours of time are for 2D")
-    source = written(spheres(movie), tmp_path, movie)
+def test_colours_of_time_get_the_frames_before_and_after(flat_movie: Path, weights: Path, tmp_path: Path) -> None:
+    source = written(spheres(flat_movie), tmp_path, flat_movie)
     given(source, tmp_path / "out.tif", weights, settings={"efficientcellseg": {"colour": "time"}})
     assert BrightNetwork.beside == [(False, True), (True, True), (True, True), (True, False)]
 
