@@ -33,6 +33,7 @@ METHODS = {
     "elephant": "howdah.methods.elephant",
     "embedtrack": "howdah.methods.embedtrack",
     "efficientcellseg": "howdah.methods.efficientcellseg",
+    "tap": "howdah.methods.tap",
 }
 
 
