@@ -18,6 +18,7 @@ __all__ = ["Tap", "form_of", "pooling", "reach", "shapes"]
 
 Tensor = torch.Tensor
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+LINEAR: dict[int, Any] = {0: functional.linear, 2: functional.conv2d, 3: functional.conv3d}
 NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 DEPTH = 3
@@ -116,7 +117,8 @@ class UNet(nn.Module):
             x = self.r_conv[level](torch.cat([skips[level], wide], dim=1))
         x = self.head(x)
         if any(missing):
-            x = x[(..., *(slice(m // 2, m // 2 + n) for m, n in zip(missing, size, strict=True)))]
+            for axis, (m, n) in enumerate(zip(missing, size, strict=True), start=2):
+                x = x.narrow(axis, m // 2, n)
         return x
 
 
@@ -149,14 +151,14 @@ class Equivariant(nn.Module):
         """Return (B, T, n_out, *S) of features (B, T, n_in, *S); with ``norm`` normalised and rectified."""
         b, t, _, *space = z.shape
         ones = (1,) * len(space)
-        conv = {0: functional.linear, 2: functional.conv2d, 3: functional.conv3d}[len(space)]
+        conv = LINEAR[len(space)]
         own = conv(z.flatten(0, 1), self.L.weight.view(*self.L.weight.shape, *ones), self.L.bias)
         joint = conv(z.mean(1), self.G.weight.view(*self.G.weight.shape, *ones), self.G.bias)
-        y = own.unflatten(0, (b, t)) + joint.unsqueeze(1)
+        y: Tensor = own.view(b, t, -1, *space) + joint.unsqueeze(1)
         if not hasattr(self, "norm"):
             return y
         flat = y.flatten(0, 1)
-        return functional.leaky_relu(self._normalised(flat), SLOPE, inplace=True).unflatten(0, (b, t))
+        return functional.leaky_relu(self._normalised(flat), SLOPE, inplace=True).view(b, t, -1, *space)
 
     def _normalised(self, y: Tensor) -> Tensor:
         norm = self.norm
@@ -274,7 +276,8 @@ class Tap(nn.Module):
         A logit says how likely the frame at its position is the first one of the sample, cyclically: of two frames, logit 0 stands for
         the true order and logit 1 for the flipped one.
         """
-        z = self.dense(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        flat = self.dense(x.flatten(0, 1))
+        z = flat.view(*x.shape[:2], *flat.shape[1:])
         logits: Tensor = self.classification_head(z)
         return logits, z
 
