@@ -16,18 +16,19 @@ import numpy.typing as npt
 import torch
 
 from howdah.errors import DataError
-from howdah.methods.tap.augment import augmented, margin, shuffled
+from howdah.methods.tap.augment import Changes, augmented, margin, shuffled
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.movies import Frames, Movie, Region, voxel_of
 from howdah.nn.device import Place, free_memory_mb
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Tensor = torch.Tensor
 
 __all__ = ["Samples", "crop_shape"]
 
-TRIES = 16  # of which the first that shows cells, and no blank frame, is taken
+TRIES = 16  # draws at most until a sample shows cells, and no blank frame
 FEWEST, MOST = 1_000, 100_000  # samples in a pass, where nothing is said
 BATCH = {"cuda": 256}  # samples in a step by device, where nothing is said
 USUAL_BATCH = 32
@@ -87,10 +88,12 @@ class Samples:
         self.movies, self.config, self.place = tuple(movies), config, place
         self.dimensions = len(form["pools"][0])
         self.pools: list[tuple[int, ...]] = [tuple(pool) for pool in form["pools"]]
-        self._check_channels(form["channels"])
+        self._frames, self._channels = config.frames, int(form["channels"])
+        self._check_channels()
         room = (config.memory_mb or free_memory_mb() / 2) / len(movies)
         self.frames = [Frames(movie, config, memory_mb=room) for movie in movies]
         self.size = crop_shape(movies, config, self.pools)
+        self._size3 = np.asarray((1, *self.size) if self.dimensions == 2 else self.size, dtype=np.int64)
         self._margin = margin(config, self.size)
         self._say_small()
         deltas = [self._deltas(frames) for frames in self.frames]
@@ -108,6 +111,7 @@ class Samples:
         self.epoch_samples = config.epoch_samples or int(np.clip(places, FEWEST, MOST))
         self.steps_per_epoch = max(round(self.epoch_samples / self.batch_size), 1)
         self._told: set[tuple[int, int]] = set()
+        self._rooms: dict[str, F32] = {}
 
     # ---- what training asks for
 
@@ -122,18 +126,27 @@ class Samples:
         Raises:
             DataError: A frame is not what its movie says, holds no numbers, or all are blank.
         """
-        rng = np.random.default_rng([self.config.seed, step])
-        drawn = self._draw(rng, self._training, self.batch_size)
-        return self._read(drawn, self._margin)
+        x, scale, add = self._read(self._drawn(step), slice(0, self.batch_size), self._margin)
+        return x.mul_(scale).add_(add)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,)."""
-        crops = self.crops(step).to(self.place.device)
-        generator = torch.Generator(self.place.device)
-        generator.manual_seed(
-            int(np.random.SeedSequence([self.config.seed, step, 1]).generate_state(1, np.uint64)[0] >> 1)
-        )
-        return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
+        """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,).
+
+        One thread at a time: memory is used again.
+        """
+        device = self.place.device
+        generator = torch.Generator(device)
+        generator.manual_seed(int(np.random.default_rng([self.config.seed, step, 1]).integers(2**63)))
+        if device.type != "cpu":
+            crops = self.crops(step).to(device)
+            return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
+        drawn = self._drawn(step)
+        changes = Changes(self.batch_size, self._frames, self.config, size=self.size, generator=generator)
+        found = torch.from_numpy(self._room("changed", (self.batch_size, self._frames, self._channels, *self.size)))
+        for rows in changes.parts():  # as augmented does, but a few crops at a time, which stay in the cache of the CPU
+            crops, scale, add = self._read(drawn, rows, changes.margin(rows), reuse=True)
+            changes.apply(crops, rows, out=found[rows], normal=(scale, add))
+        return shuffled(found, generator=generator)
 
     def held(self) -> list[tuple[Tensor, Tensor]]:
         """Return batches (x, y) of the frames that are held out, on the CPU: the same in every process, not changed.
@@ -145,8 +158,8 @@ class Samples:
         found = []
         for first in range(0, count, self.batch_size):
             some = slice(first, min(first + self.batch_size, count))
-            part = _Drawn(drawn.movie[some], drawn.start[some], drawn.delta[some], drawn.low[some])
-            x = self._read(part, (0,) * len(self.size))
+            x, scale, add = self._read(drawn, some, (0,) * len(self.size))
+            x.mul_(scale).add_(add)
             y = torch.arange(some.start, some.stop) % frames
             from_ = (torch.arange(frames)[None] - y[:, None]) % frames
             found.append((x[torch.arange(len(x))[:, None], from_], y))
@@ -154,40 +167,42 @@ class Samples:
 
     # ---- what is drawn
 
-    def _draw(self, rng: np.random.Generator, places: Sequence[_Places], count: int) -> _Drawn:
-        """Draw samples; where one is blank or shows no cells the next draw takes its place."""
-        weights = np.cumsum([one.weight for one in places])
-        u = rng.random((TRIES, count, 6))
-        movie = np.searchsorted(weights / weights[-1], u[..., 0], side="right").clip(max=len(places) - 1)
-        start, delta = np.empty_like(movie), np.empty_like(movie)
-        low = np.empty((*movie.shape, 3), dtype=np.int64)
-        for at, one in enumerate(places):
-            here = movie == at
-            row = (u[here, 1] * len(one.start)).astype(np.int64)
-            start[here], delta[here] = one.start[row], one.delta[row]
-            shape = np.asarray(self.frames[at].shape)
-            low[here] = (u[here, 2:5] * np.maximum(shape - self._size3 + 1, 1)).astype(np.int64)
-            low[here] -= np.maximum(self._size3 - shape, 0) // 2
-        tried = _Drawn(movie, start, delta, low)
-        chosen = self._chosen(tried, u[..., 5])
-        rows = np.arange(count)
-        return _Drawn(movie[chosen, rows], start[chosen, rows], delta[chosen, rows], low[chosen, rows])
+    def _drawn(self, step: int) -> _Drawn:
+        return self._draw(np.random.default_rng([self.config.seed, step]), self._training, self.batch_size)
 
-    def _chosen(self, tried: _Drawn, chance: F64) -> I64:
-        """Return which draw (N,) of each sample to take."""
-        tries, count = tried.movie.shape
-        chosen = np.zeros(count, dtype=np.int64)
-        for n in range(count):
-            for k in range(tries):
-                if not self._blank(int(tried.movie[k, n]), int(tried.start[k, n]), int(tried.delta[k, n])):
-                    chosen[n] = k
-                    break
-            else:
-                names = ", ".join(movie.name for movie in self.movies)
-                raise DataError(
-                    f"Learning from {names} failed: frames are blank (one value everywhere). Is it the right channel?"
-                )
-        return chosen
+    def _draw(self, rng: np.random.Generator, places: Sequence[_Places], count: int) -> _Drawn:
+        """Draw samples; those that are blank, or show no cells, are drawn again."""
+        weights = np.cumsum([one.weight for one in places])
+        found = _Drawn(*(np.zeros((count, *more), dtype=np.int64) for more in ((), (), (), (3,))))
+        again = np.arange(count)
+        for _ in range(TRIES):
+            u = rng.random((len(again), 6))
+            movie = np.searchsorted(weights / weights[-1], u[:, 0], side="right").clip(max=len(places) - 1)
+            for at, one in enumerate(places):
+                here = movie == at
+                rows, shape = again[here], np.asarray(self.frames[at].shape)
+                moment = (u[here, 1] * len(one.start)).astype(np.int64)
+                room, outside = np.maximum(shape - self._size3, 0), np.maximum(self._size3 - shape, 0) // 2
+                found.movie[rows], found.start[rows], found.delta[rows] = at, one.start[moment], one.delta[moment]
+                found.low[rows] = (u[here, 2:5] * (room + 1)).astype(np.int64) - outside
+            again = again[self._unwanted(found, again, u[:, 5])]
+            if not len(again):
+                return found
+        if self._has_blank(found, again):
+            raise DataError(
+                f"Learning from {', '.join(movie.name for movie in self.movies)} failed: frames are blank (one value everywhere). Is it "
+                "the right channel?"
+            )
+        return found
+
+    def _unwanted(self, drawn: _Drawn, rows: I64, chance: F64) -> npt.NDArray[np.bool_]:
+        """Return which of some samples to draw again."""
+        return np.asarray([self._has_blank(drawn, rows[n : n + 1]) for n in range(len(rows))], dtype=np.bool_)
+
+    def _has_blank(self, drawn: _Drawn, rows: I64) -> bool:
+        """Return whether one of some samples has a blank frame."""
+        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
+        return any(self._blank(*moment) for moment in zip(*moments, strict=True))
 
     def _blank(self, movie: int, start: int, delta: int) -> bool:
         frames, found = self.frames[movie], False
@@ -201,31 +216,37 @@ class Samples:
 
     # ---- pixels
 
-    @property
-    def _size3(self) -> I64:
-        return np.asarray((1, *self.size) if self.dimensions == 2 else self.size, dtype=np.int64)
+    def _room(self, name: str, shape: tuple[int, ...]) -> F32:
+        """Return memory that is used again in each step: fresh memory costs as much as filling it."""
+        n = prod(shape)
+        if name not in self._rooms or self._rooms[name].size < n:
+            self._rooms[name] = np.empty(n, dtype=np.float32)
+        return self._rooms[name][:n].reshape(shape)
 
-    def _read(self, drawn: _Drawn, extra: tuple[int, ...]) -> Tensor:
-        """Return crops (N, T, C, *S'), normalised, with so many pixels more on each side."""
+    def _read(
+        self, drawn: _Drawn, rows: slice, extra: tuple[int, ...], *, reuse: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return some of the crops (N, T, C, *S'), with so many pixels more on each side and the intensities of the file, and what
+        these are multiplied by and what is then added to normalise them (N, T, C, *1)."""
         extra3 = np.asarray((0, *extra) if self.dimensions == 2 else extra)
         size = self._size3 + 2 * extra3
-        channels, n_frames = self.movies[0].channels, self.config.frames
-        found = np.empty((len(drawn.movie), n_frames, channels, *size), dtype=np.float32)
-        scale, add = np.empty((2, len(found), n_frames, channels, 1, 1, 1), dtype=np.float32)
-        for n, (movie, start, delta) in enumerate(
-            zip(drawn.movie.tolist(), drawn.start.tolist(), drawn.delta.tolist(), strict=True)
-        ):
+        count, channels, n_frames = rows.stop - rows.start, self._channels, self._frames
+        shape = (count, n_frames, channels, *size.tolist())
+        found = self._room("crops", shape) if reuse else np.empty(shape, dtype=np.float32)
+        normal = np.empty((2, *shape[:3], 1, 1, 1), dtype=np.float32)
+        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
+        for n, (movie, start, delta) in enumerate(zip(*moments, strict=True)):
             frames = self.frames[movie]
-            region, inner = _window(drawn.low[n] - extra3, size, frames.shape)
+            window = _Window.of(drawn.low[rows.start + n] - extra3, size, frames.shape)
+            z, y, x = window.filled
             for t in range(n_frames):
                 time = start + t * delta
-                raw = frames.raw(time, region)
-                found[n, t] = raw if inner is None else raw[(slice(None), *inner)]
-                scale[n, t, :, 0, 0, 0], add[n, t, :, 0, 0, 0] = frames.factors(time)
-        found *= scale
-        found += add
-        flat = found.reshape(*found.shape[:3], *size[1:]) if self.dimensions == 2 else found
-        return torch.from_numpy(flat)
+                normal[0, n, t], normal[1, n, t] = frames.factors(time)
+                found[n, t, :, z, y, x] = frames.raw(time, window.region)
+            window.mirror(found[n])
+        if self.dimensions == 2:
+            found, normal = found[:, :, :, 0], normal[..., 0]
+        return torch.from_numpy(found), torch.from_numpy(normal[0]), torch.from_numpy(normal[1])
 
     # ---- which frames
 
@@ -282,11 +303,12 @@ class Samples:
 
     # ---- sentences
 
-    def _check_channels(self, channels: int) -> None:
+    def _check_channels(self) -> None:
         for movie in self.movies:
-            if movie.channels != channels:
+            if movie.channels != self._channels:
                 raise DataError(
-                    f"{movie.name} has {movie.channels} channels, but the network takes {channels}. Choose as many setups of each movie."
+                    f"{movie.name} has {movie.channels} channels, but the network takes {self._channels}. "
+                    "Choose as many setups of each movie."
                 )
 
     def _check_enough(self) -> None:
@@ -331,21 +353,38 @@ def crop_shape(movies: Sequence[Movie], config: TapConfig, pools: Sequence[Seque
     return depth, edge, edge
 
 
-def _window(low: I64, size: I64, shape: Sequence[int]) -> tuple[Region, tuple[I64, I64, I64] | None]:
-    """Return the region of a frame that a window needs, and how to pick its pixels from there: None where the window lies inside.
+@dataclass(frozen=True)
+class _Window:
+    """A window of a frame that may lie partly beyond its border: the region to read, the part of the window that it fills, and the
+    pixels (z, y, x) of the window that the others repeat, where there are others."""
 
-    Beyond the border the image is mirrored, the outermost pixels once.
-    """
-    if all(a >= 0 and a + n <= whole for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True)):
-        z, y, x = (slice(a, a + n) for a, n in zip(low.tolist(), size.tolist(), strict=True))
-        return (z, y, x), None
-    regions, picks = [], []
-    for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True):
-        at = np.arange(a, a + n)
-        turn = max(2 * whole - 2, 1)  # after which mirrored pixels come again
-        at = np.abs((at + whole - 1) % turn - (whole - 1))
-        regions.append(slice(int(at.min()), int(at.max()) + 1))
-        picks.append(at - at.min())
-    z, y, x = regions
-    pick_z, pick_y, pick_x = np.ix_(*picks)
-    return (z, y, x), (pick_z, pick_y, pick_x)
+    region: Region
+    filled: Region
+    size: tuple[int, ...]
+
+    @classmethod
+    def of(cls, low: I64, size: I64, shape: Sequence[int]) -> _Window:
+        """Return the window of some size whose first pixel is ``low``."""
+        regions, filled = [], []
+        for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True):
+            first, last = min(max(a, 0), whole - 1), max(min(a + n, whole), 1)
+            regions.append(slice(first, last))
+            filled.append(slice(first - a, last - a))
+        return cls((regions[0], regions[1], regions[2]), (filled[0], filled[1], filled[2]), tuple(size.tolist()))
+
+    def mirror(self, window: npt.NDArray[np.float32]) -> None:
+        """Fill the rest of a window (..., Z, Y, X): mirrored at the border of the frame, whose outermost pixels come once."""
+        for axis, (part, n) in enumerate(zip(self.filled, self.size, strict=True), start=-3):
+            before, after, kept = part.start, n - part.stop, part.stop - part.start
+            if not before and not after:
+                continue
+            moved = window.swapaxes(axis, 0)
+            if max(before, after) >= kept:  # there and back again
+                turn = max(2 * kept - 2, 1)
+                at = np.arange(-before, kept + after)
+                moved[:] = moved[before + np.abs((at + kept - 1) % turn - (kept - 1))]
+                continue
+            if before:
+                moved[:before] = moved[2 * before : before : -1]
+            if after:
+                moved[part.stop :] = moved[part.stop - 2 : part.stop - 2 - after : -1]
