@@ -1,0 +1,390 @@
+"""Samples for training: crops at one place in a few frames of a movie, drawn anywhere, and fixed ones that judge (paper, section 2).
+
+What a step sees follows from (seed, step) alone: neither memory nor what was drawn before makes a difference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from howdah.errors import DataError
+from howdah.methods.tap.augment import Changes, augmented, margin, shuffled
+from howdah.methods.tap.config import TapConfig
+from howdah.methods.tap.movies import Frames, Movie, Region, voxel_of
+from howdah.nn.device import Place, free_memory_mb
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Tensor = torch.Tensor
+
+__all__ = ["Samples", "crop_shape"]
+
+TRIES = 16  # draws at most until a sample shows cells, and no blank frame
+FEWEST, MOST = 1_000, 100_000  # samples in a pass, where nothing is said
+BATCH = {"cuda": 256}  # samples in a step by device, where nothing is said
+USUAL_BATCH = 32
+HELD = 2**32 - 1  # step whose draw is that of the validation
+
+log = logging.getLogger("howdah")
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Moments of a movie that a sample may begin at: ``start`` (N,) frame, ``delta`` (N,) frames to the next, and how many crops
+    fit a frame."""
+
+    movie: int
+    start: I64
+    delta: I64
+    crops: float
+
+    @property
+    def weight(self) -> float:
+        return len(self.start) * self.crops
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """N samples: movie, first frame, frames to the next, and first pixel (N, 3) of the crop, (z, y, x)."""
+
+    movie: I64
+    start: I64
+    delta: I64
+    low: I64
+
+
+class Samples:
+    """Crops of movies.
+
+    Args:
+        movies: Movies of equally many channels; some may be larger or longer than others.
+        config: Settings, with ``None`` where something is left open.
+        form: Arguments of the network, :attr:`Tap.form`: how many channels it takes, planes or volumes.
+        place: Where :meth:`batch` puts samples.
+
+    Attributes:
+        size: A crop (*S), (Y, X) or (Z, Y, X), pixels after shrinking.
+        batch_size: Samples in a step.
+        epoch_samples: Samples in a pass.
+        steps_per_epoch: Steps in a pass, at least one.
+        held_frames: For each movie the frames (first, one after the last) that are held out.
+
+    Raises:
+        DataError: There is no movie; a movie is too short for a sample, or too little is left of it; channels differ.
+    """
+
+    def __init__(self, movies: Sequence[Movie], config: TapConfig, *, form: dict[str, Any], place: Place) -> None:
+        if not movies:
+            raise DataError("There is nothing to learn from: no movie was given.")
+        self.movies, self.config, self.place = tuple(movies), config, place
+        self.dimensions = len(form["pools"][0])
+        self.pools: list[tuple[int, ...]] = [tuple(pool) for pool in form["pools"]]
+        self._frames, self._channels = config.frames, int(form["channels"])
+        self._check_channels()
+        room = (config.memory_mb or free_memory_mb() / 2) / len(movies)
+        self.frames = [Frames(movie, config, memory_mb=room) for movie in movies]
+        self.size = crop_shape(movies, config, self.pools)
+        self._size3 = np.asarray((1, *self.size) if self.dimensions == 2 else self.size, dtype=np.int64)
+        self._margin = margin(config, self.size)
+        self._say_small()
+        deltas = [self._deltas(frames) for frames in self.frames]
+        self.held_frames = [self._held_frames(frames, few) for frames, few in zip(self.frames, deltas, strict=True)]
+        self._training = [
+            self._places(at, [(0, held[0]), (held[1], frames.movie.n_frames)], few)
+            for at, (frames, held, few) in enumerate(zip(self.frames, self.held_frames, deltas, strict=True))
+        ]
+        self._judging = [
+            self._places(at, [held], few) for at, (held, few) in enumerate(zip(self.held_frames, deltas, strict=True))
+        ]
+        self._check_enough()
+        self.batch_size = config.batch_size or BATCH.get(place.device.type, USUAL_BATCH)
+        places = sum(one.weight for one in self._training)
+        self.epoch_samples = config.epoch_samples or int(np.clip(places, FEWEST, MOST))
+        self.steps_per_epoch = max(round(self.epoch_samples / self.batch_size), 1)
+        self._told: set[tuple[int, int]] = set()
+        self._rooms: dict[str, F32] = {}
+
+    # ---- what training asks for
+
+    def crops(self, step: int) -> Tensor:
+        """Return the samples of a step (B, T, C, *S') on the CPU, in order of time, larger than a crop by what augmentation needs.
+
+        Beyond the border the image is mirrored.
+
+        Args:
+            step: From 0.
+
+        Raises:
+            DataError: A frame is not what its movie says, holds no numbers, or all are blank.
+        """
+        x, scale, add = self._read(self._drawn(step), slice(0, self.batch_size), self._margin)
+        return x.mul_(scale).add_(add)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,).
+
+        One thread at a time: memory is used again.
+        """
+        device = self.place.device
+        generator = torch.Generator(device)
+        generator.manual_seed(int(np.random.default_rng([self.config.seed, step, 1]).integers(2**63)))
+        if device.type != "cpu":
+            crops = self.crops(step).to(device)
+            return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
+        drawn = self._drawn(step)
+        changes = Changes(self.batch_size, self._frames, self.config, size=self.size, generator=generator)
+        found = torch.from_numpy(self._room("changed", (self.batch_size, self._frames, self._channels, *self.size)))
+        for rows in changes.parts():  # as augmented does, but a few crops at a time, which stay in the cache of the CPU
+            crops, scale, add = self._read(drawn, rows, changes.margin(rows), reuse=True)
+            changes.apply(crops, rows, out=found[rows], normal=(scale, add))
+        return shuffled(found, generator=generator)
+
+    def held(self) -> list[tuple[Tensor, Tensor]]:
+        """Return batches (x, y) of the frames that are held out, on the CPU: the same in every process, not changed.
+
+        Each place of the first frame comes equally often.
+        """
+        count, frames = self.config.validation_samples, self.config.frames
+        drawn = self._draw(np.random.default_rng([self.config.seed, HELD]), self._judging, count)
+        found = []
+        for first in range(0, count, self.batch_size):
+            some = slice(first, min(first + self.batch_size, count))
+            x, scale, add = self._read(drawn, some, (0,) * len(self.size))
+            x.mul_(scale).add_(add)
+            y = torch.arange(some.start, some.stop) % frames
+            from_ = (torch.arange(frames)[None] - y[:, None]) % frames
+            found.append((x[torch.arange(len(x))[:, None], from_], y))
+        return found
+
+    # ---- what is drawn
+
+    def _drawn(self, step: int) -> _Drawn:
+        return self._draw(np.random.default_rng([self.config.seed, step]), self._training, self.batch_size)
+
+    def _draw(self, rng: np.random.Generator, places: Sequence[_Places], count: int) -> _Drawn:
+        """Draw samples; those that are blank, or show no cells, are drawn again."""
+        weights = np.cumsum([one.weight for one in places])
+        found = _Drawn(*(np.zeros((count, *more), dtype=np.int64) for more in ((), (), (), (3,))))
+        again = np.arange(count)
+        for _ in range(TRIES):
+            u = rng.random((len(again), 6))
+            movie = np.searchsorted(weights / weights[-1], u[:, 0], side="right").clip(max=len(places) - 1)
+            for at, one in enumerate(places):
+                here = movie == at
+                rows, shape = again[here], np.asarray(self.frames[at].shape)
+                moment = (u[here, 1] * len(one.start)).astype(np.int64)
+                room, outside = np.maximum(shape - self._size3, 0), np.maximum(self._size3 - shape, 0) // 2
+                found.movie[rows], found.start[rows], found.delta[rows] = at, one.start[moment], one.delta[moment]
+                found.low[rows] = (u[here, 2:5] * (room + 1)).astype(np.int64) - outside
+            again = again[self._unwanted(found, again, u[:, 5])]
+            if not len(again):
+                return found
+        if self._has_blank(found, again):
+            raise DataError(
+                f"Learning from {', '.join(movie.name for movie in self.movies)} failed: frames are blank (one value everywhere). Is it "
+                "the right channel?"
+            )
+        return found
+
+    def _unwanted(self, drawn: _Drawn, rows: I64, chance: F64) -> npt.NDArray[np.bool_]:
+        """Return which of some samples to draw again."""
+        return np.asarray([self._has_blank(drawn, rows[n : n + 1]) for n in range(len(rows))], dtype=np.bool_)
+
+    def _has_blank(self, drawn: _Drawn, rows: I64) -> bool:
+        """Return whether one of some samples has a blank frame."""
+        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
+        return any(self._blank(*moment) for moment in zip(*moments, strict=True))
+
+    def _blank(self, movie: int, start: int, delta: int) -> bool:
+        frames, found = self.frames[movie], False
+        for time in range(start, start + (self.config.frames - 1) * delta + 1, delta):
+            if frames.is_blank(time):
+                found = True
+                if (movie, time) not in self._told:
+                    self._told.add((movie, time))
+                    log.warning("Frame %d of %s is blank and is left out.", time, frames.movie.name)
+        return found
+
+    # ---- pixels
+
+    def _room(self, name: str, shape: tuple[int, ...]) -> F32:
+        """Return memory that is used again in each step: fresh memory costs as much as filling it."""
+        n = prod(shape)
+        if name not in self._rooms or self._rooms[name].size < n:
+            self._rooms[name] = np.empty(n, dtype=np.float32)
+        return self._rooms[name][:n].reshape(shape)
+
+    def _read(
+        self, drawn: _Drawn, rows: slice, extra: tuple[int, ...], *, reuse: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return some of the crops (N, T, C, *S'), with so many pixels more on each side and the intensities of the file, and what
+        these are multiplied by and what is then added to normalise them (N, T, C, *1)."""
+        extra3 = np.asarray((0, *extra) if self.dimensions == 2 else extra)
+        size = self._size3 + 2 * extra3
+        count, channels, n_frames = rows.stop - rows.start, self._channels, self._frames
+        shape = (count, n_frames, channels, *size.tolist())
+        found = self._room("crops", shape) if reuse else np.empty(shape, dtype=np.float32)
+        normal = np.empty((2, *shape[:3], 1, 1, 1), dtype=np.float32)
+        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
+        for n, (movie, start, delta) in enumerate(zip(*moments, strict=True)):
+            frames = self.frames[movie]
+            window = _Window.of(drawn.low[rows.start + n] - extra3, size, frames.shape)
+            z, y, x = window.filled
+            for t in range(n_frames):
+                time = start + t * delta
+                normal[0, n, t], normal[1, n, t] = frames.factors(time)
+                found[n, t, :, z, y, x] = frames.raw(time, window.region)
+            window.mirror(found[n])
+        if self.dimensions == 2:
+            found, normal = found[:, :, :, 0], normal[..., 0]
+        return torch.from_numpy(found), torch.from_numpy(normal[0]), torch.from_numpy(normal[1])
+
+    # ---- which frames
+
+    def _deltas(self, frames: Frames) -> list[int]:
+        """Return the distances in time that a movie is long enough for, held-out part included."""
+        found, n = [], frames.movie.n_frames
+        for delta in sorted(set(self.config.delta)):
+            if 2 * self._span(delta) <= n:
+                found.append(delta)
+            else:
+                log.warning(
+                    "%s has %d frames: too few for samples of %d frames at a distance of %d (delta), which are left out.",
+                    frames.movie.name,
+                    n,
+                    self.config.frames,
+                    delta,
+                )
+        if not found:
+            least = 2 * self._span(min(self.config.delta))
+            raise DataError(
+                f"{frames.movie.name} has {n} frames, but at least {least} are needed: half to learn from, half to judge by, for samples "
+                f"of {self.config.frames} frames at a distance of {min(self.config.delta)} (delta). Use a longer movie or a smaller delta."
+            )
+        return found
+
+    def _span(self, delta: int) -> int:
+        return (self.config.frames - 1) * delta + 1
+
+    def _held_frames(self, frames: Frames, deltas: Sequence[int]) -> tuple[int, int]:
+        """Return the frames that are held out; in a short movie more than the settings say, so that one sample of each kind fits."""
+        n, (first, last) = frames.movie.n_frames, self.config.validation
+        high = min(max(round(last * n), 1), n)
+        low = min(round(first * n), high - 1)
+        missing = self._span(max(deltas)) - (high - low)
+        if missing > 0:
+            low -= missing
+            if low < 0:
+                low, high = 0, high - low
+        return low, min(high, n)
+
+    def _places(self, movie: int, parts: Sequence[tuple[int, int]], deltas: Sequence[int]) -> _Places:
+        """Return the samples that lie wholly in one of the parts (first frame, one after the last), and miss no frame."""
+        frames = self.frames[movie]
+        there = np.isin(np.arange(frames.movie.n_frames), frames.times)
+        starts, steps = [], []
+        for first, last in parts:
+            for delta in deltas:
+                start = np.arange(first, last - self._span(delta) + 1)
+                whole = np.all([there[start + k * delta] for k in range(self.config.frames)], axis=0)
+                starts.append(start[whole])
+                steps.append(np.full(int(whole.sum()), delta))
+        ratio = np.asarray(frames.shape) / self._size3
+        return _Places(movie, np.concatenate(starts), np.concatenate(steps), float(np.prod(np.maximum(ratio, 1.0))))
+
+    # ---- sentences
+
+    def _check_channels(self) -> None:
+        for movie in self.movies:
+            if movie.channels != self._channels:
+                raise DataError(
+                    f"{movie.name} has {movie.channels} channels, but the network takes {self._channels}. "
+                    "Choose as many setups of each movie."
+                )
+
+    def _check_enough(self) -> None:
+        for what, all_places in (("learn from", self._training), ("judge by", self._judging)):
+            if not sum(len(one.start) for one in all_places):
+                names = ", ".join(movie.name for movie in self.movies)
+                raise DataError(
+                    f"Too few frames of {names} are left to {what}: with validation {self.config.validation} no "
+                    f"{self.config.frames} frames at a distance of {self.config.delta} (delta) lie in that part, missing ones left out. "
+                    "Hold out another part, or use a smaller delta."
+                )
+
+    def _say_small(self) -> None:
+        for frames in self.frames:
+            if any(n < size for n, size in zip(frames.shape, self._size3, strict=True)):
+                log.warning(
+                    "Frames of %s have %d x %d x %d pixels (z, y, x), fewer than a crop (%s): they are mirrored at the border.",
+                    frames.movie.name,
+                    *frames.shape,
+                    " x ".join(map(str, self.size)),
+                )
+
+
+def crop_shape(movies: Sequence[Movie], config: TapConfig, pools: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the size of a crop, (Y, X) or (Z, Y, X), pixels after shrinking.
+
+    Its depth is that of the settings; else about as deep as it is wide in world units, no deeper than the flattest movie, and a multiple
+    of what the network pools.
+    """
+    edge = config.crop_size
+    if len(pools[0]) == 2:
+        return edge, edge
+    if config.crop_depth:
+        return config.crop_depth, edge, edge
+    multiple = prod(pool[0] for pool in pools)
+    voxels = np.asarray([voxel_of(movie, config) for movie in movies])
+    wanted = edge * float(np.median(voxels[:, 2] / voxels[:, 0]))
+    planes = min(movie.shape[0] for movie in movies)
+    depth = max(round(min(wanted, planes) / multiple), 1) * multiple
+    if depth > planes and planes >= multiple:
+        depth -= multiple
+    return depth, edge, edge
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A window of a frame that may lie partly beyond its border: the region to read, the part of the window that it fills, and the
+    pixels (z, y, x) of the window that the others repeat, where there are others."""
+
+    region: Region
+    filled: Region
+    size: tuple[int, ...]
+
+    @classmethod
+    def of(cls, low: I64, size: I64, shape: Sequence[int]) -> _Window:
+        """Return the window of some size whose first pixel is ``low``."""
+        regions, filled = [], []
+        for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True):
+            first, last = min(max(a, 0), whole - 1), max(min(a + n, whole), 1)
+            regions.append(slice(first, last))
+            filled.append(slice(first - a, last - a))
+        return cls((regions[0], regions[1], regions[2]), (filled[0], filled[1], filled[2]), tuple(size.tolist()))
+
+    def mirror(self, window: npt.NDArray[np.float32]) -> None:
+        """Fill the rest of a window (..., Z, Y, X): mirrored at the border of the frame, whose outermost pixels come once."""
+        for axis, (part, n) in enumerate(zip(self.filled, self.size, strict=True), start=-3):
+            before, after, kept = part.start, n - part.stop, part.stop - part.start
+            if not before and not after:
+                continue
+            moved = window.swapaxes(axis, 0)
+            if max(before, after) >= kept:  # there and back again
+                turn = max(2 * kept - 2, 1)
+                at = np.arange(-before, kept + after)
+                moved[:] = moved[before + np.abs((at + kept - 1) % turn - (kept - 1))]
+                continue
+            if before:
+                moved[:before] = moved[2 * before : before : -1]
+            if after:
+                moved[part.stop :] = moved[part.stop - 2 : part.stop - 2 - after : -1]
