@@ -28,6 +28,7 @@ Tensor = torch.Tensor
 
 __all__ = ["Arrow", "Attribution", "attributions", "enlarged", "head_gradient"]
 
+BYTES = 4.0  # of a number
 AT_ONCE = 1 << 15  # pixels; what they need stays in the cache of a processor
 
 
@@ -170,7 +171,7 @@ class _Kept:
 
     def __init__(self, embedder: Embedder, frames: Frames, useful: int, sample: int) -> None:
         self.embedder, self.frames = embedder, frames
-        size = 4.0 * int(embedder.form["features"]) * float(np.prod(frames.shape)) / 2**20
+        size = BYTES * int(embedder.form["features"]) * float(np.prod(frames.shape)) / 2**20
         room = int((embedder.memory_mb or free_memory_mb()) // size)
         self.most = min(room, useful) if room >= sample else 0
         self.found: OrderedDict[int, F32] = OrderedDict()
@@ -216,7 +217,7 @@ def _one(arrow: Arrow, kept: _Kept, sample: Sequence[int]) -> tuple[F32, float]:
 def _summed(arrow: Arrow, pieces: Any, values: F32 | None) -> tuple[float, Tensor, int]:
     """Return what all pixels say, the sum of their gradients, and how many they are; write what each says into ``values``."""
     device = arrow.out.device
-    said, total, pixels = 0.0, torch.zeros(arrow.out.shape[1], dtype=torch.float64), 0
+    said, total, pixels = 0.0, torch.zeros(arrow.layers[0][0].shape[1], dtype=torch.float64), 0
     for region, features in pieces:
         each = []
         for start in range(0, len(features[0]), AT_ONCE):

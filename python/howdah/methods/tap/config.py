@@ -181,11 +181,12 @@ class TapConfig(Settings):
         None,
         description="Standard deviation of the smoothing before peaks are looked for; pixels. Automatic: a quarter of event_distance.",
     )
-    event_frames: int = Field(
-        1,
+    event_frames: int | None = Field(
+        None,
         ge=0,
         le=100,
-        description="A peak counts once within so many frames before and after it, at the strongest. 0 = every frame.",
+        description="A peak counts once within so many frames before and after it, at the strongest. 0 = every frame. Automatic: the "
+        "largest delta.",
     )
     event_quality: Fraction = Field(0.0, description="Least quality of an event, 0 to 1.")
     # ---- where to compute
