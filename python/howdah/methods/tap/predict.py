@@ -32,7 +32,11 @@ Shape = tuple[int, int, int]
 
 __all__ = ["Embedder"]
 
-BYTES_PER_FILTER = {
+BYTES_PER_FILTER = {  # of a pixel in a tile, a filter of the first level; measured 24 and 21
+    torch.float32: 26.0,
+    torch.bfloat16: 22.0,
+    torch.float16: 22.0,
+}
     torch.float32: 33.0,
     torch.bfloat16: 17.0,
     torch.float16: 17.0,
