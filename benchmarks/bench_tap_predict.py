@@ -61,6 +61,18 @@ def reference(network: Tap) -> Any:
     return theirs.eval()
 
 
+def timed_reference(network: Tap, frames: Frames) -> dict[str, float]:
+    """Seconds of the published package, untiled."""
+    theirs = reference(network)
+    pair = torch.from_numpy(np.stack([frames.frame(t)[:, 0] for t in (0, 1)]))
+    with torch.no_grad():
+        described = seconds(lambda: theirs(pair[None, :1], mode="projection"), 2)
+    return {
+        "features": described,
+        "Grad-CAM of a pair": seconds(lambda: theirs.gradcam(pair, tile_size=tuple(pair.shape[-2:])), 1),
+    }
+
+
 def peak_mb() -> float:
     """Largest memory that the process has taken."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -92,13 +104,7 @@ def main() -> None:
                 attributions(e, f)
             )
         own = yardstick(edge * edge)
-        peers: dict[str, float] = {}
-        if given.reference:
-            theirs, x = reference(network), torch.from_numpy(frames.frame(0)[None])
-            pair = torch.from_numpy(np.stack([frames.frame(t)[:, 0] for t in (0, 1)]))
-            with torch.no_grad():
-                peers["features"] = seconds(lambda: theirs(x, mode="projection"), 2)
-            peers["Grad-CAM of a pair"] = seconds(lambda: theirs.gradcam(pair, tile_size=(edge, edge)), 1)
+        peers = timed_reference(network, frames) if given.reference else {}
         for name, run in work.items():
             taken, peer = seconds(run), peers.get(name.split(",")[0])
             share = "" if peer is None else f"{taken / peer:.2f}"

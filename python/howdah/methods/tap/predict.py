@@ -37,10 +37,6 @@ BYTES_PER_FILTER = {  # of a pixel in a tile, a filter of the first level; measu
     torch.bfloat16: 22.0,
     torch.float16: 22.0,
 }
-    torch.float32: 33.0,
-    torch.bfloat16: 17.0,
-    torch.float16: 17.0,
-}  # of a pixel in a tile, a filter of the first level
 
 
 class Embedder:
