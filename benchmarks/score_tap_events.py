@@ -2,8 +2,8 @@
 
 Run: ``python benchmarks/score_tap_events.py WEIGHTS IMAGE.tif DIVISIONS.txt [--cells CELLS.txt] [--radius 10] [--frames 1]
 [--pictures FOLDER] [SETTING=VALUE ...]``. IMAGE is (T, Y, X); DIVISIONS has a row "t y x" for each, the mother's last frame; CELLS has
-a row "t y x" for each cell (chance is the share of them that would be hits). A hit is a peak with a division within the radius (pixels) and so
-many frames. Printed are the share of hits among the first 6 and the first k peaks, k being the number of divisions, and the share of
+a row "t y x" for each cell (chance is the share of them that would be hits). A hit is a peak with a division within the radius (pixels) and
+so many frames. Printed are the share of hits among the first 6 and the first k peaks, k being the number of divisions, and the share of
 divisions found by these k; for both maps, and without any learning for the smoothed difference of the two frames and for brightness.
 Weights that learned nothing (the same network, drawn anew) say what the form of the network alone is worth.
 """
