@@ -152,7 +152,7 @@ def main() -> None:
     for what in ("difference", "gets darker", "brightness"):
         row(what, simple(frames, what), embedder.config, truth, given)
     nothing = untrained(weights, frames)
-    for kind in ("gradcam", "evidence"):
+    for kind in ("gradcam", "evidence", "published"):
         chosen = config.but(attribution=kind)
         row(f"{kind}, untrained", attributions(Embedder(nothing, chosen), frames), embedder.config, truth, given)
         maps = list(attributions(Embedder(weights, chosen), frames))

@@ -17,6 +17,7 @@ from howdah.methods.tap.movies import Frames
 from howdah.methods.tap.network import pooling
 from howdah.methods.tap.predict import Embedder
 
+Array = np.ndarray[Any, Any]
 FORMS: list[dict[str, Any]] = [
     {},
     {"frames": 3, "channels": 2},
@@ -34,36 +35,40 @@ def images_of(form: dict[str, Any], *, n: int = 4, size: int = 30) -> np.ndarray
     return np.random.default_rng(2).random((n, form.get("channels", 1), depth, size, size + 5), dtype=np.float32)
 
 
-def by_autograd(made: Any, frames: Frames, times: list[int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Any]:
-    """Gradient sums (T, F), Grad-CAM of the first frame, and logits, through the network as it is."""
+def by_autograd(made: Any, frames: Frames, times: list[int], *, published: bool = False) -> tuple[Array, Array, Array]:
+    """Gradient sums (T, F), Grad-CAM, and logits, through the network as it is."""
     x = torch.from_numpy(np.stack([frames.frame(t) for t in times]))
     volume = len(made.form["pools"][0]) == 3
     with torch.no_grad():
         z = made.dense(x if volume else x[:, :, 0])
     z.requires_grad_()
     logits = made.classification_head(z[None])[0]
-    (gradient,) = torch.autograd.grad(logits[0], z)
+    (gradient,) = torch.autograd.grad(logits[0] if published else logits[0] - logits[1:].mean(), z)
     alpha = gradient.flatten(2).sum(2)
-    cam = torch.einsum("f,f...->...", alpha[0], z[0].detach()).abs()
+    cam = torch.einsum("tf,tf...->...", alpha[: 1 if published else None], z.detach()[: 1 if published else None]).abs()
     return alpha.numpy(), cam.reshape(frames.shape).numpy(), logits.detach().numpy()
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("room", [True, False])
-def test_gradcam_is_that_of_back_propagation(form: dict[str, Any], room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "room"), [("gradcam", True), ("gradcam", False), ("published", True)])
+def test_gradcam_is_that_of_back_propagation(
+    form: dict[str, Any], kind: str, room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attribution, "AT_ONCE", 500)
     if not room:
         monkeypatch.setattr(attribution, "BYTES", 1e12)
     made = network(**form)
     frames = Frames(movie_of(images_of(form)), settings())
-    embedder = Embedder(weights_of(made), settings())
+    embedder = Embedder(weights_of(made), settings(attribution=kind))
     times = list(range(made.form["frames"]))
-    alpha, cam, logits = by_autograd(made, frames, times)
+    alpha, cam, logits = by_autograd(made, frames, times, published=kind == "published")
     (found,) = attributions(embedder, frames, [0])
     assert found.time == 0
     np.testing.assert_allclose(found.map, cam, atol=1e-4 * cam.max())
     assert found.score == pytest.approx(float(logits[0] - logits[1:].mean()), abs=1e-5)
-    gradient = head_gradient(embedder, *(embedder.features(frames.frame(t)) for t in times))
+    gradient = head_gradient(
+        embedder, *(embedder.features(frames.frame(t)) for t in times), published=kind == "published"
+    )
     np.testing.assert_allclose(gradient, alpha, atol=1e-4 * np.abs(alpha).max())
 
 
