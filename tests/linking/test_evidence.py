@@ -98,14 +98,19 @@ class TestEvidence:
         tracks = told(movie("abc"), a=float("nan"), b=0.3, c=7.0, defined=known)
         assert division_evidence(tracks, "TAP division").tolist() == [0.0, 0.0, 0.0]
 
-    @pytest.mark.parametrize("name", ["TAP", "TAP: division"])
-    def test_a_projection_is_named_where_there_are_several(self, name):
-        tracks = told(movie("ab"), name="TAP", projection="division", a=0.9)
-        assert division_evidence(tracks, name)[0] > 0
-        more = told(tracks, name="TAP", projection="death")
-        assert division_evidence(more, "TAP: division")[0] > 0
+    @pytest.mark.parametrize(
+        ("name", "projection"),
+        [("TAP division", ""), ("TAP_division", ""), ("TrackMate Spot features", "TAP division"), ("TAP", "division")],
+    )
+    def test_it_is_found_under_the_names_that_the_formats_give_it(self, name, projection):
+        tracks = told(movie("ab"), name=name, projection=projection, a=0.9)
+        assert division_evidence(tracks, "TAP division")[0] > 0
+
+    def test_a_projection_is_named_where_there_are_several(self):
+        tracks = told(told(movie("ab"), name="TAP", projection="division", a=0.9), name="TAP", projection="death")
+        assert division_evidence(tracks, "TAP: division")[0] > 0
         with pytest.raises(DataError, match=r"no feature of this name.*'TAP: division', 'TAP: death'"):
-            division_evidence(more, "TAP")
+            division_evidence(tracks, "TAP")
 
     def test_features_of_links_do_not_count(self):
         tracks = movie("a", "A", links=["aA"]).with_feature(Feature("p", "", np.zeros(1), target="link"))

@@ -10,6 +10,9 @@ cost of the midpoint nor that of a single link depends on it: where a daughter w
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -68,15 +71,27 @@ def _logit(probability: npt.ArrayLike) -> F64:
 
 
 def _named(tracks: Tracks, name: str) -> Feature:
-    """The spot feature of this name; one without a projection comes first."""
+    """The spot feature of this name: an exact one, else one that only spaces and signs tell from it.
+
+    TrackMate has no spaces in names, and Mastodon keeps what it does not know as a projection of one of its own features.
+    """
     spots = [feature for feature in tracks.features if feature.target == "spot"]
-    alike = [feature for feature in spots if feature.name == name]
-    exact = [feature for feature in alike if not feature.projection]
-    exact += [feature for feature in spots if f"{feature.name}: {feature.projection}" == name]
-    if exact or len(alike) == 1:
-        return (exact or alike)[0]
-    there = ", ".join(f"'{f.name}: {f.projection}'" if f.projection else f"'{f.name}'" for f in alike or spots)
+    ways: tuple[Callable[[Feature], bool], ...] = (
+        lambda f: f.name == name and not f.projection,
+        lambda f: f"{f.name}: {f.projection}" == name,
+        lambda f: _plain(f"{f.name} {f.projection}") == _plain(name),
+        lambda f: _plain(f.projection) == _plain(name),
+    )
+    found = next((feature for way in ways for feature in spots if way(feature)), None)
+    if found is not None:
+        return found
+    there = ", ".join(f"'{f.name}: {f.projection}'" if f.projection else f"'{f.name}'" for f in spots)
     raise DataError(
         f"Linking with the division feature '{name}' failed: the spots have no feature of this name. They have: "
-        f"{there or 'none'}. Name one of them, or compute it: howdah tap classify."
+        f"{there or 'none'}. Name one of them, or give the classifier that computes it: --divisions FILE."
     )
+
+
+def _plain(name: str) -> str:
+    """A name as far as every format keeps it."""
+    return re.sub(r"[\W_]+", "_", name).strip("_").casefold()
