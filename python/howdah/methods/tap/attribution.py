@@ -1,0 +1,254 @@
+"""Where the network sees the arrow of time: Grad-CAM (paper, section 3.3), and each pixel's share of the verdict.
+
+After the dense features all is done pixel by pixel, but for one mean over the pixels before the last, linear layer. So the gradient of a
+verdict is known in closed form from the features alone, and the verdict is the mean of what each pixel says (*evidence*, not in the paper).
+Both are computed in one pass over a frame, whatever its size.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from howdah.errors import ConfigError
+from howdah.methods.tap.movies import Frames
+from howdah.methods.tap.network import SLOPE, Tap
+from howdah.methods.tap.predict import Embedder
+from howdah.nn.device import free_memory_mb
+
+F32 = npt.NDArray[np.float32]
+Tensor = torch.Tensor
+
+__all__ = ["Arrow", "Attribution", "attributions", "enlarged", "head_gradient"]
+
+AT_ONCE = 1 << 15  # pixels; what they need stays in the cache of a processor
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Where the network sees the arrow of time from a frame to the next one of the sample.
+
+    Attributes:
+        time: The earlier frame.
+        map: (Z, Y, X) float32, pixels as the network sees them (shrunk). Grad-CAM: not negative, of arbitrary scale. Evidence: logit units,
+            positive where the true order is told; its mean is ``score``.
+        score: What the network says of the whole frame: the logit of the true order less that of the others (their mean); positive = right.
+    """
+
+    time: int
+    map: F32
+    score: float
+
+
+class Arrow:
+    """The head of a network, in closed form.
+
+    Args:
+        network: In evaluation mode.
+        device: Where.
+    """
+
+    def __init__(self, network: Tap, device: torch.device | str = "cpu") -> None:
+        self.frames = int(network.form["frames"])
+        head: Any = network.classification_head
+        with torch.no_grad():
+            if network.form["head"] == "equivariant":
+                first, second = (_stacked(layer.layers[0], self.frames) for layer in head.layers)
+                last = head.head[1].layers[0]
+                own, joint = last.L.weight.double(), last.G.weight.double()
+                eye = torch.eye(self.frames, dtype=torch.float64)
+                out = torch.kron(eye, own) + torch.kron(torch.full_like(eye, 1 / self.frames), joint)
+                shift = (last.L.bias + last.G.bias).double().expand(self.frames)
+                layers = [first, second]
+            else:
+                (w1, b1), (w2, b2) = (
+                    (layer.weight.flatten(1), layer.bias) for layer in (head.layers[0], head.layers[2])
+                )
+                last = head.head[2].weight.double()
+                layers = [(w1.double(), b1.double())]
+                out, shift = last @ w2.double(), last @ b2.double()
+            self.layers = [(w.to(device, torch.float32), b.to(device, torch.float32)) for w, b in layers]
+            self.out, self.shift = out.to(device, torch.float32), shift.to(device, torch.float32)
+        self.verdict = self.out[0] - self.out[1:].mean(0)
+        self.constant = self.shift[0] - self.shift[1:].mean()
+
+    def see(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at pixels.
+
+        Args:
+            z: (P, T * F) features of P pixels, frame after frame.
+
+        Returns:
+            What each pixel says, (P,), logit units; and the sum over these pixels of the gradient of the first logit, (T * F,), to be
+            divided by the number of all pixels.
+        """
+        slopes = []
+        for weight, bias in self.layers:
+            z = functional.linear(z, weight, bias)
+            slopes.append(torch.where(z > 0, 1.0, SLOPE))
+            z = z * slopes[-1]
+        said = z @ self.verdict + self.constant
+        back = self.out[0] * slopes[-1]
+        for (weight, _), slope in zip(reversed(self.layers[1:]), reversed(slopes[:-1]), strict=True):
+            back = (back @ weight) * slope
+        return said, back.sum(0) @ self.layers[0][0]
+
+
+def head_gradient(embedder: Embedder, *features: F32) -> F32:
+    """Return the gradient of the first logit by the features, summed over the pixels: the weights alpha of Grad-CAM, (T, F).
+
+    Args:
+        embedder: Whose head.
+        features: (F, Z, Y, X) of each frame of the sample, the earliest first.
+
+    Raises:
+        ConfigError: The network was trained with another number of frames.
+    """
+    arrow = _arrow(embedder, len(features))
+    total, pixels = _summed(arrow, [(None, [_flat(z) for z in features])], None)[1:]
+    alpha: F32 = (total / pixels).reshape(len(features), -1).to(torch.float32).numpy()
+    return alpha
+
+
+def attributions(
+    embedder: Embedder, frames: Frames, times: Sequence[int] | None = None, *, delta: int | None = None
+) -> Iterator[Attribution]:
+    """Yield where the network sees the arrow of time, frame by frame; which map it is, the setting ``attribution`` says.
+
+    Args:
+        embedder: Trained weights.
+        frames: The movie.
+        times: Frames that a map is wanted of. None: all. A frame without a map, because a later frame of its sample is missing, is left
+            out.
+        delta: Frames from one frame of a sample to the next. None: those of the settings; maps of several are averaged.
+
+    Memory: the features of as many frames as are used again, if they fit into ``memory_mb`` (4 F bytes a pixel); then each frame is
+    described once. Else the frames of a sample are described tile by tile, the earliest one twice for Grad-CAM.
+
+    Raises:
+        ConfigError: The memory does not suffice for the smallest tile; delta is less than 1.
+        DataError: The movie has other channels than the network.
+    """
+    deltas = embedder.config.delta if delta is None else (delta,)
+    if min(deltas) < 1:
+        raise ConfigError(f"delta is {min(deltas)}; it must be at least 1 frame.")
+    arrow = Arrow(embedder.network, embedder.place.device)
+    there = set(frames.times)
+    kept = _Kept(embedder, frames, (arrow.frames - 1) * max(deltas) + 1, arrow.frames)
+    for time in sorted(frames.times if times is None else times):
+        samples = [[time + step * one for step in range(arrow.frames)] for one in deltas]
+        found = [_one(arrow, kept, sample) for sample in samples if there.issuperset(sample)]
+        if found:
+            yield Attribution(
+                time, np.mean([m for m, _ in found], axis=0, dtype=np.float32), float(np.mean([s for _, s in found]))
+            )
+
+
+def enlarged(values: F32, shape: Sequence[int], shrink: int) -> F32:
+    """Return a map (Z, Y', X') of shrunk pixels on the grid of the image, (Z, Y, X)."""
+    rows, columns = (
+        np.minimum(np.arange(n) // shrink, m - 1) for n, m in zip(shape[1:], values.shape[1:], strict=True)
+    )
+    return values[:, rows][:, :, columns]
+
+
+# ---- inside
+
+
+Piece = tuple[tuple[slice, slice, slice] | None, list[Tensor]]
+
+
+class _Kept:
+    """Features of the frames that are used again, as long as there is memory for them; else none."""
+
+    def __init__(self, embedder: Embedder, frames: Frames, useful: int, sample: int) -> None:
+        self.embedder, self.frames = embedder, frames
+        size = 4.0 * int(embedder.form["features"]) * float(np.prod(frames.shape)) / 2**20
+        room = int((embedder.memory_mb or free_memory_mb()) // size)
+        self.most = min(room, useful) if room >= sample else 0
+        self.found: OrderedDict[int, F32] = OrderedDict()
+
+    def pieces(self, sample: Sequence[int]) -> Iterator[Piece]:
+        """Yield regions and, for each frame of the sample, their features (P, F)."""
+        if self.most:
+            for time in sample:
+                self._describe(time)
+            yield None, [_flat(self.found[time]) for time in sample]
+            return
+        shape = self.frames.shape
+        parts = [self.embedder.regions(self._reader(time), shape) for time in sample]
+        for several in zip(*parts, strict=True):
+            yield several[0][0], [_flat(z) for _, z in several]
+
+    def _describe(self, time: int) -> None:
+        if time in self.found:
+            self.found.move_to_end(time)
+            return
+        while len(self.found) >= self.most:
+            self.found.popitem(last=False)
+        self.found[time] = self.embedder.features(self.frames.frame(time))
+
+    def _reader(self, time: int) -> Any:
+        return lambda region: self.frames.region(time, region)
+
+
+def _one(arrow: Arrow, kept: _Kept, sample: Sequence[int]) -> tuple[F32, float]:
+    """Return map and score of a sample."""
+    shape = kept.frames.shape
+    cam = kept.embedder.config.attribution == "gradcam"
+    values = np.empty(shape, dtype=np.float32)
+    said, total, pixels = _summed(arrow, kept.pieces(sample), None if cam else values)
+    if cam:
+        alpha = (total / pixels).reshape(arrow.frames, -1).to(torch.float32)[0]
+        for region, (first,) in kept.pieces(sample[:1]):
+            part = values if region is None else values[region]
+            part[...] = (first @ alpha).abs_().view(part.shape).numpy()
+    return values, said / pixels
+
+
+def _summed(arrow: Arrow, pieces: Any, values: F32 | None) -> tuple[float, Tensor, int]:
+    """Return what all pixels say, the sum of their gradients, and how many they are; write what each says into ``values``."""
+    device = arrow.out.device
+    said, total, pixels = 0.0, torch.zeros(arrow.out.shape[1], dtype=torch.float64), 0
+    for region, features in pieces:
+        each = []
+        for start in range(0, len(features[0]), AT_ONCE):
+            z = torch.cat([one[start : start + AT_ONCE] for one in features], dim=1)
+            one, gradient = arrow.see(z.to(device))
+            total += gradient.to("cpu", torch.float64)
+            said += float(one.sum(dtype=torch.float64))
+            each.append(one.cpu())
+        pixels += len(features[0])
+        if values is not None:
+            part = values if region is None else values[region]
+            part[...] = torch.cat(each).view(part.shape).numpy()
+    return said, total, pixels
+
+
+def _arrow(embedder: Embedder, frames: int) -> Arrow:
+    arrow = Arrow(embedder.network, embedder.place.device)
+    if arrow.frames != frames:
+        raise ConfigError(f"The network was trained with {arrow.frames} frames a sample, and {frames} were given.")
+    return arrow
+
+
+def _flat(features: F32) -> Tensor:
+    """Return (P, F) of features (F, Z, Y, X); without copying where the features of a pixel lie side by side."""
+    return torch.from_numpy(features.transpose(1, 2, 3, 0).reshape(-1, len(features)))
+
+
+def _stacked(layer: Any, frames: int) -> tuple[Tensor, Tensor]:
+    """An equivariant layer with its normalisation as one matrix (T * out, T * in) and one vector, float64."""
+    norm = layer.norm
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    own, joint = layer.L.weight.double() * scale[:, None], layer.G.weight.double() * scale[:, None]
+    bias = (layer.L.bias.double() + layer.G.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
+    eye = torch.eye(frames, dtype=torch.float64)
+    return torch.kron(eye, own) + torch.kron(torch.full_like(eye, 1 / frames), joint), bias.repeat(frames)
