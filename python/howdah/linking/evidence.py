@@ -22,7 +22,7 @@ from howdah.errors import DataError
 
 F64 = npt.NDArray[np.float64]
 
-__all__ = ["MOST_EVIDENCE", "division_evidence", "farther"]
+__all__ = ["MOST_EVIDENCE", "division_evidence", "farther", "plain_name"]
 
 MOST_EVIDENCE = 5.0
 PRIOR = (1e-4, 0.5)
@@ -79,8 +79,8 @@ def _named(tracks: Tracks, name: str) -> Feature:
     ways: tuple[Callable[[Feature], bool], ...] = (
         lambda f: f.name == name and not f.projection,
         lambda f: f"{f.name}: {f.projection}" == name,
-        lambda f: _plain(f"{f.name} {f.projection}") == _plain(name),
-        lambda f: _plain(f.projection) == _plain(name),
+        lambda f: plain_name(f"{f.name} {f.projection}") == plain_name(name),
+        lambda f: plain_name(f.projection) == plain_name(name),
     )
     found = next((feature for way in ways for feature in spots if way(feature)), None)
     if found is not None:
@@ -92,6 +92,6 @@ def _named(tracks: Tracks, name: str) -> Feature:
     )
 
 
-def _plain(name: str) -> str:
-    """A name as far as every format keeps it."""
+def plain_name(name: str) -> str:
+    """Return a name as far as every format keeps it: TrackMate has no spaces, and other programs other cases."""
     return re.sub(r"[\W_]+", "_", name).strip("_").casefold()
