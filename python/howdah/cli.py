@@ -19,6 +19,7 @@ from howdah import (
     cli_flow,
     cli_lineage,
     cli_loop,
+    cli_tap,
     pipeline,
 )
 from howdah.cli_hints import with_movie
@@ -333,6 +334,7 @@ cli_loop.add_to(app)
 cli_calibrate.add_to(app)
 cli_embedtrack.add_to(app)
 cli_efficientcellseg.add_to(app)
+cli_tap.add_to(app)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from howdah.pipeline.stills import open_job
 Array = npt.NDArray[Any]
 Region = tuple[slice, slice, slice]
 
-__all__ = ["Opened", "movies_of", "open_movie", "open_movies", "opened_of"]
+__all__ = ["Opened", "cut", "movies_of", "open_movie", "open_movies", "opened_of"]
 
 log = logging.getLogger("howdah")
 
@@ -59,7 +59,7 @@ def movies_of(jobs: Job | Sequence[Job], config: TapConfig) -> list[Movie]:
         ConfigError: There is no such channel.
         BdvIoError: As the sentence says.
     """
-    return [_cut(opened) for opened in open_movies(jobs, config)]
+    return [cut(opened) for opened in open_movies(jobs, config)]
 
 
 def open_movies(jobs: Job | Sequence[Job], config: TapConfig) -> list[Opened]:
@@ -132,8 +132,12 @@ def _reader(image: ImageSeries, setups: Sequence[int]) -> Callable[[int, Region 
     return read
 
 
-def _cut(opened: Opened) -> Movie:
-    """Return the movie from the first to the last frame that is worked on, the first one being frame 0."""
+def cut(opened: Opened) -> Movie:
+    """Return the movie from the first to the last frame that is worked on, the first one being frame 0.
+
+    Raises:
+        DataError: None of the frames is there.
+    """
     movie, frames = opened.movie, opened.frames
     if not frames:
         raise DataError(f"None of the frames that were asked for is there in {movie.name}. Name others: --frames")
