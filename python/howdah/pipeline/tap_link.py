@@ -112,7 +112,8 @@ def division_probabilities(
     """Return the (R,) probability that each spot of ``rows`` divides, NaN where the classifier cannot see it.
 
     Args:
-        source: The movie. tracks: The spots.
+        source: The movie.
+        tracks: The spots.
         classifier: From :func:`division_classifier`.
         rows: (R,) the spots that are asked about.
         file: What to call the classifier.
