@@ -1,12 +1,16 @@
 """The network for prediction: its normalisations are part of its convolutions, and what is linear is done once.
 
-The numbers are those of :class:`howdah.methods.tap.network.Tap` in evaluation, to about 1e-6 in float32. The last 1 x 1 convolution of the
-U-Net, the one of the projection, and its normalisation are one linear map; it stays float32 whatever the precision.
+The numbers are those of :class:`howdah.methods.tap.network.Tap` in evaluation, to about 1e-6 in float32. Three things save work:
+
+- the last 1 x 1 convolution of the U-Net, the one of the projection and its normalisation are one linear map, always in float32;
+- a convolution of stacked images is the sum of the convolutions of each, so nothing is stacked;
+- an enlarged image holds each pixel several times: a 3 x 3 convolution of it takes 2 x 2 coarse pixels, other weights for each of the fine
+  ones (4 products instead of 9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -21,7 +25,12 @@ __all__ = ["FoldedNet"]
 
 Tensor = torch.Tensor
 Conv = tuple[Tensor, Tensor]
+Step = tuple[Conv, Tensor, Conv]  # of the fine image, of the coarse one, of their sum
 ORDER = {2: torch.channels_last, 3: torch.channels_last_3d}
+TAPS = {  # factor -> (phase, coarse pixel, tap of the fine convolution)
+    1: torch.eye(3, dtype=torch.float64)[None],
+    2: torch.tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float64),
+}
 
 
 class FoldedNet:
@@ -34,6 +43,7 @@ class FoldedNet:
     Attributes:
         pools: Factors of the poolings.
         multiple: What each spatial axis of an image is a multiple of.
+        place: Where it computes.
     """
 
     def __init__(self, network: Tap, place: Place) -> None:
@@ -47,7 +57,9 @@ class FoldedNet:
         self._border = (1, 1) * dimensions
         with torch.no_grad():
             self._down = [self._block(block) for block in network.backbone.l_conv]
-            self._up = [self._block(block) for block in network.backbone.r_conv]
+            self._up = [
+                self._step(block, factors) for block, factors in zip(network.backbone.r_conv, self.pools, strict=True)
+            ]
             self._last = self._joined(network)
 
     @torch.inference_mode()
@@ -64,22 +76,36 @@ class FoldedNet:
             x = self._pool(x, factors)
         x = self._twice(x, self._down[-1])
         for level in reversed(range(len(self.pools))):
-            wide = functional.interpolate(x, scale_factor=[float(f) for f in self.pools[level]], mode="nearest")
-            x = self._twice(torch.cat([skips.pop(), wide], dim=1), self._up[level])
+            fine, coarse, second = self._up[level]
+            y = self._bordered(skips.pop(), *fine)
+            _add_finer(y, self._bordered(x, coarse), self.pools[level])
+            x = functional.leaky_relu_(y, SLOPE)
+            del y
+            x = functional.leaky_relu_(self._bordered(x, *second), SLOPE)
         weight, bias = self._last
-        flat = x.movedim(1, -1).to(torch.float32)
-        found: Tensor = functional.linear(flat, weight, bias).movedim(-1, 1)
+        found: Tensor = functional.linear(x.movedim(1, -1).to(weight.dtype), weight, bias).movedim(-1, 1)
         return found
 
-    def _twice(self, x: Tensor, block: Sequence[Conv]) -> Tensor:
-        for weight, bias in block:
-            x = self._conv(functional.pad(x, self._border, mode="replicate"), weight, bias)
-            x = functional.leaky_relu_(x, SLOPE)
+    def _twice(self, x: Tensor, block: tuple[Conv, Conv]) -> Tensor:
+        for conv in block:
+            x = functional.leaky_relu_(self._bordered(x, *conv), SLOPE)
         return x
 
-    def _block(self, block: Any) -> list[Conv]:
-        layers = block.conv_block
-        return [self._ready(*_fused(layers[at], layers[at + 1])) for at in (0, 3)]
+    def _bordered(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        found: Tensor = self._conv(functional.pad(x, self._border, mode="replicate"), weight, bias)
+        return found
+
+    # ---- weights
+
+    def _block(self, block: Any) -> tuple[Conv, Conv]:
+        first, second = _of(block)
+        return self._ready(*first), self._ready(*second)
+
+    def _step(self, block: Any, factors: tuple[int, ...]) -> Step:
+        (weight, bias), second = _of(block)
+        n_fine = len(bias)  # the fine image has as many channels as the result
+        coarse = _coarse(weight[:, n_fine:], factors)
+        return self._ready(weight[:, :n_fine], bias), self._ready(coarse, bias)[0], self._ready(*second)
 
     def _ready(self, weight: Tensor, bias: Tensor) -> Conv:
         weight = weight.to(self.place.device, self.place.precision)
@@ -88,11 +114,40 @@ class FoldedNet:
     def _joined(self, network: Tap) -> Conv:
         """The head of the U-Net and the projection as one matrix and one vector."""
         inner: Any = network.backbone.head
-        weight, bias = _fused(network.projection_head.layers[0], network.projection_head.layers[1])
-        outer = weight.flatten(1)
-        joint = outer @ inner.weight.detach().double().flatten(1)
-        shift = outer @ inner.bias.detach().double() + bias
-        return joint.to(self.place.device, torch.float32), shift.to(self.place.device, torch.float32)
+        layers = network.projection_head.layers
+        outer, bias = _fused(layers[0], layers[1])
+        joint = outer.flatten(1) @ inner.weight.detach().double().flatten(1)
+        shift = outer.flatten(1) @ inner.bias.detach().double() + bias
+        precision = torch.promote_types(torch.float32, self.place.precision)
+        return joint.to(self.place.device, precision), shift.to(self.place.device, precision)
+
+
+def _add_finer(y: Tensor, coarse: Tensor, factors: tuple[int, ...]) -> None:
+    """Add to a fine image what was computed from a coarse one, the values of each phase behind those of the other."""
+    channels = y.shape[1]
+    for number, phase in enumerate(product(*(range(f) for f in factors))):
+        part, target = coarse[:, number * channels : (number + 1) * channels], y
+        for axis, (shift, factor) in enumerate(zip(phase, factors, strict=True), start=2):
+            at = (slice(None),) * axis
+            part = part[(*at, slice(shift, shift + y.shape[axis] // factor))]
+            target = target[(*at, slice(shift, None, factor))]
+        target += part
+
+
+def _coarse(weight: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Return the weights of a convolution of an enlarged image, for the image before enlarging: (phases * out, in, 2 or 3 an axis)."""
+    parts = []
+    for phase in product(*(range(f) for f in factors)):
+        part = weight
+        for axis, (shift, factor) in enumerate(zip(phase, factors, strict=True), start=2):
+            part = (part.movedim(axis, -1) @ TAPS[factor][shift].T).movedim(-1, axis)
+        parts.append(part)
+    return torch.cat(parts)
+
+
+def _of(block: Any) -> tuple[Conv, Conv]:
+    layers = block.conv_block
+    return _fused(layers[0], layers[1]), _fused(layers[3], layers[4])
 
 
 def _fused(conv: Any, norm: Any) -> Conv:
