@@ -7,19 +7,22 @@ once. A sample is a crop at T frames with C channels; tensors are (B, T, C, *S),
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, hypot, log
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.special import ndtri
 from torch.nn import functional
 
 from howdah.methods.tap.config import TapConfig
 
 Tensor = torch.Tensor
 
-__all__ = ["augmented", "margin", "shuffled"]
+__all__ = ["Changes", "augmented", "margin", "shuffled"]
 
+AT_ONCE = 2  # samples that are changed together on a CPU: what its cache holds
 KNOTS = 4  # pieces of the bend along an axis; a cubic spline over them has three points more
 
 
@@ -50,7 +53,7 @@ def augmented(x: Tensor, config: TapConfig, *, size: Sequence[int], generator: t
 
     All frames together: mirrored along each axis, turned around z, scaled, bent, intensities multiplied and shifted. Each frame for
     itself: scaled, shifted, intensities multiplied and shifted, Gaussian noise. A sample that is neither turned, scaled, shifted nor bent
-    has exactly the pixels of the middle of its crop.
+    has exactly the pixels of the middle of its crop, mirrored or not.
 
     Args:
         x: (B, T, C, *S) float32, larger than ``size`` by :func:`margin` on each side; of smaller ones the border is mirrored.
@@ -61,12 +64,12 @@ def augmented(x: Tensor, config: TapConfig, *, size: Sequence[int], generator: t
     Returns:
         (B, T, C, *size) float32, on the same device.
     """
-    size = tuple(size)
-    if not config.augment:
-        return _middle(x, size).contiguous()
-    draw = _Draw(x, config, generator)
-    found = _moved(x, config, size, draw)
-    return _recoloured(found, config, draw)
+    count, frames, channels = x.shape[:3]
+    changes = Changes(count, frames, config, size=size, generator=generator)
+    found = x.new_empty((count, frames, channels, *changes.size))
+    for rows in changes.parts():
+        changes.apply(x[rows], rows, out=found[rows])
+    return found
 
 
 def shuffled(x: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -84,73 +87,156 @@ def shuffled(x: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     count, frames = x.shape[:2]
     y = torch.randint(frames, (count,), generator=generator, device=x.device)
     from_ = (torch.arange(frames, device=x.device)[None] - y[:, None]) % frames
-    rows = torch.arange(count, device=x.device)[:, None]
-    return x[rows, from_], y
+    rows = torch.arange(count, device=x.device)[:, None] * frames + from_
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view(x.shape), y
 
 
-@dataclass
-class _Draw:
-    """Draws numbers for the samples of a batch, always as many as samples, whatever is done with them."""
+class Changes:
+    """What is drawn for each sample of a batch, and done to a few of them at a time.
 
-    x: Tensor
-    config: TapConfig
-    generator: torch.Generator
+    On a CPU a few samples stay in its cache while they are changed, on other devices the whole batch is one part.
 
-    def happens(self, *shape: int) -> Tensor:
+    Args:
+        count: Samples B of the batch.
+        frames: Frames T of a sample.
+        config: Settings.
+        size: The crop (*S) that is left.
+        generator: Of the device where samples are changed; parts have to be taken in order.
+    """
+
+    def __init__(
+        self, count: int, frames: int, config: TapConfig, *, size: Sequence[int], generator: torch.Generator
+    ) -> None:
+        self.size, self.generator, self.config = tuple(size), generator, config
+        self._margin = margin(config, self.size)
+        self._count, self._device = count, generator.device
+        self._on_cpu = generator.device.type == "cpu"
+        self._found: dict[tuple[int, ...], Tensor] = {}
+        self._draw_places(frames)
+        self._draw_intensities(frames)
+        self._still: list[int] = (~self._moved).nonzero()[:, 0].tolist() if self._on_cpu else []
+        self._noisy: list[float] = self._sigma.tolist() if self._on_cpu else []
+
+    def parts(self) -> list[slice]:
+        """Return which samples to change together."""
+        step = AT_ONCE if self._on_cpu else self._count
+        return [slice(first, min(first + step, self._count)) for first in range(0, self._count, step)]
+
+    def apply(self, x: Tensor, rows: slice, *, out: Tensor) -> None:
+        """Change the samples ``rows`` (n, T, C, *S'), which :func:`augmented` describes, into ``out`` (n, T, C, *S)."""
+        if not self.config.augment:
+            out.copy_(_middle(x, self.size))
+            return
+        self._move(x, rows, out)
+        self._recolour(rows, out)
+
+    # ---- draws: always as many numbers, whatever is done with them
+
+    def _happens(self, *shape: int) -> Tensor:
         """Return (B, *shape) truth values."""
-        return self.uniform(*shape) < self.config.augment
+        return self._uniform(*shape) < self.config.augment
 
-    def uniform(self, *shape: int) -> Tensor:
+    def _uniform(self, *shape: int) -> Tensor:
         """Return (B, *shape) numbers of 0 to 1."""
-        return torch.rand((len(self.x), *shape), generator=self.generator, device=self.x.device)
+        return torch.rand((self._count, *shape), generator=self.generator, device=self._device)
 
-    def within(self, most: float, *shape: int) -> Tensor:
+    def _within(self, most: float, *shape: int) -> Tensor:
         """Return (B, *shape) numbers of -most to most."""
-        return (self.uniform(*shape) * 2 - 1) * most
+        return (self._uniform(*shape) * 2 - 1) * most
 
-    def factor(self, most: float, *shape: int) -> Tensor:
+    def _factor(self, most: float, *shape: int) -> Tensor:
         """Return (B, *shape) factors of 1 / most to most, as often above 1 as below."""
-        return torch.exp(self.within(log(most), *shape))
+        return torch.exp(self._within(log(most), *shape))
+
+    def _draw_places(self, frames: int) -> None:
+        config, axes = self.config, len(self.size)
+        self._flips = self._happens(axes) & config.flip
+        turned, scaled, bent, each_scaled, shifted = self._happens(5).unbind(1)
+        turned = turned & config.rotate
+        angle = self._within(torch.pi) * turned
+        scale = torch.where(scaled, self._factor(config.scale_range), 1.0)
+        self._frame_scale = torch.where(each_scaled[:, None], self._factor(config.frame_scale_range, frames), 1.0)
+        extent = torch.tensor(self.size, dtype=torch.float32, device=self._device)
+        self._shift = self._within(config.shift, frames, axes) * extent * shifted[:, None, None]
+        bends = torch.tensor(_bends(config, self.size), device=self._device)
+        knots = [KNOTS + 3] * axes
+        self._bend = self._within(1.0, *knots, axes) * bends * bent.view(-1, *[1] * (axes + 1))
+        self._turn = _matrices(angle, self._flips, scale)
+        self._moved = turned | (scaled & (config.scale_range > 1)) | (bent & (config.elastic > 0))
+        self._moved |= (each_scaled & (config.frame_scale_range > 1)) | (shifted & (config.shift > 0))
+
+    def _draw_intensities(self, frames: int) -> None:
+        config = self.config
+        noisy, each, joint = self._happens(3).unbind(1)
+        self._sigma = self._uniform() * config.noise * noisy
+        frame_gain = torch.where(each[:, None], self._factor(config.frame_intensity_scale, frames), 1.0)
+        frame_add = self._within(config.frame_intensity_shift, frames) * each[:, None]
+        self._gain = torch.where(joint, self._factor(config.intensity_scale), 1.0)[:, None] * frame_gain
+        self._add = frame_add + (self._within(config.intensity_shift) * joint)[:, None]
+
+    # ---- pixels
+
+    def _move(self, x: Tensor, rows: slice, out: Tensor) -> None:
+        """Mirror, turn, scale, shift and bend."""
+        source = tuple(x.shape[3:])
+        grid = _spread(self._looked_at(source)[rows].flatten(0, 1), self.size[0])
+        enough = all(n >= m + 2 * more for n, m, more in zip(source, self.size, self._margin, strict=True))
+        out.copy_(_resampled(x, grid, mirrored=not enough))
+        if self._on_cpu:
+            for row in [row for row in self._still if rows.start <= row < rows.stop]:
+                one = slice(row - rows.start, row - rows.start + 1)
+                out[one] = _flipped(_middle(x[one], self.size), self._flips[row : row + 1])
+        else:  # all of them rather than wait for the device to say which
+            still = _flipped(_middle(x, self.size), self._flips[rows])
+            torch.where(self._moved[rows].view(-1, *[1] * (x.ndim - 1)), out, still, out=out)
+
+    def _looked_at(self, source: tuple[int, ...]) -> Tensor:
+        """Return the places in crops of this size that the points of the spline look at, spread along all axes but the first.
+
+        They are -1 to 1 from the first to the last pixel, x first: (B, T, points, *size but the first, D). The bend is a cubic spline,
+        and a spline through points on a plane is that plane: so turn, scale and shift are done on its few points.
+        """
+        if source not in self._found:
+            axes = [_points(n, self._device) for n in self.size]
+            points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+            joint = points.flatten(0, -2) @ self._turn.transpose(1, 2) + self._bend.flatten(1, -2)
+            each = joint[:, None] / self._frame_scale[:, :, None, None] + self._shift[:, :, None]
+            half = (torch.tensor(source, dtype=torch.float32, device=self._device) - 1) / 2
+            found = (each / half.clamp_min(0.5)).flip(-1).flatten(0, 1).view(-1, *points.shape)
+            for axis, n in list(enumerate(self.size, start=1))[1:]:
+                found = _spread(found.movedim(axis, 1), n).movedim(1, axis)
+            self._found = {source: found.contiguous().view(*each.shape[:2], *found.shape[1:])}
+        return self._found[source]
+
+    def _recolour(self, rows: slice, out: Tensor) -> None:
+        """Add noise, then multiply and shift intensities."""
+        one = (1,) * (out.ndim - 2)
+        if self.config.noise and not self._on_cpu:
+            grain = torch.randn(out.shape, generator=self.generator, device=self._device)
+            out.addcmul_(grain, self._sigma[rows].view(-1, 1, *one))
+        for row, sigma in enumerate(self._noisy[rows]):
+            if sigma:
+                out[row].add_(_grain(out[row], self.generator), alpha=sigma)
+        out.mul_(self._gain[rows].view(*out.shape[:2], *one)).add_(self._add[rows].view(*out.shape[:2], *one))
 
 
-def _moved(x: Tensor, config: TapConfig, size: tuple[int, ...], draw: _Draw) -> Tensor:
-    """Mirror, turn, scale, shift and bend."""
-    n_axes, frames = len(size), x.shape[1]
-    flips = draw.happens(n_axes) & config.flip
-    turned, scaled, bent = draw.happens() & config.rotate, draw.happens(), draw.happens()
-    frame_scaled, shifted = draw.happens(), draw.happens()
-    angle = draw.within(torch.pi) * turned
-    scale = torch.where(scaled, draw.factor(config.scale_range), 1.0)
-    frame_scale = torch.where(frame_scaled[:, None], draw.factor(config.frame_scale_range, frames), 1.0)
-    extent = torch.tensor(size, dtype=torch.float32, device=x.device)
-    shift = draw.within(config.shift, frames, n_axes) * extent * shifted[:, None, None]
-    bends = torch.tensor(_bends(config, size), device=x.device)
-    bend = draw.within(1.0, *([KNOTS + 3] * n_axes), n_axes) * bends * bent.view(-1, *[1] * (n_axes + 1))
-
-    moved = torch.zeros_like(turned)
-    for happens, does in (
-        (turned, True),
-        (scaled, config.scale_range > 1),
-        (bent, config.elastic > 0),
-        (frame_scaled, config.frame_scale_range > 1),
-        (shifted, config.shift > 0),
-    ):
-        moved |= happens & does
-    found = x.new_empty((*x.shape[:3], *size))
-    still = (~moved).nonzero()[:, 0]
-    if len(still):
-        found[still] = _flipped(_middle(x[still], size), flips[still])
-    rows = moved.nonzero()[:, 0]
-    if len(rows):
-        turn = _matrices(angle[rows], flips[rows], scale[rows], n_axes)
-        grid = _grid(turn, bend[rows], frame_scale[rows], shift[rows], size=size, source=tuple(x.shape[3:]))
-        found[rows] = _resampled(x[rows], grid)
-    return found
+@lru_cache(maxsize=1)
+def _quantiles() -> npt.NDArray[np.float32]:
+    """Return the normal distribution in so many equally likely values that 16 bits choose one; standard deviation 1."""
+    found = ndtri((np.arange(2**16) + 0.5) / 2**16)
+    return np.asarray(found / found.std(), dtype=np.float32)
 
 
-def _matrices(angle: Tensor, flips: Tensor, scale: Tensor, n_axes: int) -> Tensor:
+def _grain(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return noise of standard deviation 1; looked up, which takes half the time of computing it."""
+    bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    found = _quantiles().take(bits.numpy().view(np.uint16)[: like.numel()])
+    return torch.from_numpy(found).view(like.shape)
+
+
+def _matrices(angle: Tensor, flips: Tensor, scale: Tensor) -> Tensor:
     """Return what takes an offset from the middle (z, y, x) of the result to that in the crop: (B, D, D)."""
-    found = torch.eye(n_axes, device=angle.device).repeat(len(angle), 1, 1)
+    found = torch.eye(flips.shape[1], device=angle.device).repeat(len(angle), 1, 1)
     cos, sin = torch.cos(angle), torch.sin(angle)
     found[:, -2, -2], found[:, -2, -1] = cos, -sin
     found[:, -1, -2], found[:, -1, -1] = sin, cos
@@ -158,28 +244,10 @@ def _matrices(angle: Tensor, flips: Tensor, scale: Tensor, n_axes: int) -> Tenso
     return found * mirror[:, None, :] / scale[:, None, None]
 
 
-def _grid(
-    turn: Tensor, bend: Tensor, scale: Tensor, shift: Tensor, *, size: tuple[int, ...], source: tuple[int, ...]
-) -> Tensor:
-    """Return where each pixel of the result looks: (B * T, *size, D), x first, -1 to 1 from the first to the last pixel of the crop.
-
-    The bend is a cubic spline, and a spline through points on a plane is that plane: so turn, scale and shift are done on its few
-    points, and all is spread over pixels at once by one small product along each axis.
-    """
-    device = turn.device
-    axes = [_points(n, device) for n in size]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    joint = points.flatten(0, -2) @ turn.transpose(1, 2) + bend.flatten(1, -2)
-    each = joint[:, None] / scale[:, :, None, None] + shift[:, :, None]
-    half = (torch.tensor(source, dtype=torch.float32, device=device) - 1) / 2
-    each = (each / half.clamp_min(0.5)).flip(-1).flatten(0, 1)
-    found = each.view(len(each), *points.shape)
-    for axis, n in enumerate(size):
-        weights = _weights(n, device)
-        rest = found.movedim(1 + axis, 1).flatten(2)
-        shape = found.movedim(1 + axis, 1).shape[2:]
-        found = (weights @ rest).view(len(each), n, *shape).movedim(1, 1 + axis)
-    return found.contiguous()
+def _spread(points: Tensor, n: int) -> Tensor:
+    """Return the spline at n pixels along an axis, of its points (N, KNOTS + 3, ...): (N, n, ...)."""
+    weights = _weights(n, points.device).expand(len(points), -1, -1)
+    return torch.bmm(weights, points.flatten(2)).view(len(points), n, *points.shape[2:])
 
 
 @lru_cache(maxsize=32)
@@ -203,11 +271,10 @@ def _bends(config: TapConfig, size: Sequence[int]) -> list[float]:
     return [config.elastic * min(n / size[-1], 1.0) for n in size]
 
 
-def _resampled(x: Tensor, grid: Tensor) -> Tensor:
+def _resampled(x: Tensor, grid: Tensor, *, mirrored: bool) -> Tensor:
     """Return samples (B, T, C, *S) at the places of a grid, linear between pixels."""
-    found = functional.grid_sample(
-        x.flatten(0, 1), grid, mode="bilinear", padding_mode="reflection", align_corners=True
-    )
+    beyond = "reflection" if mirrored else "border"
+    found = functional.grid_sample(x.flatten(0, 1), grid, mode="bilinear", padding_mode=beyond, align_corners=True)
     return found.view(*x.shape[:2], *found.shape[1:])
 
 
@@ -224,20 +291,3 @@ def _flipped(x: Tensor, flips: Tensor) -> Tensor:
         flip = flips[:, axis].view(-1, *[1] * (x.ndim - 1))
         x = torch.where(flip, x.flip(3 + axis), x)
     return x
-
-
-def _recoloured(x: Tensor, config: TapConfig, draw: _Draw) -> Tensor:
-    """Add noise, then multiply and shift intensities, in place."""
-    frames = x.shape[1]
-    noisy, sigma = draw.happens(), draw.uniform() * config.noise
-    rows = noisy.nonzero()[:, 0]
-    if config.noise and len(rows):
-        grain = torch.empty((len(rows), *x.shape[1:]), device=x.device).normal_(generator=draw.generator)
-        x[rows] += grain * sigma[rows].view(-1, *[1] * (x.ndim - 1))
-    each, joint = draw.happens(), draw.happens()
-    frame_gain = torch.where(each[:, None], draw.factor(config.frame_intensity_scale, frames), 1.0)
-    frame_add = draw.within(config.frame_intensity_shift, frames) * each[:, None]
-    gain = torch.where(joint, draw.factor(config.intensity_scale), 1.0)[:, None] * frame_gain
-    add = frame_add + (draw.within(config.intensity_shift) * joint)[:, None]
-    spread = (*gain.shape, *[1] * (x.ndim - 2))
-    return x.mul_(gain.view(spread)).add_(add.view(spread))

@@ -125,10 +125,10 @@ class TapConfig(Settings):
         0.01, description="Weight of the term that keeps features apart (equation 1); no unit. Paper: 0.01."
     )
     temperature: Positive = Field(0.2, description="Temperature of that term (equation 2); no unit. Paper: 0.2.")
-    decorrelation_form: Literal["correlation", "published"] = Field(
+    decorrelation_form: Literal["correlation", "equation", "published"] = Field(
         "correlation",
-        description="Features are centred and normalised, all frames together (correlation, equation 2), or taken as they are, frame by "
-        "frame (published: as the code does; acts on near copies only).",
+        description="Correlations over all frames, each feature counting for itself (correlation) or their sum as equation 2 has it, "
+        "which does next to nothing (equation); or plain sums frame by frame (published: as the code does; acts on near copies only).",
     )
     # ---- training
     n_epochs: int = Field(200, ge=1, le=1_000_000, description="Passes, at most. Paper: 200.")
@@ -148,6 +148,13 @@ class TapConfig(Settings):
     schedule: Literal["cyclic", "constant"] = Field(
         "cyclic",
         description="Step size up and down with smaller and smaller peaks (cyclic), or ten times the smallest all the time. Paper: cyclic.",
+    )
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the averaged network that stays at each step; the average is judged and kept. 0 = the network itself. "
+        "Paper: 0.",
     )
     weight_decay: NotNegative = Field(1e-6, description="Decay of weights; no unit. Code: 1e-6.")
     patience: int = Field(

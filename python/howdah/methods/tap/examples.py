@@ -63,7 +63,7 @@ class Examples:
         )
 
     def checked(self) -> Self:
-        """Return these, or say why nothing can be learned from them.
+        """Return these without the classes that no spot has, or say why nothing can be learned from them.
 
         Raises:
             DataError: There are no spots, one class only, or too few of a class.
@@ -78,13 +78,14 @@ class Examples:
                 f"Learning classes{what} failed: all {len(self)} labelled spots are '{self.classes[present[0]]}'. "
                 "Label spots of another class, too."
             )
-        few = [f"'{self.classes[k]}' has {counts[k]}" for k in np.flatnonzero(counts < LEAST)]
+        few = [f"'{self.classes[k]}' has {counts[k]}" for k in present[counts[present] < LEAST]]
         if few:
             raise DataError(
                 f"Learning classes{what} failed: {', '.join(few)} labelled spots; each class needs at least {LEAST}, and ten or more to "
                 "say how good it is. Label more, or leave the class out."
             )
-        return self
+        position = np.cumsum(counts > 0) - 1
+        return replace(self, label=position[self.label], classes=tuple(self.classes[k] for k in present))
 
 
 def tagged_examples(

@@ -1,6 +1,7 @@
 """Small networks on top of the features: a ResNet that tells classes, a linear layer, a U-Net that marks events (paper, section 3.4).
 
-The paper gives no sizes but "small"; group instead of batch normalisation, because batches of few labels are small. Tensors are
+The paper gives no sizes but "small". Heads of classes have group instead of batch normalisation, because batches of few labels are small;
+that of events has batch normalisation, because tiles must not matter to it. Tensors are
 (B, T, F, *S) features (or images) of samples of T frames; S is (Y, X) or (Z, Y, X).
 """
 
@@ -20,20 +21,23 @@ CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 GROUPS = 4
 
 
+BATCH: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
 def _norm(n: int) -> nn.Module:
     return nn.GroupNorm(GROUPS if n % GROUPS == 0 else 1, n)
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a short cut; the first one may halve the size."""
+    """Two convolutions beside a short cut; the first one may halve the size. ``local``: the norm does not depend on the crop (batch)."""
 
-    def __init__(self, n_in: int, n_out: int, *, halve: Sequence[int], dimensions: int) -> None:
+    def __init__(self, n_in: int, n_out: int, *, halve: Sequence[int], dimensions: int, local: bool = False) -> None:
         super().__init__()
         conv = CONV[dimensions]
         self.first = conv(n_in, n_out, 3, stride=tuple(halve), padding=1, bias=False)
-        self.first_norm = _norm(n_out)
+        self.first_norm = BATCH[dimensions](n_out) if local else _norm(n_out)
         self.second = conv(n_out, n_out, 3, padding=1, bias=False)
-        self.second_norm = _norm(n_out)
+        self.second_norm = BATCH[dimensions](n_out) if local else _norm(n_out)
         same = n_in == n_out and all(step == 1 for step in halve)
         self.short: nn.Module = nn.Identity() if same else conv(n_in, n_out, 1, stride=tuple(halve), bias=False)
 
@@ -92,7 +96,9 @@ class LinearHead(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return logits (B, n_classes) of samples (B, T, F, *S)."""
         x = z.flatten(1, 2)
-        middle = x[(..., *(slice(n // 4, n - n // 4) for n in x.shape[2:]))].flatten(2)
+        for axis, n in enumerate(x.shape[2:], start=2):
+            x = x.narrow(axis, n // 4, n - 2 * (n // 4))
+        middle = x.flatten(2)
         found: Tensor = self.last(self.dropout(torch.cat([middle.mean(2), middle.amax(2)], dim=1)))
         return found
 
@@ -114,9 +120,9 @@ class EventHead(nn.Module):
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         for n_from, n_to in ((n_in, width), (width, 2 * width), (2 * width, 4 * width)):
-            self.down.append(_Residual(n_from, n_to, halve=one, dimensions=dimensions))
+            self.down.append(_Residual(n_from, n_to, halve=one, dimensions=dimensions, local=True))
         for n_from, n_to in ((6 * width, 2 * width), (3 * width, width)):
-            self.up.append(_Residual(n_from, n_to, halve=one, dimensions=dimensions))
+            self.up.append(_Residual(n_from, n_to, halve=one, dimensions=dimensions, local=True))
         self.last = CONV[dimensions](width, 1, 1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -134,7 +140,9 @@ class EventHead(nn.Module):
         x = self.up[0](torch.cat([second, _enlarged(third, self.pools[1])], dim=1))
         x = self.up[1](torch.cat([first, _enlarged(x, self.pools[0])], dim=1))
         found: Tensor = self.last(x).squeeze(1)
-        return found[(slice(None), *(slice(n) for n in size))]
+        for axis, n in enumerate(size, start=1):
+            found = found.narrow(axis, 0, n)
+        return found
 
 
 def head_from(form: Mapping[str, Any]) -> nn.Module:

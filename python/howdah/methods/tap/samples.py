@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from howdah.errors import DataError
-from howdah.methods.tap.augment import augmented, margin, shuffled
+from howdah.methods.tap.augment import Changes, augmented, margin, shuffled
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.movies import Frames, Movie, Region, voxel_of
 from howdah.nn.device import Place, free_memory_mb
@@ -122,18 +122,22 @@ class Samples:
         Raises:
             DataError: A frame is not what its movie says, holds no numbers, or all are blank.
         """
-        rng = np.random.default_rng([self.config.seed, step])
-        drawn = self._draw(rng, self._training, self.batch_size)
-        return self._read(drawn, self._margin)
+        return self._read(self._drawn(step), slice(0, self.batch_size), self._margin)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,)."""
-        crops = self.crops(step).to(self.place.device)
-        generator = torch.Generator(self.place.device)
-        generator.manual_seed(
-            int(np.random.SeedSequence([self.config.seed, step, 1]).generate_state(1, np.uint64)[0] >> 1)
-        )
-        return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
+        device = self.place.device
+        generator = torch.Generator(device)
+        generator.manual_seed(int(np.random.default_rng([self.config.seed, step, 1]).integers(2**63)))
+        if device.type != "cpu":
+            crops = self.crops(step).to(device)
+            return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
+        drawn = self._drawn(step)
+        changes = Changes(self.batch_size, self.config.frames, self.config, size=self.size, generator=generator)
+        found = torch.empty((self.batch_size, self.config.frames, self.movies[0].channels, *self.size))
+        for rows in changes.parts():  # as augmented does, but a few crops at a time, which stay in the cache of the CPU
+            changes.apply(self._read(drawn, rows, self._margin), rows, out=found[rows])
+        return shuffled(found, generator=generator)
 
     def held(self) -> list[tuple[Tensor, Tensor]]:
         """Return batches (x, y) of the frames that are held out, on the CPU: the same in every process, not changed.
@@ -145,14 +149,16 @@ class Samples:
         found = []
         for first in range(0, count, self.batch_size):
             some = slice(first, min(first + self.batch_size, count))
-            part = _Drawn(drawn.movie[some], drawn.start[some], drawn.delta[some], drawn.low[some])
-            x = self._read(part, (0,) * len(self.size))
+            x = self._read(drawn, some, (0,) * len(self.size))
             y = torch.arange(some.start, some.stop) % frames
             from_ = (torch.arange(frames)[None] - y[:, None]) % frames
             found.append((x[torch.arange(len(x))[:, None], from_], y))
         return found
 
     # ---- what is drawn
+
+    def _drawn(self, step: int) -> _Drawn:
+        return self._draw(np.random.default_rng([self.config.seed, step]), self._training, self.batch_size)
 
     def _draw(self, rng: np.random.Generator, places: Sequence[_Places], count: int) -> _Drawn:
         """Draw samples; where one is blank or shows no cells the next draw takes its place."""
@@ -205,25 +211,23 @@ class Samples:
     def _size3(self) -> I64:
         return np.asarray((1, *self.size) if self.dimensions == 2 else self.size, dtype=np.int64)
 
-    def _read(self, drawn: _Drawn, extra: tuple[int, ...]) -> Tensor:
-        """Return crops (N, T, C, *S'), normalised, with so many pixels more on each side."""
+    def _read(self, drawn: _Drawn, rows: slice, extra: tuple[int, ...]) -> Tensor:
+        """Return some of the crops (N, T, C, *S'), normalised, with so many pixels more on each side."""
         extra3 = np.asarray((0, *extra) if self.dimensions == 2 else extra)
         size = self._size3 + 2 * extra3
         channels, n_frames = self.movies[0].channels, self.config.frames
-        found = np.empty((len(drawn.movie), n_frames, channels, *size), dtype=np.float32)
-        scale, add = np.empty((2, len(found), n_frames, channels, 1, 1, 1), dtype=np.float32)
-        for n, (movie, start, delta) in enumerate(
-            zip(drawn.movie.tolist(), drawn.start.tolist(), drawn.delta.tolist(), strict=True)
-        ):
+        found = np.empty((rows.stop - rows.start, n_frames, channels, *size), dtype=np.float32)
+        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
+        for n, (movie, start, delta) in enumerate(zip(*moments, strict=True)):
             frames = self.frames[movie]
-            region, inner = _window(drawn.low[n] - extra3, size, frames.shape)
+            window = _Window.of(drawn.low[rows.start + n] - extra3, size, frames.shape)
+            inside = found[n][(slice(None), slice(None), *window.filled)]
             for t in range(n_frames):
                 time = start + t * delta
-                raw = frames.raw(time, region)
-                found[n, t] = raw if inner is None else raw[(slice(None), *inner)]
-                scale[n, t, :, 0, 0, 0], add[n, t, :, 0, 0, 0] = frames.factors(time)
-        found *= scale
-        found += add
+                scale, add = frames.factors(time)
+                np.multiply(frames.raw(time, window.region), scale, out=inside[t], dtype=np.float32)
+                inside[t] += add
+            window.mirror(found[n])
         flat = found.reshape(*found.shape[:3], *size[1:]) if self.dimensions == 2 else found
         return torch.from_numpy(flat)
 
@@ -331,21 +335,36 @@ def crop_shape(movies: Sequence[Movie], config: TapConfig, pools: Sequence[Seque
     return depth, edge, edge
 
 
-def _window(low: I64, size: I64, shape: Sequence[int]) -> tuple[Region, tuple[I64, I64, I64] | None]:
-    """Return the region of a frame that a window needs, and how to pick its pixels from there: None where the window lies inside.
+@dataclass(frozen=True)
+class _Window:
+    """A window of a frame that may lie partly beyond its border: the region to read, the part of the window that it fills, and the
+    pixels (z, y, x) of the window that the others repeat, where there are others."""
 
-    Beyond the border the image is mirrored, the outermost pixels once.
-    """
-    if all(a >= 0 and a + n <= whole for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True)):
-        z, y, x = (slice(a, a + n) for a, n in zip(low.tolist(), size.tolist(), strict=True))
-        return (z, y, x), None
-    regions, picks = [], []
-    for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True):
-        at = np.arange(a, a + n)
-        turn = max(2 * whole - 2, 1)  # after which mirrored pixels come again
-        at = np.abs((at + whole - 1) % turn - (whole - 1))
-        regions.append(slice(int(at.min()), int(at.max()) + 1))
-        picks.append(at - at.min())
-    z, y, x = regions
-    pick_z, pick_y, pick_x = np.ix_(*picks)
-    return (z, y, x), (pick_z, pick_y, pick_x)
+    region: Region
+    filled: Region
+    size: tuple[int, ...]
+
+    @classmethod
+    def of(cls, low: I64, size: I64, shape: Sequence[int]) -> _Window:
+        """Return the window of some size whose first pixel is ``low``."""
+        regions, filled = [], []
+        for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True):
+            first, last = min(max(a, 0), whole - 1), max(min(a + n, whole), 1)
+            regions.append(slice(first, last))
+            filled.append(slice(first - a, last - a))
+        return cls((regions[0], regions[1], regions[2]), (filled[0], filled[1], filled[2]), tuple(size.tolist()))
+
+    def mirror(self, window: npt.NDArray[np.float32]) -> None:
+        """Fill the rest of a window (..., Z, Y, X): mirrored at the border of the frame, whose outermost pixels come once."""
+        for axis, (part, n) in enumerate(zip(self.filled, self.size, strict=True), start=-3):
+            moved = np.moveaxis(window, axis, 0)
+            before, after, kept = part.start, n - part.stop, part.stop - part.start
+            if max(before, after) >= kept:  # there and back again
+                turn = max(2 * kept - 2, 1)
+                at = np.arange(-before, kept + after)
+                moved[:] = moved[part.start + np.abs((at + kept - 1) % turn - (kept - 1))]
+                continue
+            if before:
+                moved[:before] = moved[2 * before : before : -1]
+            if after:
+                moved[part.stop :] = moved[part.stop - 2 : part.stop - 2 - after : -1]
