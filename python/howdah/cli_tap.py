@@ -13,8 +13,11 @@ from howdah.cli_sections import SECTIONS
 from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.tap import train_tap
+from howdah.pipeline.tap_classify import classify_tap
 from howdah.pipeline.tap_events import Listing, events_tap
+from howdah.pipeline.tap_learn import Lesson, learn_tap
 from howdah.pipeline.tap_maps import embed_tap, map_tap
+from howdah.pipeline.tap_spots import features_tap
 
 __all__ = ["add_to"]
 
@@ -32,16 +35,47 @@ Project = Annotated[Path, typer.Argument(metavar="PROJECT", help="A project or T
 Weights = Annotated[
     Path, typer.Option("--weights", "-w", metavar="FILE", help="Weights that `tap train` wrote, or published ones.")
 ]
-EVENTS: dict[str, tuple[Any, Any]] = {
-    "also": (
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="The result; its ending chooses the format (default: .mastodon)."),
+]
+Also = Annotated[
+    list[Path],
+    typer.Option(
+        "--also", metavar="FILE", help="A further result: .mastodon, .xml, .geff, .csv; may be given several times."
+    ),
+]
+LESSON: dict[str, tuple[Any, Any]] = {
+    "tags": (
+        Annotated[str | None, typer.Option("--tags", metavar="SET", help="The tag set whose tags are the classes.")],
+        None,
+    ),
+    "divisions": (
+        Annotated[bool, typer.Option("--divisions", help="Learn which spots divide, from the links of the tracks.")],
+        False,
+    ),
+    "untagged": (
         Annotated[
-            list[Path],
+            str | None,
             typer.Option(
-                "--also",
-                metavar="FILE",
-                help="A further result: .mastodon, .xml, .geff, .csv; may be given several times.",
+                "--untagged", metavar="NAME", help="Spots without a tag are of this class (default: unknown)."
             ),
         ],
+        None,
+    ),
+    "compare": (
+        Annotated[
+            list[str],
+            typer.Option(
+                "--compare", metavar="MODE", help="Judge another mode, too: scratch, finetune, pixels, frozen."
+            ),
+        ],
+        [],
+    ),
+}
+EVENTS: dict[str, tuple[Any, Any]] = {
+    "also": (
+        Also,
         [],
     ),
     "map_to": (
@@ -169,3 +203,85 @@ def embed(
     """Write the features of every pixel, one channel a feature."""
     target = out or default_target(movie_file, "features.ome.zarr")
     run_verb(lambda: embed_tap(Job(movie_file, **movie), target, weights=weights, settings=settings), as_json=json)
+
+
+@tap.command()
+@with_settings(SECTIONS, "tap")
+@with_movie("image", "setup", "frames")
+def features(
+    project: Project,
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", "-w", metavar="FILE", help="Weights (default: the network in the classifier)."),
+    ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            "--classifier", "-c", metavar="FILE", help="Of divisions: each spot gets the probability that it divides."
+        ),
+    ] = None,
+    out: Out = None,
+    also: Also = [],  # noqa: B006  typer copies it
+    json: Json = False,
+) -> None:
+    """Describe each spot by numbers, which Mastodon and TrackMate show: arrow of time, features, divisions."""
+    target = out or default_target(project, "tap.mastodon")
+    given = {"weights": weights, "classifier": classifier, "also": also}
+    run_verb(lambda: features_tap(Job(project, **movie), target, settings=settings, **given), as_json=json)
+
+
+@tap.command()
+@with_settings(SECTIONS, "tap_head", from_file=("tap",))
+@with_movie("image", "setup", "frames")
+@grouped("lesson", LESSON)
+def learn(
+    projects: Annotated[list[Path], typer.Argument(metavar="PROJECT...", help="Projects with tagged or linked spots.")],
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    lesson: dict[str, Any],
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", "-w", metavar="FILE", help="A network that learned from such movies (`tap train`)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the classifier goes (.safetensors).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Learn classes of spots from few tags, or divisions from links, and say by cross-validation how good they are."""
+    target = out or default_target(projects[0], "classifier.safetensors")
+    jobs = [Job(path, **movie) for path in projects]
+
+    def steps() -> Any:
+        taught = Lesson(**{**lesson, "compare": tuple(lesson["compare"])})
+        return learn_tap(jobs, target, lesson=taught, settings=settings, weights=weights)
+
+    run_verb(steps, as_json=json)
+
+
+@tap.command()
+@with_settings(SECTIONS, "tap")
+@with_movie("image", "setup", "frames")
+def classify(
+    project: Project,
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    classifier: Annotated[
+        Path, typer.Option("--classifier", "-c", metavar="FILE", help="The classifier that `tap learn` wrote.")
+    ],
+    out: Out = None,
+    also: Also = [],  # noqa: B006  typer copies it
+    least: Annotated[
+        float | None,
+        typer.Option(
+            "--min", metavar="P", help="Least probability for a tag (default: the best of the cross-validation)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell the class of each spot: probabilities as features, and tags in a set of their own. A person's tags stay."""
+    target = out or default_target(project, "classified.mastodon")
+    job, given = Job(project, **movie), {"least": least, "also": also}
+    run_verb(lambda: classify_tap(job, classifier, target, settings=settings, **given), as_json=json)

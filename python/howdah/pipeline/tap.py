@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bdv_io import WriteError
 from howdah.errors import ConfigError
 from howdah.methods.tap.config import TapConfig
 from howdah.pipeline.detection import Job, _needs_torch
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import check_target
+from howdah.pipeline.tap_drawing import Drawing
 from howdah.pipeline.tap_movies import Opened, cut, open_movies
 from howdah.pipeline.tap_network import PathLike, Sections
 from howdah.pipeline.weights_of import read_weights_of
 from howdah.progress import Steps
 
 __all__ = ["train_tap"]
-
-log = logging.getLogger("howdah")
 
 
 def train_tap(
@@ -64,20 +63,36 @@ def train_tap(
     for one in opened:
         target = check_target(weights, one.source, ending=".safetensors")
     movies = [cut(one) for one in opened]
+    folder = None if pictures is None else _folder(Path(pictures))
     with recorded(
         target, "tap-train", inputs=_inputs(opened, start), settings={"tap": config.model_dump(mode="json")}
     ) as record:
-        trained = yield from train(movies, config, start=first, save_to=target, resume=resume)
+        drawing = None if folder is None else Drawing(folder, movies, settings)
+        trained = yield from train(movies, config, start=first, save_to=target, resume=resume, after_epoch=drawing)
+        if drawing is not None:
+            drawing.draw(trained)
         kept = ("method", "resolved", "network", "metrics", "curve", "device", "precision")
         record.facts |= {"movies": [m.name for m in movies], "weights": fingerprint(target)}
         record.facts |= {name: trained.header.get(name) for name in kept}
     metrics = dict(trained.header.get("metrics", {}))
     return {
         "weights": str(target),
+        **({} if folder is None else {"pictures": str(folder)}),
         "movies": len(movies),
         "frames": sum(m.n_frames - len(m.missing) for m in movies),
         "metrics": metrics,
     }
+
+
+def _folder(path: Path) -> Path:
+    """Make the folder of the pictures, or say why that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"Making the folder {path} for pictures failed: {error.strerror}. Choose another name."
+        ) from error
+    return path
 
 
 def _inputs(opened: Sequence[Opened], start: PathLike | None) -> dict[str, Path]:

@@ -26,6 +26,7 @@ from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
 from howdah.pipeline.staying import own_names
+from howdah.pipeline.tap_features import QUALITY, RANK, own_tap_names
 from howdah.pipeline.tap_maps import MapImage, check_image_target, writing
 from howdah.pipeline.tap_network import PathLike, Sections, Seen, in_world, look
 from howdah.progress import Progress, Steps
@@ -52,7 +53,6 @@ __all__ = [
 log = logging.getLogger("howdah")
 
 TAG_SET, EVENT = "TAP", Tag("event", 0xFFFF00FF)
-RANK, QUALITY = "TAP rank", "TAP quality"
 COLUMNS = ("rank", "t", "z", "y", "x", "quality")
 
 
@@ -154,7 +154,9 @@ def with_events(tracks: Tracks, events: Events, seen: Seen, *, apart: bool = Fal
     """
     from howdah.methods.tap.events import settled_events
 
-    before = without_events(own_names(recognised(tracks)))
+    named = own_tap_names(own_names(recognised(tracks)))
+    refused = named.id[_refused(named)]
+    before = without_events(named)
     centre = in_world(seen.opened, events.t, events.centre, shrink=seen.config.shrink)
     size = seen.opened.movie.voxel_size[2] * seen.config.shrink
     radius = settled_events(seen.config)[0] / 2 * size
@@ -175,6 +177,7 @@ def with_events(tracks: Tracks, events: Events, seen: Seen, *, apart: bool = Fal
     tagged = both.with_tag_set(TAG_SET, [EVENT])
     tags = tagged.tag_set(TAG_SET)
     free = row if tags is None else row[tags.spots[row] == UNTAGGED]  # what a person said of a spot stays
+    free = free[~np.isin(both.id[free], refused)]
     tagged = tagged.with_tag(TAG_SET, EVENT, spots=free)
     for name, values, dimension in (
         (RANK, np.arange(1, len(events) + 1, dtype=np.int32), "NONE"),
@@ -190,8 +193,9 @@ def with_events(tracks: Tracks, events: Events, seen: Seen, *, apart: bool = Fal
 
 def without_events(tracks: Tracks) -> Tracks:
     """Return an annotation without the events of an earlier run: untouched spots that were made for them, tags and numbers of others."""
+    tracks = own_tap_names(tracks)
     tags = tracks.tag_set(TAG_SET)
-    features = tuple(f for f in tracks.features if f.name not in (RANK, QUALITY, *map(_as_key, (RANK, QUALITY))))
+    features = tuple(f for f in tracks.features if f.name not in (RANK, QUALITY))
     tracks = replace(tracks, features=features)
     if tags is None or tags.position(EVENT.name) == UNTAGGED:
         return tracks
@@ -205,15 +209,18 @@ def without_events(tracks: Tracks) -> Tracks:
     return bare.select(~gone) if gone.any() else bare
 
 
+def _refused(tracks: Tracks) -> Bool:
+    """(N,) whether a spot was an event of an earlier run, and a person has taken the tag away."""
+    rank, tags = tracks.feature(RANK), tracks.tag_set(TAG_SET)
+    if rank is None or tags is None:
+        return np.zeros(tracks.n_spots, dtype=bool)
+    ranked = np.isfinite(rank.values) if rank.defined is None else rank.defined
+    found: Bool = ranked & (tags.spots == UNTAGGED)
+    return found
+
+
 def _is_rank(name: str) -> bool:
     return name.startswith("#") and name[1:].isdecimal()
-
-
-def _as_key(name: str) -> str:
-    """How TrackMate calls a feature."""
-    from bdv_io.trackmate.declarations import xml_key
-
-    return xml_key(Feature(name, "", np.empty(0)), ())
 
 
 def _spot_of(tracks: Tracks, t: I64, centre: F64, *, reach: float) -> I64:

@@ -17,11 +17,12 @@ from howdah.linking.evidence import plain_name
 
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["DIVISION", "FEATURE", "SCORE", "own_tap_names", "with_values"]
+__all__ = ["DIVISION", "FEATURE", "QUALITY", "RANK", "SCORE", "own_tap_names", "with_values"]
 
 DIVISION = "TAP division"
 SCORE = "TAP score"
 FEATURE = "TAP feature"
+RANK, QUALITY = "TAP rank", "TAP quality"  # of events
 
 
 def with_values(tracks: Tracks, name: str, projection: str, rows: I64, values: npt.ArrayLike) -> Tracks:
@@ -35,9 +36,9 @@ def with_values(tracks: Tracks, name: str, projection: str, rows: I64, values: n
     return tracks.with_feature(Feature(name, projection, column, defined=np.isfinite(column)))
 
 
-def own_tap_names(tracks: Tracks) -> Tracks:
-    """Give the features that TAP wrote their own names again, whatever TrackMate or Mastodon made of them."""
-    ours = {plain_name(name): (name, "") for name in (SCORE, DIVISION)}
+def own_tap_names(tracks: Tracks, *more: str) -> Tracks:
+    """Give the features that TAP wrote their own names again, whatever TrackMate or Mastodon made of them; ``more`` are further ones."""
+    ours = {plain_name(name): (name, "") for name in (SCORE, DIVISION, RANK, QUALITY, *more)}
     features = []
     for feature in tracks.features:
         whole = plain_name(f"{feature.name} {feature.projection}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,15 @@ CURVES = (
 )
 COIN = {"cross-entropy": np.log(2), "share of right orders": 0.5}  # what tossing a coin reaches, of two frames
 
-Panel = tuple[int, F32, F32, F32, float]
-"""A frame's number, it and the later one as the network sees them, the map, and the score of the frame."""
+
+class Panel(NamedTuple):
+    """A frame to show: its number, it and the later one (Z, Y, X) as the network sees them, the map (Z, Y, X), and the frame's score."""
+
+    time: int
+    earlier: F32
+    later: F32
+    map: F32
+    score: float
 
 
 def draw_curves(path: PathLike, curve: Sequence[Mapping[str, float]], *, frames: int = 2, title: str = "") -> None:
@@ -72,9 +79,9 @@ def draw_attribution(path: PathLike, panels: Sequence[Panel], *, title: str = ""
         panels: Frames (Z, Y, X) as the network sees them, their maps (Z, Y, X), and scores.
         title: One line above.
     """
-    signed = any(float(panel[3].min()) < 0 for panel in panels)
-    most = max((float(np.percentile(np.abs(panel[3]), 99.9)) for panel in panels), default=1.0) or 1.0
-    shape = panels[0][1].shape[1:] if panels else (1, 1)
+    signed = any(float(panel.map.min()) < 0 for panel in panels)
+    most = max((float(np.percentile(np.abs(panel.map), 99.9)) for panel in panels), default=1.0) or 1.0
+    shape = panels[0].earlier.shape[1:] if panels else (1, 1)
     height = 3.1 * shape[0] / max(shape[1], 1) + 0.3
     figure = _figure(9.6, height * max(len(panels), 1) + 0.4)
     grid = figure.subplots(max(len(panels), 1), 3, squeeze=False)
