@@ -228,7 +228,7 @@ def features(
 ) -> None:
     """Describe each spot by numbers, which Mastodon and TrackMate show: arrow of time, features, divisions."""
     target = out or default_target(project, "tap.mastodon")
-    given = {"weights": weights, "classifier": classifier, "also": also}
+    given: dict[str, Any] = {"weights": weights, "classifier": classifier, "also": also}
     run_verb(lambda: features_tap(Job(project, **movie), target, settings=settings, **given), as_json=json)
 
 
@@ -283,5 +283,5 @@ def classify(
 ) -> None:
     """Tell the class of each spot: probabilities as features, and tags in a set of their own. A person's tags stay."""
     target = out or default_target(project, "classified.mastodon")
-    job, given = Job(project, **movie), {"least": least, "also": also}
-    run_verb(lambda: classify_tap(job, classifier, target, settings=settings, **given), as_json=json)
+    job = Job(project, **movie)
+    run_verb(lambda: classify_tap(job, classifier, target, settings=settings, least=least, also=also), as_json=json)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bdv_io import Tracks
 from howdah.errors import ConfigError, DataError
@@ -92,7 +91,8 @@ def learn_tap(
         raise ConfigError("There is nothing to learn from: no project was named.")
     loaded = None if weights is None else read_weights_of("tap", Path(weights))
     file = Path(weights or "")
-    examples, frames, inputs, target = [], [], {}, Path(out)
+    examples, frames, target = [], [], Path(out)
+    inputs: dict[str, Path] = {}
     for number, job in enumerate(jobs):
         source, wanted = open_job(job)
         target = check_target(out, source, ending=".safetensors")
@@ -160,8 +160,10 @@ def examples_of(opened: Opened, frames: Sequence[int], lesson: Lesson, head: Hea
 def curve_of(crossed: Mapping[str, Any], name: str) -> Curve:
     """Return the curve of a class that the header of a classifier holds."""
     one = crossed["classes"][name]
-    columns = (np.array(one[key], dtype=np.float64) for key in ("precision", "recall", "threshold"))
-    return Curve(*columns, one["average_precision"], one["chance"])
+    precision, recall, threshold = (
+        np.array(one[key], dtype=np.float64) for key in ("precision", "recall", "threshold")
+    )
+    return Curve(precision, recall, threshold, float(one["average_precision"]), float(one["chance"]))
 
 
 def _seen(source: Source, loaded: Weights | None, *, file: Path, settings: Sections) -> tuple[Opened, Frames]:
@@ -228,6 +230,6 @@ def _draw(trained: Weights, target: Path) -> dict[str, str]:
             thresholds[title] = crossed["classes"][name]["best_threshold"]
     path = target.with_name(f"{target.stem}-curves.png")
     labels = sum(header["data"]["labels"].values())
-    title = f"{task['tag_set']}: {labels} labels, {header['crossed']['folds']} folds in time"
+    title = f"{task['tag_set']}: {labels} labels, judged on frames that were not learned from"
     draw_precision_recall(path, curves, thresholds=thresholds, title=title)
     return {"curves": str(path)}
