@@ -195,7 +195,8 @@ def _changed_by_a_person(tracks: Tracks, name: str, classes: Sequence[str], clas
 def _there(feature: Feature) -> Bool:
     known: Bool = np.isfinite(feature.values.astype(np.float64))
     there: Bool = np.ones(len(known), dtype=bool) if feature.defined is None else feature.defined
-    return np.asarray(known & there)
+    found: Bool = known & there
+    return found
 
 
 def _counted(tracks: Tracks, rows: I64, classifier: Weights) -> dict[str, int]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from howdah.methods.tap.movies import Frames
     from howdah.nn.checkpoint import Weights
 
-__all__ = ["Lesson", "curve_of", "examples_of", "learn_tap"]
+__all__ = ["Lesson", "curve_of", "examples_of", "frames_for", "learn_tap"]
 
 log = logging.getLogger("howdah")
 
@@ -96,7 +96,7 @@ def learn_tap(
     for number, job in enumerate(jobs):
         source, wanted = open_job(job)
         target = check_target(out, source, ending=".safetensors")
-        opened, seen = _seen(source, loaded, file=file, settings=settings)
+        opened, seen = frames_for(source, loaded, file=file, settings=settings)
         examples.append(examples_of(opened, wanted, lesson, head, movie=number))
         frames.append(seen)
         after = f" {number + 1}" if len(jobs) > 1 else ""
@@ -166,7 +166,7 @@ def curve_of(crossed: Mapping[str, Any], name: str) -> Curve:
     return Curve(precision, recall, threshold, float(one["average_precision"]), float(one["chance"]))
 
 
-def _seen(source: Source, loaded: Weights | None, *, file: Path, settings: Sections) -> tuple[Opened, Frames]:
+def frames_for(source: Source, loaded: Weights | None, *, file: Path, settings: Sections) -> tuple[Opened, Frames]:
     """Return the movie of a project, and its frames as the network sees them."""
     every = range(source.image.n_frames)
     if loaded is not None:
