@@ -261,7 +261,7 @@ def main() -> None:
     config = settled(weights, None)
     arguments.per = "pair" if arguments.kind == "sim" else "frame"
     if arguments.kind == "sim":
-        paths = sorted(arguments.folder.glob("train_[123].tif")) + sorted(arguments.folder.glob("test_2[12].tif"))
+        paths = sorted(arguments.folder.glob("train_[12].tif")) + sorted(arguments.folder.glob("test_21.tif"))
         movies = [Frames(movie_of(path), config) for path in paths]
         examples = joined([simulated(path, number) for number, path in enumerate(paths)])
     else:
@@ -269,7 +269,7 @@ def main() -> None:
         movies = [Frames(movie, config)]
     examples = kept(examples, movies, config, arguments)
     if arguments.kind == "sim":
-        is_test = examples.movie >= 3
+        is_test = examples.movie >= 2
         folds = [(np.flatnonzero(~is_test), np.flatnonzero(is_test))]
     else:  # one division on one side, two on the other; only the first was held out when the network learned
         early, late = np.flatnonzero(examples.t <= 4), np.flatnonzero(examples.t >= 6)
