@@ -71,7 +71,7 @@ class LinkingConfig(Settings):
         "TAP division): divisions of likely spots cost less and may be wider, those of others cost more. Empty: none.",
     )
     division_weight: float = Field(
-        default=0.25,
+        default=0.15,
         ge=0,
         le=2,
         description="pairwise and global: how much division_feature counts, in units of max_distance squared per log-odds against "

@@ -2,7 +2,8 @@
 
 A classifier gives each spot the probability p that it divides before the next frame. What counts is how much likelier that is
 than for any spot: the evidence is logit(p) - logit(prior), where the prior is the mean of all p, which of calibrated
-probabilities is the share of spots that divide. It is bounded, because no classifier is ever sure, and 0 where p is not known.
+probabilities is the share of spots that divide. It is bounded, because no classifier is ever sure, and 0 where p is not known. The bound
+against is tighter: a classifier that has learned from few mothers does not know all that a mother can look like.
 
 A division costs ``division_weight`` less for each unit of it, and daughters of a likely mother may lie farther away. Neither the
 cost of the midpoint nor that of a single link depends on it: where a daughter was not found, the mother goes on with one link.
@@ -22,9 +23,9 @@ from howdah.errors import DataError
 
 F64 = npt.NDArray[np.float64]
 
-__all__ = ["MOST_EVIDENCE", "division_evidence", "farther", "plain_name"]
+__all__ = ["MOST_AGAINST", "MOST_EVIDENCE", "division_evidence", "farther", "plain_name"]
 
-MOST_EVIDENCE = 5.0
+MOST_EVIDENCE, MOST_AGAINST = 5.0, 1.5
 PRIOR = (1e-4, 0.5)
 NEVER = 1e-6
 
@@ -53,7 +54,7 @@ def division_evidence(tracks: Tracks, name: str) -> F64:
     if not known.any():
         return np.zeros(tracks.n_spots)
     prior = float(np.clip(values[known].mean(), *PRIOR))
-    evidence = np.clip(_logit(np.where(known, values, prior)) - _logit(prior), -MOST_EVIDENCE, MOST_EVIDENCE)
+    evidence = np.clip(_logit(np.where(known, values, prior)) - _logit(prior), -MOST_AGAINST, MOST_EVIDENCE)
     found: F64 = np.where(known, evidence, 0.0)
     return found
 

@@ -112,7 +112,8 @@ def division_probabilities(
     """Return the (R,) probability that each spot of ``rows`` divides, NaN where the classifier cannot see it.
 
     Args:
-        source: The movie. tracks: The spots.
+        source: The movie.
+        tracks: The spots.
         classifier: From :func:`division_classifier`.
         rows: (R,) the spots that are asked about.
         file: What to call the classifier.
@@ -149,8 +150,8 @@ def learned_share(header: Mapping[str, Any]) -> float:
     task = header["task"]
     if task.get("settings", {}).get("class_weights") == "balanced":
         return 1.0 / len(task["classes"])
-    labels = header.get("data", {}).get("labels", {})
-    return float(labels.get(CLASS, 1)) / max(sum(labels.values()), 2)
+    labels: Mapping[str, int] = header.get("data", {}).get("labels", {})
+    return labels.get(CLASS, 1) / max(sum(labels.values()), 2)
 
 
 def for_movie(probability: F64, *, prior: float) -> F64:
