@@ -1,7 +1,7 @@
 """Dense features and attribution of TAP: processor time and memory, beside the published package where it can be imported.
 
 Run: ``python benchmarks/bench_tap_predict.py [EDGE ...] [--reference] [--memory-mb N]``; EDGE are sizes of square frames (512). With
-``--reference`` the package ``tarrow`` must be on the path. One thread; processor seconds, the best of three. The yardstick is what the
+``--reference`` the package ``tarrow`` must be on the path. One thread; processor seconds, the best of two. The yardstick is what the
 machine gives: the same number of multiplications in matrix products of 1024 x 1024, float32.
 """
 
@@ -26,7 +26,7 @@ from howdah.nn.checkpoint import Weights
 PRODUCTS = 162_592  # of a pixel in the network as published
 
 
-def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+def seconds(work: Callable[[], Any], repeats: int = 2) -> float:
     """Processor seconds, the best of some."""
     found = []
     for _ in range(repeats):

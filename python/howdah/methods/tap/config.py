@@ -176,11 +176,11 @@ class TapConfig(Settings):
     )
     # ---- events
     event_distance: Positive | None = Field(
-        None, description="Two events in a frame are at least so far apart; pixels. Automatic: an eighth of the crop."
+        None, description="Two events in a frame are at least so far apart; pixels. Automatic: a quarter of the crop."
     )
     event_smoothing: NotNegative | None = Field(
         None,
-        description="Standard deviation of the smoothing before peaks are looked for; pixels. Automatic: a quarter of event_distance.",
+        description="Standard deviation of the smoothing before peaks are looked for; pixels. Automatic: a 16th of event_distance.",
     )
     event_frames: int | None = Field(
         None,
