@@ -180,13 +180,19 @@ class Table:
             ).numpy(),
             "logistic regression on pixels": small.numpy(),
         }
-        for train, test in folds:
-            self.note("change of brightness, not learned", 0, label[test] == 1, brightness(raw[torch.from_numpy(test)]))
+        for number, (train, test) in enumerate(folds):
+            after = f" ({number + 1})" if len(folds) > 1 else ""
+            self.note(
+                f"change of brightness, not learned{after}",
+                0,
+                label[test] == 1,
+                brightness(raw[torch.from_numpy(test)]),
+            )
             for name, x in seen.items():
                 for n in numbers:
                     for rows in draws(label, train, n, self.arguments.draws if n < len(train) else 1):
                         fitted = fit_regression(x[rows], label[rows], n_classes=2, penalty=10.0)
-                        self.note(name, n, label[test] == 1, fitted.probabilities(x[test])[:, 1])
+                        self.note(name + after, n, label[test] == 1, fitted.probabilities(x[test])[:, 1])
 
     def trained(
         self, name: str, folds: list[tuple[np.ndarray, np.ndarray]], numbers: list[int], **changes: object
@@ -198,15 +204,18 @@ class Table:
         for_test = for_training if view.frozen else seen_by(view, self.examples, self.movies, network, training=False)
         state = dict(network_of(self.weights).state_dict())
         learner = Learner(view, (self.weights.header["network"], state), 2)
-        for train, test in folds:
+        for number, (train, test) in enumerate(folds):
+            after = f" ({number + 1})" if len(folds) > 1 else ""
             for n in numbers:
                 for rows in draws(label, train, n, self.arguments.trained_draws):
                     start = time.process_time()
                     learned = finish(learner.learn(for_training[torch.from_numpy(rows)], label[rows]))
                     score = learner.probabilities(learned, for_test[torch.from_numpy(test)])[:, 1]
-                    self.note(name, n, label[test] == 1, score)
-                    values = self.found[name][n][-1]
-                    print(f"<!-- {name} {n} {values:.3f} {time.process_time() - start:.0f} CPU-s -->", flush=True)
+                    self.note(name + after, n, label[test] == 1, score)
+                    values = self.found[name + after][n][-1]
+                    print(
+                        f"<!-- {name}{after} {n} {values:.3f} {time.process_time() - start:.0f} CPU-s -->", flush=True
+                    )
 
     def markdown(self, numbers: list[int], chance: float) -> str:
         lines = [
