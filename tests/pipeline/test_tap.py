@@ -14,6 +14,8 @@ from bdv_io import Tracks
 from bdv_io.formats import open_image, read_tracks, write_tracks
 from bdv_io.tags import Tag
 from howdah.errors import ConfigError, DataError
+from howdah.lineages.protection import protected
+from howdah.methods.elephant.merge import replaceable
 from howdah.pipeline import Job, finish
 from howdah.pipeline.tap import train_tap
 from howdah.pipeline.tap_events import Listing, events_tap
@@ -159,6 +161,8 @@ def test_events_lie_on_the_spots_of_a_project_and_change_nothing_else(place: Pat
     assert np.array_equal(after.tag_set("state").spots[:4], before.tag_set("state").spots)
     assert after.tagged("TAP", "event").sum() == result["events"]
     assert after.feature("TAP rank").values[:3].tolist() == [1, 2, 3]
+    machine = after.tagged("Detection", "unlabeled")
+    assert machine.sum() == after.n_spots - 4
     apart = finish(events_tap(Job(source), out, weights=weights, settings={}, listing=Listing(top=0, apart=True)))
     assert apart["on_spots"] == 0
 
@@ -206,3 +210,15 @@ def test_a_result_never_replaces_an_input(place: Path, tmp_path: Path) -> None:
                 Job(place / "movie.tif"), tmp_path / "e.xml", weights=weights, settings={}, also=[tmp_path / "e.xml"]
             )
         )
+
+
+def test_a_tag_of_tap_does_not_make_a_spot_a_persons() -> None:
+    found = Tracks.build([0, 1], np.zeros((2, 3)), radius=1.0).with_tag(
+        "Detection", Tag("unlabeled"), spots=np.arange(2)
+    )
+    told = found.with_tag("TAP", Tag("event"), spots=np.arange(2)).with_tag(
+        "TAP state", Tag("round"), spots=np.arange(2)
+    )
+    assert replaceable(told).all()
+    assert not protected(told).spots.any()
+    assert protected(told.with_tag("state", Tag("round"), spots=np.arange(2))).spots.all()

@@ -184,8 +184,9 @@ def _changed_by_a_person(tracks: Tracks, name: str, classes: Sequence[str], clas
     tags, given = tracks.tag_set(name), tracks.feature(_given(classifier))
     if tags is None:
         return np.zeros(tracks.n_spots, dtype=bool)
+    tagged: Bool = tags.spots != UNTAGGED
     if given is None:
-        return tags.spots != UNTAGGED
+        return tagged
     places = np.array([UNTAGGED, *(tags.position(one) for one in classes)])
     numbers = np.where(_there(given), given.values, 0).astype(np.int64).clip(0, len(classes))
     found: Bool = tags.spots != places[numbers]
