@@ -14,6 +14,7 @@ from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.tap import train_tap
 from howdah.pipeline.tap_classify import classify_tap
+from howdah.pipeline.tap_dense import EventLesson, learn_events_tap, segment_events_tap
 from howdah.pipeline.tap_events import Listing, events_tap
 from howdah.pipeline.tap_learn import Lesson, learn_tap
 from howdah.pipeline.tap_maps import embed_tap, map_tap
@@ -72,6 +73,32 @@ LESSON: dict[str, tuple[Any, Any]] = {
         ],
         [],
     ),
+}
+EVENT_LESSON: dict[str, tuple[Any, Any]] = {
+    "truth": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--truth", metavar="FILE", help="Where events are marked: label images, a ROI set, a project."
+            ),
+        ],
+        None,
+    ),
+    "tags": (
+        Annotated[
+            str | None, typer.Option("--tags", metavar="SET", help="Of a project: the tag set that tells events.")
+        ],
+        None,
+    ),
+    "event": (
+        Annotated[str | None, typer.Option("--event", metavar="TAG", help="The tag of the set that is the event.")],
+        None,
+    ),
+    "divisions": (
+        Annotated[bool, typer.Option("--divisions", help="Of a project: spots that divide are the events.")],
+        False,
+    ),
+    "compare": LESSON["compare"],
 }
 EVENTS: dict[str, tuple[Any, Any]] = {
     "also": (
@@ -228,7 +255,7 @@ def features(
 ) -> None:
     """Describe each spot by numbers, which Mastodon and TrackMate show: arrow of time, features, divisions."""
     target = out or default_target(project, "tap.mastodon")
-    given = {"weights": weights, "classifier": classifier, "also": also}
+    given: dict[str, Any] = {"weights": weights, "classifier": classifier, "also": also}
     run_verb(lambda: features_tap(Job(project, **movie), target, settings=settings, **given), as_json=json)
 
 
@@ -283,5 +310,59 @@ def classify(
 ) -> None:
     """Tell the class of each spot: probabilities as features, and tags in a set of their own. A person's tags stay."""
     target = out or default_target(project, "classified.mastodon")
-    job, given = Job(project, **movie), {"least": least, "also": also}
-    run_verb(lambda: classify_tap(job, classifier, target, settings=settings, **given), as_json=json)
+    job = Job(project, **movie)
+    run_verb(lambda: classify_tap(job, classifier, target, settings=settings, least=least, also=also), as_json=json)
+
+
+@tap.command("learn-events")
+@with_settings(SECTIONS, "tap_head", from_file=("tap",))
+@with_movie("image", "setup", "frames")
+@grouped("lesson", EVENT_LESSON)
+def learn_events(
+    movie_file: Movie,
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    lesson: dict[str, Any],
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", "-w", metavar="FILE", help="A network that learned from such movies (`tap train`)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the trained weights go (.safetensors).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Learn to mark events pixel by pixel, from label images or tagged spots, and say how good that is."""
+    target = out or default_target(movie_file, "events.safetensors")
+
+    def steps() -> Any:
+        taught = EventLesson(**{**lesson, "compare": tuple(lesson["compare"])})
+        return learn_events_tap(Job(movie_file, **movie), target, lesson=taught, settings=settings, weights=weights)
+
+    run_verb(steps, as_json=json)
+
+
+@tap.command("segment-events")
+@with_settings(SECTIONS, "tap_head", from_file=("tap",))
+@with_movie("image", "setup", "frames")
+@grouped("results", {"also": EVENTS["also"], "map_to": EVENTS["map_to"]})
+def segment_events(
+    movie_file: Movie,
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    results: dict[str, Any],
+    classifier: Annotated[
+        Path, typer.Option("--classifier", "-c", metavar="FILE", help="The weights that `tap learn-events` wrote.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The result; its ending chooses the format (default: label image)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Mark the events of a movie with their outlines."""
+    target = out or default_target(movie_file, "events.tif")
+    job = Job(movie_file, **movie)
+    run_verb(lambda: segment_events_tap(job, classifier, target, settings=settings, **results), as_json=json)

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 
 from howdah.errors import ConfigError
+from howdah.nn.amx import bfloat16_works
 
 __all__ = ["Place", "for_training", "free_memory_mb", "pick"]
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 LEAST_MB = 2000.0
+DIES = "this processor announces AMX, but a trial of bfloat16 ended the trying process."
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -48,7 +50,8 @@ def pick(device: str = "auto", *, precision: str = "auto") -> Place:
         precision: ``"auto"`` (bfloat16 where the hardware multiplies it natively, else float32), or a type's name.
 
     Raises:
-        ConfigError: The device is unknown or not there, or the precision is unknown or does not work on it.
+        ConfigError: The device is unknown or not there, or the precision is unknown or does not work on it; as bfloat16 on a
+            processor that announces AMX without having it (see :mod:`howdah.nn.amx`).
     """
     kind = device.partition(":")[0]
     if kind not in KINDS or precision not in PRECISIONS:
@@ -71,7 +74,12 @@ def pick(device: str = "auto", *, precision: str = "auto") -> Place:
     if precision == "float16" and kind != "cuda":
         raise ConfigError(f"Precision float16 is for CUDA devices; on '{device}' use auto, bfloat16 or float32.")
     chosen = getattr(torch, precision) if precision != "auto" else _native(kind)
-    return Place(place, chosen, f"Computing on {_name(place)} in {str(chosen).removeprefix('torch.')}.")
+    why = ""
+    if kind == "cpu" and chosen == torch.bfloat16 and not bfloat16_works():
+        if precision != "auto":
+            raise ConfigError(f"Precision bfloat16 was asked for, but {DIES} Use auto or float32.")
+        chosen, why = torch.float32, f" {DIES[0].upper()}{DIES[1:]}"
+    return Place(place, chosen, f"Computing on {_name(place)} in {str(chosen).removeprefix('torch.')}.{why}")
 
 
 def for_training(place: Place, planes: Iterable[int]) -> Place:

@@ -12,7 +12,6 @@ from howdah.methods.tap.config import TapConfig
 from howdah.pipeline.detection import Job, _needs_torch
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import check_target
-from howdah.pipeline.tap_drawing import Drawing
 from howdah.pipeline.tap_movies import Opened, cut, open_movies
 from howdah.pipeline.tap_network import PathLike, Sections
 from howdah.pipeline.weights_of import read_weights_of
@@ -54,6 +53,7 @@ def train_tap(
     config = TapConfig.of(settings.get("tap", {}))
     with _needs_torch():
         from howdah.methods.tap.train import train
+        from howdah.pipeline.tap_drawing import Drawing
 
     if not jobs:
         raise ConfigError("There is nothing to learn from: no movie was named.")

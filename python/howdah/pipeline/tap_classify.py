@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io import Tracks
-from bdv_io.tags import UNTAGGED, Tag
+from bdv_io.tags import UNTAGGED, Feature, Tag
 from howdah.errors import ConfigError, DataError
 from howdah.lineages.colours import distinct_colours
 from howdah.pipeline.challenge_rules import Challenge
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 
 __all__ = ["classify_tap", "tag_set_of", "thresholds_of", "with_classes"]
 
@@ -131,12 +132,12 @@ def with_classes(
         if _feature(one) == DIVISION:  # as linking needs it: with the share of divisions that this movie has
             values = for_movie(values, prior=learned_share(classifier.header))
         tracks = with_values(tracks, _feature(one), "", rows, values)
-    known = np.isfinite(probability).all(axis=1)
+    known: Bool = np.asarray(np.isfinite(probability).all(axis=1))
     likely = np.where(known[:, None], probability, -1.0).argmax(axis=1)
-    reached = known & (probability[np.arange(len(rows)), likely] >= limits[likely])
+    reached: Bool = known & (probability[np.arange(len(rows)), likely] >= limits[likely])
     reached &= np.array([one != NEGATIVE for one in names])[likely]
     before = tracks.feature(_given(classifier))
-    own = _changed_by_a_person(tracks, name, names, classifier)
+    own: Bool = _changed_by_a_person(tracks, name, names, classifier)
     colours = distinct_colours(len(names))
     tracks = tracks.with_tag_set(name, [Tag(one, colour) for one, colour in zip(names, colours, strict=True)])
     tags = tracks.tag_set(name)
@@ -178,24 +179,25 @@ def _given(classifier: Weights) -> str:
     return f"{tag_set_of(classifier)} given"
 
 
-def _changed_by_a_person(
-    tracks: Tracks, name: str, classes: Sequence[str], classifier: Weights
-) -> npt.NDArray[np.bool_]:
+def _changed_by_a_person(tracks: Tracks, name: str, classes: Sequence[str], classifier: Weights) -> Bool:
     """(N,) whether the tag of a spot in the classifier's set is not the one that the classifier gave."""
     tags, given = tracks.tag_set(name), tracks.feature(_given(classifier))
     if tags is None:
         return np.zeros(tracks.n_spots, dtype=bool)
+    tagged: Bool = tags.spots != UNTAGGED
     if given is None:
-        return tags.spots != UNTAGGED
+        return tagged
     places = np.array([UNTAGGED, *(tags.position(one) for one in classes)])
     numbers = np.where(_there(given), given.values, 0).astype(np.int64).clip(0, len(classes))
-    found: npt.NDArray[np.bool_] = tags.spots != places[numbers]
+    found: Bool = tags.spots != places[numbers]
     return found
 
 
-def _there(feature: Any) -> npt.NDArray[np.bool_]:
-    known: npt.NDArray[np.bool_] = np.isfinite(feature.values.astype(np.float64))
-    return known if feature.defined is None else known & feature.defined
+def _there(feature: Feature) -> Bool:
+    known: Bool = np.isfinite(feature.values.astype(np.float64))
+    there: Bool = np.ones(len(known), dtype=bool) if feature.defined is None else feature.defined
+    found: Bool = known & there
+    return found
 
 
 def _counted(tracks: Tracks, rows: I64, classifier: Weights) -> dict[str, int]:

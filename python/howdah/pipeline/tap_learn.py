@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from howdah.methods.tap.movies import Frames
     from howdah.nn.checkpoint import Weights
 
-__all__ = ["Lesson", "curve_of", "examples_of", "learn_tap"]
+__all__ = ["Lesson", "curve_of", "examples_of", "frames_for", "learn_tap"]
 
 log = logging.getLogger("howdah")
 
@@ -91,11 +91,12 @@ def learn_tap(
         raise ConfigError("There is nothing to learn from: no project was named.")
     loaded = None if weights is None else read_weights_of("tap", Path(weights))
     file = Path(weights or "")
-    examples, frames, inputs, target = [], [], {}, Path(out)
+    examples, frames, target = [], [], Path(out)
+    inputs: dict[str, Path] = {}
     for number, job in enumerate(jobs):
         source, wanted = open_job(job)
         target = check_target(out, source, ending=".safetensors")
-        opened, seen = _seen(source, loaded, file=file, settings=settings)
+        opened, seen = frames_for(source, loaded, file=file, settings=settings)
         examples.append(examples_of(opened, wanted, lesson, head, movie=number))
         frames.append(seen)
         after = f" {number + 1}" if len(jobs) > 1 else ""
@@ -159,11 +160,13 @@ def examples_of(opened: Opened, frames: Sequence[int], lesson: Lesson, head: Hea
 def curve_of(crossed: Mapping[str, Any], name: str) -> Curve:
     """Return the curve of a class that the header of a classifier holds."""
     one = crossed["classes"][name]
-    columns = (np.array(one[key], dtype=np.float64) for key in ("precision", "recall", "threshold"))
-    return Curve(*columns, one["average_precision"], one["chance"])
+    precision, recall, threshold = (
+        np.array(one[key], dtype=np.float64) for key in ("precision", "recall", "threshold")
+    )
+    return Curve(precision, recall, threshold, float(one["average_precision"]), float(one["chance"]))
 
 
-def _seen(source: Source, loaded: Weights | None, *, file: Path, settings: Sections) -> tuple[Opened, Frames]:
+def frames_for(source: Source, loaded: Weights | None, *, file: Path, settings: Sections) -> tuple[Opened, Frames]:
     """Return the movie of a project, and its frames as the network sees them."""
     every = range(source.image.n_frames)
     if loaded is not None:
@@ -227,6 +230,6 @@ def _draw(trained: Weights, target: Path) -> dict[str, str]:
             thresholds[title] = crossed["classes"][name]["best_threshold"]
     path = target.with_name(f"{target.stem}-curves.png")
     labels = sum(header["data"]["labels"].values())
-    title = f"{task['tag_set']}: {labels} labels, {header['crossed']['folds']} folds in time"
+    title = f"{task['tag_set']}: {labels} labels, judged on frames that were not learned from"
     draw_precision_recall(path, curves, thresholds=thresholds, title=title)
     return {"curves": str(path)}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-__all__ = ["FeatureImage", "MapImage", "check_image_target", "embed_tap", "map_tap", "writing"]
+__all__ = ["Computed", "FeatureImage", "MapImage", "check_image_target", "embed_tap", "map_tap", "writing"]
 
 log = logging.getLogger("howdah")
 
@@ -126,7 +126,7 @@ def writing(target: Path, image: ImageSeries, stage: str) -> Steps[None]:
         yield Progress(stage, done, image.n_frames)
 
 
-class _Computed:
+class Computed:
     """An image that is computed when it is read; it has the frames and the calibration of a movie.
 
     What writers of images look at again (the first, the middle and the last frame) is kept.
@@ -150,6 +150,8 @@ class _Computed:
         self.timepoints = tuple(range(self.n_frames))
         self.interval = self._image.interval
         self.again = {0, self.n_frames // 2, self.n_frames - 1}
+        self._wanted: set[int] = set()
+        self._kept: dict[int, F32] = {}
 
     def is_missing(self, frame: int, setup: int = 0) -> bool:
         """Whether the movie lacks this frame."""
@@ -169,6 +171,26 @@ class _Computed:
         found: F64 = self._image.affine(frame, self._setup) @ to_pixels
         return found
 
+    def read(self, frame: int, setup: int = 0, level: int = 0, *, region: Region | None = None) -> F32:
+        """Return a channel of a frame, (Z, Y, X) float32; zeros where nothing is to be computed."""
+        self._checked(frame, setup, level)
+        found = self._channel(frame, setup) if frame in self._wanted else np.zeros(self._shape, dtype=np.float32)
+        return found if region is None else found[region]
+
+    def _channel(self, frame: int, setup: int) -> F32:
+        return self._frame(frame)
+
+    def _frame(self, frame: int) -> F32:
+        """Return what was computed of a frame, or compute it; of the others only those that are looked at again stay."""
+        if frame not in self._kept:
+            for other in [t for t in self._kept if t not in self.again]:
+                del self._kept[other]
+            self._kept[frame] = self._compute(frame)
+        return self._kept[frame]
+
+    def _compute(self, frame: int) -> F32:
+        raise NotImplementedError
+
     def close(self) -> None:
         """Let go of the movie's files."""
         self._image.close()
@@ -178,7 +200,7 @@ class _Computed:
             raise MissingDataError(f"Frame {frame}, channel {setup}, level {level} was asked for; there is none.")
 
 
-class MapImage(_Computed):
+class MapImage(Computed):
     """Maps of where the network sees the arrow of time, computed when they are read; implements :class:`bdv_io.image.ImageSeries`.
 
     Args:
@@ -209,18 +231,16 @@ class MapImage(_Computed):
             log.info("Frames without a later one to compare with have no map: %s. They are zeros.", named)
         self.scores: dict[int, float] = {}
         self._overlay, self._told = len(names) if overlay else 0, told or (lambda one: None)
-        self._kept: dict[int, F32] = {}
         self._wanted = set(self.times)
         self._stream: Iterator[Attribution] | None = None
 
     def read(self, frame: int, setup: int = 0, level: int = 0, *, region: Region | None = None) -> F32:
         """Return a map, or a channel of the movie, (Z, Y, X) float32."""
-        self._checked(frame, setup, level)
         if setup < self._overlay:
+            self._checked(frame, setup, level)
             pixels = self._image.read(frame, self.seen.opened.setups[setup], region=region)
             return pixels.astype(np.float32)
-        found = self._map(frame)
-        return found if region is None else found[region]
+        return super().read(frame, setup, level, region=region)
 
     def facts(self) -> dict[str, Any]:
         """What was found: frames with a map, and the share of them of which the network knows the order."""
@@ -234,16 +254,7 @@ class MapImage(_Computed):
             self._tell(one)
             yield one
 
-    def _map(self, frame: int) -> F32:
-        if frame not in self._wanted:
-            return np.zeros(self._shape, dtype=np.float32)
-        if frame not in self._kept:
-            for other in [t for t in self._kept if t not in self.again]:
-                del self._kept[other]
-            self._kept[frame] = self._one(frame)
-        return self._kept[frame]
-
-    def _one(self, frame: int) -> F32:
+    def _compute(self, frame: int) -> F32:
         """Compute a map: the next of those in order, so that each frame is described once; what is looked at ahead of that, alone."""
         from howdah.methods.tap.attribution import enlarged
 
@@ -266,7 +277,7 @@ class MapImage(_Computed):
         return attributions(self.seen.embedder, self.seen.frames, times)
 
 
-class FeatureImage(_Computed):
+class FeatureImage(Computed):
     """Features of every pixel, one channel each, computed when they are read; implements :class:`bdv_io.image.ImageSeries`.
 
     Its pixels are those that the network sees: fewer than the movie's where it was trained on shrunk images.
@@ -281,22 +292,11 @@ class FeatureImage(_Computed):
         names = [f"feature {i + 1}" for i in range(count)]
         super().__init__(seen, names, shape=seen.frames.shape, shrink=seen.config.shrink)
         self._wanted, self._folder = set(seen.opened.frames), folder
-        self._kept: dict[int, F32] = {}
 
-    def read(self, frame: int, setup: int = 0, level: int = 0, *, region: Region | None = None) -> F32:
-        """Return a feature of all pixels of a frame, (Z, Y, X) float32."""
-        self._checked(frame, setup, level)
-        if frame not in self._wanted:
-            found = np.zeros(self._shape, dtype=np.float32)
-        else:
-            if frame not in self._kept:
-                for other in [t for t in self._kept if t not in self.again]:
-                    del self._kept[other]
-                self._kept[frame] = self._features(frame)
-            found = np.ascontiguousarray(self._kept[frame][setup])
-        return found if region is None else found[region]
+    def _channel(self, frame: int, setup: int) -> F32:
+        return np.ascontiguousarray(self._frame(frame)[setup])
 
-    def _features(self, frame: int) -> F32:
+    def _compute(self, frame: int) -> F32:
         """Describe a frame: in memory, or in a file where the frames that are held would not fit."""
         from howdah.nn.device import free_memory_mb
 

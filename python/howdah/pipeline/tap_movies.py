@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ from bdv_io import ImageSeries
 from bdv_io.stills import Stills
 from howdah.errors import ConfigError, DataError
 from howdah.methods.tap.config import TapConfig
-from howdah.methods.tap.movies import Movie
-from howdah.pipeline.detection import Job
+from howdah.pipeline.detection import Job, _needs_torch
 from howdah.pipeline.sources import Source
 from howdah.pipeline.stills import open_job
+
+if TYPE_CHECKING:
+    from howdah.methods.tap.movies import Movie
 
 Array = npt.NDArray[Any]
 Region = tuple[slice, slice, slice]
@@ -80,6 +82,8 @@ def open_movie(job: Job, config: TapConfig) -> Opened:
 
 def opened_of(source: Source, frames: Sequence[int], config: TapConfig) -> Opened:
     """Return the movie of a source that is open."""
+    with _needs_torch():
+        from howdah.methods.tap.movies import Movie
     image, path = source.image, source.image.path or Path("movie")
     setups = config.channels or (source.setup,)
     for setup in setups:

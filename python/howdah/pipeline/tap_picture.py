@@ -123,7 +123,7 @@ def draw_precision_recall(
             at = max(int((curve.threshold >= threshold).sum()) - 1, 0)
             axes.plot(curve.recall[at], curve.precision[at], "o", color=colour, markersize=5)
     for chance in sorted({round(curve.chance, 3) for curve in curves.values()}):
-        axes.axhline(chance, color=INK, linewidth=0.8, linestyle=":", label=f"chance: {chance:.2f}")
+        axes.axhline(chance, color=INK, linewidth=0.8, linestyle=":", label=f"chance: {chance:.2g}")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("recall", fontsize=8)

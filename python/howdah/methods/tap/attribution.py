@@ -2,7 +2,11 @@
 
 After the dense features all is done pixel by pixel, but for one mean over the pixels before the last, linear layer. So the gradient of a
 verdict is known in closed form from the features alone, and the verdict is the mean of what each pixel says (*evidence*, not in the paper).
-Both are computed in one pass over a frame, whatever its size.
+Both need one pass over a frame, whatever its size; the map of Grad-CAM a second one.
+
+Grad-CAM here is that of the true order against the others, and what the frames of a sample contribute is added before the absolute value is
+taken: what stays as it is cancels out. The published code takes the first logit alone, whose gradient holds weights that never learn (the
+common part G of the last layer changes no verdict), and the first frame alone.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ Tensor = torch.Tensor
 
 __all__ = ["Arrow", "Attribution", "attributions", "enlarged", "head_gradient"]
 
+BYTES = 4.0  # of a number
 AT_ONCE = 1 << 15  # pixels; what they need stays in the cache of a processor
 
 
@@ -53,9 +58,10 @@ class Arrow:
     Args:
         network: In evaluation mode.
         device: Where.
+        published: Gradients are those of the first logit, not of the first one less the mean of the others.
     """
 
-    def __init__(self, network: Tap, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: Tap, device: torch.device | str = "cpu", *, published: bool = False) -> None:
         self.frames = int(network.form["frames"])
         head: Any = network.classification_head
         with torch.no_grad():
@@ -78,6 +84,7 @@ class Arrow:
             self.out, self.shift = out.to(device, torch.float32), shift.to(device, torch.float32)
         self.verdict = self.out[0] - self.out[1:].mean(0)
         self.constant = self.shift[0] - self.shift[1:].mean()
+        self.goal = self.out[0] if published else self.verdict
 
     def see(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Look at pixels.
@@ -86,7 +93,7 @@ class Arrow:
             z: (P, T * F) features of P pixels, frame after frame.
 
         Returns:
-            What each pixel says, (P,), logit units; and the sum over these pixels of the gradient of the first logit, (T * F,), to be
+            What each pixel says, (P,), logit units; and the sum over these pixels of the gradient of the verdict, (T * F,), to be
             divided by the number of all pixels.
         """
         slopes = []
@@ -95,23 +102,28 @@ class Arrow:
             slopes.append(torch.where(z > 0, 1.0, SLOPE))
             z = z * slopes[-1]
         said = z @ self.verdict + self.constant
-        back = self.out[0] * slopes[-1]
+        back = self.goal * slopes[-1]
         for (weight, _), slope in zip(reversed(self.layers[1:]), reversed(slopes[:-1]), strict=True):
             back = (back @ weight) * slope
         return said, back.sum(0) @ self.layers[0][0]
 
 
-def head_gradient(embedder: Embedder, *features: F32) -> F32:
-    """Return the gradient of the first logit by the features, summed over the pixels: the weights alpha of Grad-CAM, (T, F).
+def head_gradient(embedder: Embedder, *features: F32, published: bool = False) -> F32:
+    """Return the gradient of the verdict by the features, summed over the pixels: the weights alpha of Grad-CAM, (T, F).
 
     Args:
         embedder: Whose head.
         features: (F, Z, Y, X) of each frame of the sample, the earliest first.
+        published: Of the first logit alone.
 
     Raises:
         ConfigError: The network was trained with another number of frames.
     """
-    arrow = _arrow(embedder, len(features))
+    arrow = Arrow(embedder.network, embedder.place.device, published=published)
+    if arrow.frames != len(features):
+        raise ConfigError(
+            f"The network was trained with {arrow.frames} frames a sample, and {len(features)} were given."
+        )
     total, pixels = _summed(arrow, [(None, [_flat(z) for z in features])], None)[1:]
     alpha: F32 = (total / pixels).reshape(len(features), -1).to(torch.float32).numpy()
     return alpha
@@ -130,7 +142,7 @@ def attributions(
         delta: Frames from one frame of a sample to the next. None: those of the settings; maps of several are averaged.
 
     Memory: the features of as many frames as are used again, if they fit into ``memory_mb`` (4 F bytes a pixel); then each frame is
-    described once. Else the frames of a sample are described tile by tile, the earliest one twice for Grad-CAM.
+    described once. Else the frames of a sample are described tile by tile, twice for Grad-CAM.
 
     Raises:
         ConfigError: The memory does not suffice for the smallest tile; delta is less than 1.
@@ -139,7 +151,8 @@ def attributions(
     deltas = embedder.config.delta if delta is None else (delta,)
     if min(deltas) < 1:
         raise ConfigError(f"delta is {min(deltas)}; it must be at least 1 frame.")
-    arrow = Arrow(embedder.network, embedder.place.device)
+    published = embedder.config.attribution == "published"
+    arrow = Arrow(embedder.network, embedder.place.device, published=published)
     there = set(frames.times)
     kept = _Kept(embedder, frames, (arrow.frames - 1) * max(deltas) + 1, arrow.frames)
     for time in sorted(frames.times if times is None else times):
@@ -170,7 +183,7 @@ class _Kept:
 
     def __init__(self, embedder: Embedder, frames: Frames, useful: int, sample: int) -> None:
         self.embedder, self.frames = embedder, frames
-        size = 4.0 * int(embedder.form["features"]) * float(np.prod(frames.shape)) / 2**20
+        size = BYTES * int(embedder.form["features"]) * float(np.prod(frames.shape)) / 2**20
         room = int((embedder.memory_mb or free_memory_mb()) // size)
         self.most = min(room, useful) if room >= sample else 0
         self.found: OrderedDict[int, F32] = OrderedDict()
@@ -202,21 +215,22 @@ class _Kept:
 def _one(arrow: Arrow, kept: _Kept, sample: Sequence[int]) -> tuple[F32, float]:
     """Return map and score of a sample."""
     shape = kept.frames.shape
-    cam = kept.embedder.config.attribution == "gradcam"
+    kind = kept.embedder.config.attribution
     values = np.empty(shape, dtype=np.float32)
-    said, total, pixels = _summed(arrow, kept.pieces(sample), None if cam else values)
-    if cam:
-        alpha = (total / pixels).reshape(arrow.frames, -1).to(torch.float32)[0]
-        for region, (first,) in kept.pieces(sample[:1]):
+    said, total, pixels = _summed(arrow, kept.pieces(sample), values if kind == "evidence" else None)
+    if kind != "evidence":
+        alpha = (total / pixels).reshape(arrow.frames, -1).to(torch.float32)[: 1 if kind == "published" else None]
+        for region, features in kept.pieces(sample[: len(alpha)]):
             part = values if region is None else values[region]
-            part[...] = (first @ alpha).abs_().view(part.shape).numpy()
+            added = sum(z @ a for z, a in zip(features, alpha, strict=True))
+            part[...] = added.abs().view(part.shape).numpy()
     return values, said / pixels
 
 
 def _summed(arrow: Arrow, pieces: Any, values: F32 | None) -> tuple[float, Tensor, int]:
     """Return what all pixels say, the sum of their gradients, and how many they are; write what each says into ``values``."""
     device = arrow.out.device
-    said, total, pixels = 0.0, torch.zeros(arrow.out.shape[1], dtype=torch.float64), 0
+    said, total, pixels = 0.0, torch.zeros(arrow.layers[0][0].shape[1], dtype=torch.float64), 0
     for region, features in pieces:
         each = []
         for start in range(0, len(features[0]), AT_ONCE):
@@ -230,13 +244,6 @@ def _summed(arrow: Arrow, pieces: Any, values: F32 | None) -> tuple[float, Tenso
             part = values if region is None else values[region]
             part[...] = torch.cat(each).view(part.shape).numpy()
     return said, total, pixels
-
-
-def _arrow(embedder: Embedder, frames: int) -> Arrow:
-    arrow = Arrow(embedder.network, embedder.place.device)
-    if arrow.frames != frames:
-        raise ConfigError(f"The network was trained with {arrow.frames} frames a sample, and {frames} were given.")
-    return arrow
 
 
 def _flat(features: F32) -> Tensor:

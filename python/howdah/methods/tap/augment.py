@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import ceil, hypot, log
+from math import ceil, hypot, log, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ Tensor = torch.Tensor
 __all__ = ["Changes", "augmented", "margin", "shuffled"]
 
 AT_ONCE = 2  # samples that are changed together on a CPU: what its cache holds
+ROUNDING = 0.01  # pixels
 KNOTS = 4  # pieces of the bend along an axis; a cubic spline over them has three points more
 
 
@@ -45,7 +46,7 @@ def margin(config: TapConfig, size: Sequence[int]) -> tuple[int, ...]:
         (at * config.scale_range + bend) * scale + config.shift * n
         for at, bend, n in zip(seen, bends, size, strict=True)
     ]
-    return tuple(max(ceil(at - h + 0.01), 0) for at, h in zip(reach, half, strict=True))
+    return tuple(max(ceil(at - h + ROUNDING), 0) for at, h in zip(reach, half, strict=True))
 
 
 def augmented(x: Tensor, config: TapConfig, *, size: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -108,10 +109,11 @@ class Changes:
         self, count: int, frames: int, config: TapConfig, *, size: Sequence[int], generator: torch.Generator
     ) -> None:
         self.size, self.generator, self.config = tuple(size), generator, config
-        self._margin = margin(config, self.size)
         self._count, self._device = count, generator.device
         self._on_cpu = generator.device.type == "cpu"
-        self._found: dict[tuple[int, ...], Tensor] = {}
+        axes = len(self.size)
+        numbers = 2 * axes + 16 + frames * (axes + 4) + axes * (KNOTS + 3) ** axes
+        self._pool, self._used = torch.rand((count, numbers), generator=generator, device=self._device), 0
         self._draw_places(frames)
         self._draw_intensities(frames)
         self._still: list[int] = (~self._moved).nonzero()[:, 0].tolist() if self._on_cpu else []
@@ -122,23 +124,33 @@ class Changes:
         step = AT_ONCE if self._on_cpu else self._count
         return [slice(first, min(first + step, self._count)) for first in range(0, self._count, step)]
 
-    def apply(self, x: Tensor, rows: slice, *, out: Tensor) -> None:
-        """Change the samples ``rows`` (n, T, C, *S'), which :func:`augmented` describes, into ``out`` (n, T, C, *S)."""
-        if not self.config.augment:
+    def apply(self, x: Tensor, rows: slice, *, out: Tensor, normal: tuple[Tensor, Tensor] | None = None) -> None:
+        """Change the samples ``rows`` (n, T, C, *S'), which :func:`augmented` describes, into ``out`` (n, T, C, *S).
+
+        Where intensities are those of the file, ``normal`` says what to multiply them by and what to add then (n, T, C, *1): after the
+        change of place, there are fewer of them.
+        """
+        if self.config.augment:
+            self._move(x, rows, out)
+        else:
             out.copy_(_middle(x, self.size))
-            return
-        self._move(x, rows, out)
-        self._recolour(rows, out)
+        if normal is not None:
+            out.mul_(normal[0]).add_(normal[1])
+        if self.config.augment:
+            self._recolour(rows, out)
 
     # ---- draws: always as many numbers, whatever is done with them
+
+    def _uniform(self, *shape: int) -> Tensor:
+        """Return (B, *shape) numbers of 0 to 1."""
+        n = prod(shape)
+        found = self._pool[:, self._used : self._used + n]
+        self._used += n
+        return found.view(self._count, *shape)
 
     def _happens(self, *shape: int) -> Tensor:
         """Return (B, *shape) truth values."""
         return self._uniform(*shape) < self.config.augment
-
-    def _uniform(self, *shape: int) -> Tensor:
-        """Return (B, *shape) numbers of 0 to 1."""
-        return torch.rand((self._count, *shape), generator=self.generator, device=self._device)
 
     def _within(self, most: float, *shape: int) -> Tensor:
         """Return (B, *shape) numbers of -most to most."""
@@ -157,13 +169,15 @@ class Changes:
         scale = torch.where(scaled, self._factor(config.scale_range), 1.0)
         self._frame_scale = torch.where(each_scaled[:, None], self._factor(config.frame_scale_range, frames), 1.0)
         extent = torch.tensor(self.size, dtype=torch.float32, device=self._device)
-        self._shift = self._within(config.shift, frames, axes) * extent * shifted[:, None, None]
+        shift = self._within(config.shift, frames, axes) * extent * shifted[:, None, None]
         bends = torch.tensor(_bends(config, self.size), device=self._device)
         knots = [KNOTS + 3] * axes
         self._bend = self._within(1.0, *knots, axes) * bends * bent.view(-1, *[1] * (axes + 1))
         self._turn = _matrices(angle, self._flips, scale)
         self._moved = turned | (scaled & (config.scale_range > 1)) | (bent & (config.elastic > 0))
         self._moved |= (each_scaled & (config.frame_scale_range > 1)) | (shifted & (config.shift > 0))
+        self._looked_at = self._places_of(shift)
+        self._margins = self._margins_of(shift) if self._on_cpu else []
 
     def _draw_intensities(self, frames: int) -> None:
         config = self.config
@@ -179,8 +193,9 @@ class Changes:
     def _move(self, x: Tensor, rows: slice, out: Tensor) -> None:
         """Mirror, turn, scale, shift and bend."""
         source = tuple(x.shape[3:])
-        grid = _spread(self._looked_at(source)[rows].flatten(0, 1), self.size[0])
-        enough = all(n >= m + 2 * more for n, m, more in zip(source, self.size, self._margin, strict=True))
+        half = (torch.tensor(source[::-1], dtype=torch.float32, device=self._device) - 1) / 2
+        grid = _spread((self._looked_at[rows] / half.clamp_min(0.5)).flatten(0, 1), self.size[0])
+        enough = all(n >= m + 2 * more for n, m, more in zip(source, self.size, self.margin(rows), strict=True))
         out.copy_(_resampled(x, grid, mirrored=not enough))
         if self._on_cpu:
             for row in [row for row in self._still if rows.start <= row < rows.stop]:
@@ -190,23 +205,35 @@ class Changes:
             still = _flipped(_middle(x, self.size), self._flips[rows])
             torch.where(self._moved[rows].view(-1, *[1] * (x.ndim - 1)), out, still, out=out)
 
-    def _looked_at(self, source: tuple[int, ...]) -> Tensor:
-        """Return the places in crops of this size that the points of the spline look at, spread along all axes but the first.
+    def margin(self, rows: slice) -> tuple[int, ...]:
+        """Return how many pixels more than are left, on each side along each axis, these samples look at; on a CPU."""
+        if not self._on_cpu:
+            return margin(self.config, self.size)
+        return tuple(max(n) for n in zip(*self._margins[rows], strict=True))
 
-        They are -1 to 1 from the first to the last pixel, x first: (B, T, points, *size but the first, D). The bend is a cubic spline,
-        and a spline through points on a plane is that plane: so turn, scale and shift are done on its few points.
+    def _margins_of(self, shift: Tensor) -> list[list[int]]:
+        """Return how many pixels more on each side each sample looks at along each axis."""
+        half = (torch.tensor(self.size, dtype=torch.float32) - 1) / 2
+        bend = self._bend.flatten(1, -2).abs().amax(1)
+        joint = self._turn.abs() @ half + bend
+        each = joint[:, None] / self._frame_scale[:, :, None] + shift.abs()
+        found: list[list[int]] = (each.amax(1) - half + ROUNDING).ceil().clamp_min(0).to(torch.int64).tolist()
+        return found
+
+    def _places_of(self, shift: Tensor) -> Tensor:
+        """Return the places that the points of the spline look at, spread along all axes but the first.
+
+        They are in pixels from the middle, x first: (B, T, points, *size but the first, D). The bend is a cubic spline, and a spline
+        through points on a plane is that plane: so turn, scale and shift are done on its few points.
         """
-        if source not in self._found:
-            axes = [_points(n, self._device) for n in self.size]
-            points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-            joint = points.flatten(0, -2) @ self._turn.transpose(1, 2) + self._bend.flatten(1, -2)
-            each = joint[:, None] / self._frame_scale[:, :, None, None] + self._shift[:, :, None]
-            half = (torch.tensor(source, dtype=torch.float32, device=self._device) - 1) / 2
-            found = (each / half.clamp_min(0.5)).flip(-1).flatten(0, 1).view(-1, *points.shape)
-            for axis, n in list(enumerate(self.size, start=1))[1:]:
-                found = _spread(found.movedim(axis, 1), n).movedim(1, axis)
-            self._found = {source: found.contiguous().view(*each.shape[:2], *found.shape[1:])}
-        return self._found[source]
+        axes = [_points(n, self._device) for n in self.size]
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+        joint = points.flatten(0, -2) @ self._turn.transpose(1, 2) + self._bend.flatten(1, -2)
+        each = joint[:, None] / self._frame_scale[:, :, None, None] + shift[:, :, None]
+        found = each.flip(-1).flatten(0, 1).view(-1, *points.shape)
+        for axis, n in list(enumerate(self.size, start=1))[1:]:
+            found = _spread(found.movedim(axis, 1), n).movedim(1, axis)
+        return found.contiguous().view(*each.shape[:2], *found.shape[1:])
 
     def _recolour(self, rows: slice, out: Tensor) -> None:
         """Add noise, then multiply and shift intensities."""

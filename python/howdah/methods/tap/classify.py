@@ -36,7 +36,7 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 Seen = torch.Tensor
 
-__all__ = ["KIND", "classes_of", "predict_classes", "read_classifier", "train_classifier"]
+__all__ = ["KIND", "Work", "classes_of", "header_of", "predict_classes", "read_classifier", "train_classifier"]
 
 KIND = "classifier"
 WIDTH = {2: 32, 3: 16}  # of a network from random weights, as in training without labels
@@ -75,7 +75,7 @@ def train_classifier(
         DataError: There is too little to learn from, or no labelled spot lies in the image.
         ConfigError: The settings do not fit together.
     """
-    work = _Work(examples.checked(), frames, network, config, head)
+    work = Work(examples.checked(), frames, network, config, head)
     if work.sentence:
         yield Progress("describe", 0, 1, message=work.sentence)
     verdicts: dict[str, Crossed] = {}
@@ -91,7 +91,7 @@ def train_classifier(
                 verdicts[mode] = yield from crossed(learn, work.examples, folds, stage=f"judge {mode}")
                 yield Progress("judge", len(folds), len(folds), message=_verdict(verdicts[mode], mode))
     state = yield from work.learner.learn(work.seen(training=True), work.examples.label)
-    weights = Weights(({**work.network_state, **state},), {**_header(work), **_judged(verdicts, head)})
+    weights = Weights(({**work.network_state, **state},), {**header_of(work, KIND), **_judged(verdicts, head)})
     if save_to is not None:
         save_weights(save_to, weights)
     return weights
@@ -154,8 +154,18 @@ def classes_of(classifier: Weights) -> tuple[str, ...]:
     return tuple(_task(classifier, "the classifier")["classes"])
 
 
-class _Work:
-    """The examples that can be used, and what a classifier sees of them."""
+class Work:
+    """The examples that can be used, and what a classifier sees of them.
+
+    Args:
+        examples: Labelled spots.
+        frames: The movies.
+        network: As for :func:`train_classifier`.
+        config: Settings of the network.
+        head: Settings of the classifier.
+        n_classes: Of the head; 0: pixels of events are marked. None: those of the examples.
+        crop: Edge of a crop, pixels, shrunk. None: that of the settings.
+    """
 
     def __init__(
         self,
@@ -164,6 +174,9 @@ class _Work:
         network: Weights | None,
         config: TapConfig,
         head: HeadConfig,
+        *,
+        n_classes: int | None = None,
+        crop: int | None = None,
     ) -> None:
         if network is None and head.mode in ("frozen", "finetune"):
             raise ConfigError(
@@ -181,28 +194,29 @@ class _Work:
         self.embedder = Embedder(network_part(network), self.config) if network else None
         steps = steps_of(self.config, head)
         kept, self.sentence = self._usable(examples, steps)
-        self.examples = kept.checked()
-        crop = crop_size(
+        self.examples = kept if n_classes == 0 else kept.checked()
+        self.n_classes = len(self.examples.classes) if n_classes is None else n_classes
+        size = crop_size(
             self.examples.covariance,
             self.config,
-            head,
+            head if crop is None else head.but(crop_size=crop, crop_depth=head.patch_depth),
             dimensions=len(self.form["pools"][0]),
             voxel_size=voxel_of(frames[0].movie, self.config),
         )
         self._seen: dict[bool, Seen] = {}
-        self._start(View(self.config, head, steps, crop))
+        self._start(View(self.config, head, steps, size))
 
     def _start(self, view: View) -> None:
         self.view = view
         state = self.network_state if self.network else None
-        self.learner = Learner(view, (self.form, state), len(self.examples.classes))
+        self.learner = Learner(view, (self.form, state), self.n_classes)
         self._seen = {}
 
-    def but(self, mode: str) -> _Work:
+    def but(self, mode: str) -> Work:
         """Return the same work for another mode of the head."""
         if mode == self.head.mode:
             return self
-        other = object.__new__(_Work)
+        other = object.__new__(Work)
         other.__dict__.update(self.__dict__)
         changes: dict[str, Any] = {"mode": mode} | ({"head": "resnet"} if mode == "pixels" else {})
         other.head = self.head.but(**changes)
@@ -252,22 +266,8 @@ class _Work:
         return examples.take(rows), " ".join(said)
 
 
-def _form(config: TapConfig, frames: Sequence[Frames]) -> dict[str, Any]:
-    """Return the form of a network that nobody has trained."""
-    movies = [one.movie for one in frames]
-    dimensions = dimensions_of(config, movies)
-    pools = [list(pool) for pool in pooling(dimensions, voxel_of(movies[0], config))]
-    return {
-        "channels": movies[0].channels,
-        "width": config.width or WIDTH[dimensions],
-        "features": config.features,
-        "frames": config.frames,
-        "head": config.head,
-        "pools": pools,
-    }
-
-
-def _header(work: _Work) -> dict[str, Any]:
+def header_of(work: Work, kind: str) -> dict[str, Any]:
+    """Return what the header of weights says of a training, but for how good it is."""
     given: Mapping[str, Any] = work.network.header if work.network else {}
     head, examples = work.head, work.examples
     form: dict[str, Any] = {"kind": "regression"} if work.view.pooled else work.learner.form
@@ -277,7 +277,7 @@ def _header(work: _Work) -> dict[str, Any]:
         n_parameters = parameters_of(head_from(form))
     return {
         "method": METHOD,
-        "kind": KIND,
+        "kind": kind,
         "version": __version__,
         "config": dict(given.get("config") or work.config.model_dump(mode="json", exclude_unset=True)),
         "resolved": dict(given.get("resolved") or {}),
@@ -300,6 +300,21 @@ def _header(work: _Work) -> dict[str, Any]:
             "frames": len(np.unique(np.stack([examples.movie, examples.t], axis=1), axis=0)),
             "fingerprint": digest([examples.movie, examples.t, examples.centre, examples.covariance, examples.label]),
         },
+    }
+
+
+def _form(config: TapConfig, frames: Sequence[Frames]) -> dict[str, Any]:
+    """Return the form of a network that nobody has trained."""
+    movies = [one.movie for one in frames]
+    dimensions = dimensions_of(config, movies)
+    pools = [list(pool) for pool in pooling(dimensions, voxel_of(movies[0], config))]
+    return {
+        "channels": movies[0].channels,
+        "width": config.width or WIDTH[dimensions],
+        "features": config.features,
+        "frames": config.frames,
+        "head": config.head,
+        "pools": pools,
     }
 
 

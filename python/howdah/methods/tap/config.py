@@ -168,24 +168,26 @@ class TapConfig(Settings):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- where time has an arrow
-    attribution: Literal["gradcam", "evidence"] = Field(
+    attribution: Literal["gradcam", "evidence", "published"] = Field(
         "gradcam",
-        description="Map of where the network sees the arrow of time: Grad-CAM (paper), or each pixel's share of the verdict (evidence; "
-        "not in the paper).",
+        description="Map of where the network sees the arrow of time: Grad-CAM of the true order against the others, all frames together "
+        "(gradcam), each pixel's share of the verdict (evidence; not in the paper), or Grad-CAM of the first logit and frame alone "
+        "(published: as the code does; finds hardly any divisions).",
     )
     # ---- events
     event_distance: Positive | None = Field(
-        None, description="Two events in a frame are at least so far apart; pixels. Automatic: an eighth of the crop."
+        None, description="Two events in a frame are at least so far apart; pixels. Automatic: a quarter of the crop."
     )
     event_smoothing: NotNegative | None = Field(
         None,
-        description="Standard deviation of the smoothing before peaks are looked for; pixels. Automatic: a quarter of event_distance.",
+        description="Standard deviation of the smoothing before peaks are looked for; pixels. Automatic: a 16th of event_distance.",
     )
-    event_frames: int = Field(
-        1,
+    event_frames: int | None = Field(
+        None,
         ge=0,
         le=100,
-        description="A peak counts once within so many frames before and after it, at the strongest. 0 = every frame.",
+        description="A peak counts once within so many frames before and after it, at the strongest. 0 = every frame. Automatic: the "
+        "largest delta.",
     )
     event_quality: Fraction = Field(0.0, description="Least quality of an event, 0 to 1.")
     # ---- where to compute

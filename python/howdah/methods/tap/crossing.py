@@ -125,8 +125,10 @@ def folds_of(examples: Examples, *, n: int | None = None, apart: int = 1) -> lis
         tested = block[moment] == number
         near = np.zeros(len(examples), dtype=bool)
         for movie in np.unique(examples.movie[tested]).tolist():
-            times = np.unique(examples.t[tested & (examples.movie == movie)])
-            near |= (examples.movie == movie) & (np.abs(examples.t[:, None] - times[None]).min(axis=1) <= apart)
+            mine = examples.movie == movie
+            times = np.unique(examples.t[tested & mine])
+            around = (times[:, None] + np.arange(-apart, apart + 1)).ravel()
+            near |= mine & np.isin(examples.t, around)
         train = np.flatnonzero(~near & ~tested)
         if len(np.unique(examples.label[train])) == len(np.flatnonzero(counts)):
             found.append(Fold(train, np.flatnonzero(tested)))

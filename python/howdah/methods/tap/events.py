@@ -89,10 +89,14 @@ class Peaks:
 
 
 def settled_events(config: TapConfig) -> tuple[float, float, int]:
-    """Return distance and smoothing, pixels, and frames that events are looked for with."""
-    distance = config.event_distance or config.crop_size / 8
-    smoothing = distance / 4 if config.event_smoothing is None else config.event_smoothing
-    return distance, smoothing, config.event_frames
+    """Return distance and smoothing, pixels, and frames that events are looked for with.
+
+    More smoothing finds fewer divisions: what is seen of one is a few pixels wide (``benchmarks/score_tap_events.py``).
+    """
+    distance = config.event_distance or config.crop_size / 4
+    smoothing = distance / 16 if config.event_smoothing is None else config.event_smoothing
+    frames = max(config.delta) if config.event_frames is None else config.event_frames
+    return distance, smoothing, frames
 
 
 def peaks_of(values: F32, *, distance: float, smoothing: float, scale: F64) -> tuple[F64, F64]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from howdah.config import Settings
 
@@ -107,9 +107,3 @@ class HeadConfig(Settings):
         description="Planes of such a crop, for networks of volumes. Automatic: as deep as it is wide.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.head == "linear" and self.mode == "pixels":
-            raise ValueError("mode is pixels, but a linear head needs features; use the resnet head")
-        return self

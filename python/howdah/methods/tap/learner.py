@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from howdah.nn.fit import descend, fit
 from howdah.progress import Steps
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Tensor = torch.Tensor
+Loss = Callable[[Tensor, Tensor, int], Tensor]
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "posed"]
 
 WARM_UP = 0.1  # of the steps, in which the step size grows
 AT_ONCE = 64  # crops of a prediction
@@ -41,7 +43,7 @@ class Learner:
     Args:
         view: What is seen.
         network: The form of the network, and its weights where there are some; they are not changed.
-        n_classes: Classes.
+        n_classes: Classes; 0: pixels of events are marked.
 
     Attributes:
         form: Form of the head, for :func:`howdah.methods.tap.heads.head_from`.
@@ -50,14 +52,19 @@ class Learner:
     def __init__(self, view: View, network: tuple[Mapping[str, Any], State | None], n_classes: int) -> None:
         self.view, self.n_classes = view, n_classes
         self.network_form, self.network_state = network
-        head = view.head
-        depth = int(self.network_form["channels" if head.mode == "pixels" else "features"])
-        self.form: dict[str, Any] = {"kind": head.head, "n_in": depth * len(view.steps), "n_classes": n_classes}
-        if head.head == "resnet":
-            self.form |= {"width": head.width, "dimensions": len(view.crop)}
-        self.form["dropout"] = head.dropout
+        self.form = self._form()
         planes = _planes(view.crop, self.network_form["pools"])
         self.place = for_training(pick(view.config.device, precision=view.config.precision), planes)
+
+    def _form(self) -> dict[str, Any]:
+        head, view = self.view.head, self.view
+        depth = int(self.network_form["channels" if head.mode == "pixels" else "features"])
+        n_in = depth * len(view.steps)
+        if not self.n_classes:
+            pools = [list(pool) for pool in self.network_form["pools"][:2]]
+            return {"kind": "events", "n_in": n_in, "width": head.width, "pools": pools}
+        form = {"kind": head.head, "n_in": n_in, "n_classes": self.n_classes, "dropout": head.dropout}
+        return form | ({"width": head.width, "dimensions": len(view.crop)} if head.head == "resnet" else {})
 
     def learn(self, seen: Tensor, label: I64, *, stage: str = "train") -> Steps[State]:
         """Learn from what is seen (N, ...) and its classes (N,); returns entries of the head and, where it was trained, the network."""
@@ -71,9 +78,29 @@ class Learner:
                 balanced=head.class_weights == "balanced",
             )
             return {HEAD + name: torch.from_numpy(getattr(fitted, name)).float() for name in NUMBERS}
-        module = self._module(None)
-        run = _Run(self, module, seen, label)
-        yield from fit(run.step, steps=head.n_steps, stage=stage)
+        weights = class_weights(label, self.n_classes, balanced=head.class_weights == "balanced")
+        classes = torch.from_numpy(np.ascontiguousarray(label))
+
+        def loss(logits: Tensor, rows: Tensor, _: int) -> Tensor:
+            return functional.cross_entropy(logits, classes[rows].to(logits.device))
+
+        return (yield from self.trained(seen, weights, loss, stage=stage))
+
+    def trained(self, seen: Tensor, weights: F64, loss: Loss, *, stage: str = "train") -> Steps[State]:
+        """Train head, and network where it is to learn, on crops (N, T, C, *S), drawn with weights (N,).
+
+        Args:
+            seen: The crops.
+            weights: How often each is drawn, relative to others.
+            loss: Of logits, the rows of the crops, and the seed by which they were posed (:func:`posed`).
+            stage: Name for the progress.
+
+        Returns:
+            Entries of the head, under ``head.``, and of the network where it was trained.
+        """
+        module = self.module(None)
+        run = _Run(self, module, seen, weights, loss)
+        yield from fit(run.step, steps=self.view.head.n_steps, stage=stage)
         state = module.eval().state_dict()
         return {_outer(key): value.detach().cpu().contiguous() for key, value in state.items()}
 
@@ -82,7 +109,7 @@ class Learner:
         if self.view.pooled:
             numbers = [state[HEAD + name].double().numpy() for name in NUMBERS]
             return Regression(*numbers).probabilities(seen.numpy()).astype(np.float32)
-        module = self._module(state).eval()
+        module = self.module(state).eval()
         found = np.empty((len(seen), self.n_classes), dtype=np.float32)
         for first in range(0, len(seen), AT_ONCE):
             part = seen[first : first + AT_ONCE]
@@ -91,11 +118,11 @@ class Learner:
                     part = augmented(
                         part, TapConfig.of({"augment": 0.0}), size=self.view.crop, generator=torch.Generator()
                     )
-                logits = self._logits(module, part.to(self.place.device))
+                logits = self.logits(module, part.to(self.place.device))
             found[first : first + AT_ONCE] = functional.softmax(logits.float(), dim=1).cpu().numpy()
         return found
 
-    def _module(self, state: State | None) -> nn.Module:
+    def module(self, state: State | None) -> nn.Module:
         """Return head and, where it is trained, network; with weights of a training, or new ones by the seed."""
         head = self.view.head
         with torch.random.fork_rng(devices=[]):
@@ -113,8 +140,8 @@ class Learner:
     def _is_mine(self, key: str) -> bool:
         return key.startswith(HEAD) or self.view.head.mode in ("finetune", "scratch")
 
-    def _logits(self, module: Any, x: Tensor) -> Tensor:
-        """Return (B, n_classes) of crops (B, T, C, *S), of images or features."""
+    def logits(self, module: Any, x: Tensor) -> Tensor:
+        """Return the logits of crops (B, T, C, *S), of images or features."""
         if "network" in module:
             with self.place.autocast():
                 z = module["network"].dense(x.flatten(0, 1))
@@ -126,11 +153,9 @@ class Learner:
 class _Run:
     """The training of a head, and of a network below it."""
 
-    def __init__(self, learner: Learner, module: nn.Module, seen: Tensor, label: I64) -> None:
-        self.learner, self.module, self.seen = learner, module, seen
-        self.label = torch.from_numpy(np.ascontiguousarray(label))
+    def __init__(self, learner: Learner, module: nn.Module, seen: Tensor, weights: F64, loss: Loss) -> None:
+        self.learner, self.module, self.seen, self.loss = learner, module, seen, loss
         head = learner.view.head
-        weights = class_weights(label, learner.n_classes, balanced=head.class_weights == "balanced")
         self.chance = weights / weights.sum()
         groups = []
         for name, part in module.named_children():
@@ -148,16 +173,16 @@ class _Run:
         head, view = self.learner.view.head, self.learner.view
         seed = np.random.default_rng([head.seed, 7, number])
         rows = torch.from_numpy(seed.choice(len(self.chance), size=head.batch_size, p=self.chance))
-        generator = torch.Generator().manual_seed(int(seed.integers(2**62)))
+        pose = int(seed.integers(2**62))
         x = self.seen[rows]
-        if not view.frozen:
-            x = augmented(x, view.changes, size=view.crop, generator=generator)
+        if not view.frozen and self.learner.n_classes:
+            x = augmented(x, view.changes, size=view.crop, generator=torch.Generator().manual_seed(pose))
         elif head.augment:
-            x = _posed(x, generator)
+            x = posed(x, pose)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed.integers(2**62)))  # for dropout
-            logits = self.learner._logits(self.module, x.to(self.learner.place.device))
-        loss = functional.cross_entropy(logits.float(), self.label[rows].to(logits.device))
+            logits = self.learner.logits(self.module, x.to(self.learner.place.device))
+        loss = self.loss(logits.float(), rows, pose)
         rate = _rate(number, head.n_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = head.learning_rate * rate * group["share"]
@@ -173,9 +198,9 @@ def _rate(number: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (number - warm) / max(steps - warm, 1)))
 
 
-def _posed(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return crops (B, T, F, *S), each mirrored and turned by quarters around z at random."""
-    draw = torch.rand((3, len(x)), generator=generator) < 0.5
+def posed(x: Tensor, seed: int) -> Tensor:
+    """Return crops (B, ..., *S), each mirrored and turned by quarters around z at random; the same for the same seed."""
+    draw = torch.rand((3, len(x)), generator=torch.Generator().manual_seed(seed)) < 0.5
     for way, chosen in zip(((-1,), (-2,), None), draw, strict=True):
         changed = x.flip(way) if way else x.transpose(-1, -2)
         x = torch.where(chosen.view(-1, *(1,) * (x.ndim - 1)), changed, x)

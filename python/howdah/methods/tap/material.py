@@ -31,7 +31,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Places", "View", "crop_size", "steps_of", "usable"]
+__all__ = ["Places", "View", "crop_size", "cut", "steps_of", "usable"]
 
 CROPS = (24, 64)  # pixels, of automatic crops
 STRIDE = 8
@@ -165,7 +165,7 @@ class View:
         if training and not self.frozen:
             size = tuple(n + 2 * m for n, m in zip(size, margin(self.changes, size), strict=True))
         parts = dense_parts(embedder, frames) if self.frozen and embedder is not None else _images(frames)
-        return _crops(parts, places, frames, size=size, steps=self.steps, shrink=self.config.shrink)
+        return cut(parts, places, frames, size=size, steps=self.steps, shrink=self.config.shrink)
 
 
 def _images(frames: Reads) -> Parts:
@@ -176,10 +176,22 @@ def _images(frames: Reads) -> Parts:
     return parts
 
 
-def _crops(
+def cut(
     parts: Parts, places: Places, frames: Reads, *, size: Sequence[int], steps: Sequence[int], shrink: int
 ) -> torch.Tensor:
-    """Return crops (N, T, C, *size) around spots; beyond the border the outermost pixels repeat."""
+    """Return crops (N, T, C, *size) around spots; beyond the border the outermost pixels repeat.
+
+    Args:
+        parts: See :func:`howdah.methods.tap.pooled.gathered`.
+        places: The spots.
+        frames: The movie.
+        size: (Y, X), of the plane of the spot, or (Z, Y, X).
+        steps: Frames later, from 0.
+        shrink: Pixels of the movie in a pixel, along y and x.
+
+    Raises:
+        ConfigError: They do not fit into memory.
+    """
     centre, _ = in_shrunk(places.centre, places.covariance, shrink)
     deep = (1, *size) if len(size) == 2 else tuple(size)
     first = np.rint(centre - (np.array(deep) - 1) / 2).astype(np.int64)

@@ -6,15 +6,17 @@ samples of T frames with C channels; S stands for the spatial axes, (Y, X) or (Z
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["Tap", "form_of", "pooling", "reach", "shapes"]
+from howdah.methods.tap.lean import SLOPE, again, bordered, enlarged, last_dense, normalised, pooled, rectified
+
+__all__ = ["SLOPE", "Tap", "form_of", "pooling", "reach", "shapes"]
 
 Tensor = torch.Tensor
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -22,7 +24,6 @@ LINEAR: dict[int, Any] = {0: functional.linear, 2: functional.conv2d, 3: functio
 NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 DEPTH = 3
-SLOPE = 0.01  # of the leaky ReLU
 ANISOTROPIC = 1.5  # planes this many times further apart than pixels are not pooled
 
 
@@ -77,8 +78,26 @@ class _Block(nn.Module):
         self.conv_block = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, n_out, *S) of (N, n_in, *S), layer by layer."""
         found: Tensor = self.conv_block(x)
         return found
+
+    @property
+    def first(self) -> Any:
+        """The first convolution."""
+        return self.conv_block[0]
+
+    def second(self, x: Tensor) -> Tensor:
+        """Return what the second convolution gives of what the first gave."""
+        layers: Any = self.conv_block
+        return again(
+            lambda first, raw: bordered(rectified(raw, layers[1], layers[0].bias, first=first), layers[3].weight), x
+        )
+
+    def last(self, x: Tensor, *, first: bool = True) -> Tensor:
+        """Return the block's result of what the second convolution gave."""
+        layers: Any = self.conv_block
+        return rectified(x, layers[4], layers[3].bias, first=first)
 
 
 class UNet(nn.Module):
@@ -98,28 +117,71 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, width, *S) of images (N, C, *S)."""
-        size = x.shape[2:]
-        multiple = [prod(pool[axis] for pool in self.pools) for axis in range(len(size))]
-        missing = [-n % m for n, m in zip(size, multiple, strict=True)]
-        if any(missing):
-            sides = [side for m in reversed(missing) for side in (m // 2, m - m // 2)]
-            x = functional.pad(x, sides, mode="replicate")
-        pool = functional.max_pool2d if len(size) == 2 else functional.max_pool3d
+        """Return (N, width, *S) of images (N, C, *S), layer by layer as published."""
+        size, x, skips = x.shape[2:], self._rounded(x), []
+        for block, factors in zip(self.l_conv, self.pools, strict=False):
+            x = block(x)
+            skips.append(x)
+            x = pooled(x, factors)
+        x = self.l_conv[-1](x)
+        for block, factors in zip(reversed(self.r_conv), reversed(self.pools), strict=True):
+            wide = functional.interpolate(x, scale_factor=[float(f) for f in factors], mode="nearest")
+            x = block(torch.cat([skips.pop(), wide], dim=1))
+        result: Tensor = self.head(x)
+        return self.cut(result, size)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Return what the last 3 x 3 convolution gives, before its normalisation; axes are rounded up to what the poolings need."""
+        x = self._rounded(x)
+        left, right = cast("list[_Block]", list(self.l_conv)), cast("list[_Block]", list(self.r_conv))
+        x = bordered(x, left[0].first.weight)
         skips = []
         for level, factors in enumerate(self.pools):
-            x = self.l_conv[level](x)
-            skips.append(x)
-            x = pool(x, factors)
-        x = self.l_conv[-1](x)
+            skips.append(left[level].last(left[level].second(x)))
+            x = again(_pooled_conv(factors, left[level + 1].first.weight), skips[-1])
+        x, below = left[-1].second(x), left[-1]
         for level in reversed(range(len(self.pools))):
-            wide = functional.interpolate(x, scale_factor=[float(f) for f in self.pools[level]], mode="nearest")
-            x = self.r_conv[level](torch.cat([skips[level], wide], dim=1))
-        x = self.head(x)
-        if any(missing):
-            for axis, (m, n) in enumerate(zip(missing, size, strict=True), start=2):
-                x = x.narrow(axis, m // 2, n)
+            x = again(_joined_conv(below, self.pools[level], right[level].first.weight), skips.pop(), x)
+            x, below = right[level].second(x), right[level]
         return x
+
+    def last(self, x: Tensor, *, size: Sequence[int], first: bool = True) -> Tensor:
+        """Return (N, width, *S), before the last 1 x 1 convolution, of what :meth:`raw` gives of images of this size."""
+        return self.cut(self._finest.last(x, first=first), size)
+
+    def cut(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Cut away what the rounded axes have too much."""
+        for axis, (m, n) in enumerate(zip(self._missing(size), size, strict=True), start=2):
+            x = x.narrow(axis, m // 2, n) if m else x
+        return x
+
+    @property
+    def _finest(self) -> _Block:
+        return cast("_Block", self.r_conv[0])
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        missing = self._missing(x.shape[2:])
+        sides = [side for m in reversed(missing) for side in (m // 2, m - m // 2)]
+        return functional.pad(x, sides, mode="replicate") if any(missing) else x
+
+    def _missing(self, size: Sequence[int]) -> list[int]:
+        multiple = [prod(pool[axis] for pool in self.pools) for axis in range(len(size))]
+        return [-n % m for n, m in zip(size, multiple, strict=True)]
+
+
+def _pooled_conv(factors: Sequence[int], weight: Tensor) -> Callable[[bool, Tensor], Tensor]:
+    """The way down: pooling and the first convolution of the next level."""
+    return lambda _, skip: bordered(pooled(skip, factors), weight)
+
+
+def _joined_conv(below: _Block, factors: Sequence[int], weight: Tensor) -> Callable[[bool, Tensor, Tensor], Tensor]:
+    """The way up: the first convolution of the copied image and, behind it, the enlarged result of the level below."""
+
+    def run(first: bool, skip: Tensor, raw: Tensor) -> Tensor:
+        fine = skip.shape[1]
+        return bordered(skip, weight[:, :fine]) + enlarged(below.last(raw, first=first), weight[:, fine:], factors)
+
+    return run
 
 
 class Projection(nn.Module):
@@ -149,31 +211,25 @@ class Equivariant(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return (B, T, n_out, *S) of features (B, T, n_in, *S); with ``norm`` normalised and rectified."""
+        return self.finished(self.mixed(z))
+
+    def mixed(self, z: Tensor) -> Tensor:
+        """Return :meth:`forward` before the normalisation, which the biases drop out of."""
         b, t, _, *space = z.shape
         ones = (1,) * len(space)
         conv = LINEAR[len(space)]
-        own = conv(z.flatten(0, 1), self.L.weight.view(*self.L.weight.shape, *ones), self.L.bias)
-        joint = conv(z.mean(1), self.G.weight.view(*self.G.weight.shape, *ones), self.G.bias)
+        biases = (None, None) if hasattr(self, "norm") else (self.L.bias, self.G.bias)
+        own = conv(z.flatten(0, 1), self.L.weight.view(*self.L.weight.shape, *ones), biases[0])
+        joint = conv(z.mean(1), self.G.weight.view(*self.G.weight.shape, *ones), biases[1])
         y: Tensor = own.view(b, t, -1, *space) + joint.unsqueeze(1)
+        return y
+
+    def finished(self, y: Tensor, *, first: bool = True) -> Tensor:
+        """Return :meth:`forward` of what :meth:`mixed` gives."""
         if not hasattr(self, "norm"):
             return y
-        flat = y.flatten(0, 1)
-        return functional.leaky_relu(self._normalised(flat), SLOPE, inplace=True).view(b, t, -1, *space)
-
-    def _normalised(self, y: Tensor) -> Tensor:
-        norm = self.norm
-        if self.training and norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
-        return functional.batch_norm(
-            y,
-            norm.running_mean,
-            norm.running_var,
-            norm.weight,
-            norm.bias,
-            self.training,
-            norm.momentum or 0.0,
-            norm.eps,
-        )
+        flat = rectified(y.flatten(0, 1), self.norm, self.L.bias + self.G.bias, first=first)
+        return flat.view(y.shape)
 
 
 class _Chain(nn.Module):
@@ -205,7 +261,11 @@ class EquivariantHead(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the logits (B, T) that a frame is the first, of features (B, T, F, *S)."""
-        found: Tensor = self.head(self.layers(z))
+        one, two = (cast("Equivariant", cast("_Chain", chain).layers[0]) for chain in self.layers)
+        y = again(lambda _, given: one.mixed(given), z)
+        y = again(lambda first, given: two.mixed(one.finished(given, first=first)), y)
+        y = again(lambda first, given: two.finished(given, first=first).flatten(3).mean(3), y)
+        found: Tensor = cast("_Chain", self.head[1])(y)
         return found.squeeze(2)
 
 
@@ -266,9 +326,27 @@ class Tap(nn.Module):
         )
 
     def dense(self, x: Tensor) -> Tensor:
-        """Return the features z (N, F, *S) of images (N, C, *S)."""
-        found: Tensor = self.projection_head(self.backbone(x))
-        return found
+        """Return the features z (N, F, *S) of images (N, C, *S).
+
+        In evaluation without a gradient layer by layer, bit for bit as published; else with less memory and work, the same up to
+        rounding (:mod:`howdah.methods.tap.lean`). There the last convolution of the U-Net and the one of the projection are one
+        matrix: both are linear and between the same pixels.
+        """
+        if not self.training and not torch.is_grad_enabled():
+            plain: Tensor = self.projection_head(self.backbone(x))
+            return plain
+        inner: Any = self.backbone.head
+        outer, norm = cast("tuple[Any, Any]", tuple(self.projection_head.layers))
+        with torch.autocast(x.device.type, enabled=False):
+            matrix = outer.weight.flatten(1) @ inner.weight.flatten(1)
+            bias = outer.weight.flatten(1) @ inner.bias + outer.bias
+        weight, size = matrix.view(*matrix.shape, *(1,) * (x.ndim - 2)), x.shape[2:]
+
+        def run(first: bool, raw: Tensor) -> Tensor:
+            found: Tensor = LINEAR[len(size)](self.backbone.last(raw, size=size, first=first), weight)
+            return found
+
+        return normalised(last_dense(again(run, self.backbone.raw(x))), norm, bias, first=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, T) and features z (B, T, F, *S) of samples (B, T, C, *S).

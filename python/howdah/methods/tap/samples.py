@@ -17,17 +17,19 @@ import torch
 
 from howdah.errors import DataError
 from howdah.methods.tap.augment import Changes, augmented, margin, shuffled
+from howdah.methods.tap.background import Background
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.movies import Frames, Movie, Region, voxel_of
 from howdah.nn.device import Place, free_memory_mb
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Tensor = torch.Tensor
 
 __all__ = ["Samples", "crop_shape"]
 
-TRIES = 16  # of which the first that shows cells, and no blank frame, is taken
+TRIES = 16  # draws at most until a sample shows cells, and no blank frame
 FEWEST, MOST = 1_000, 100_000  # samples in a pass, where nothing is said
 BATCH = {"cuda": 256}  # samples in a step by device, where nothing is said
 USUAL_BATCH = 32
@@ -87,10 +89,12 @@ class Samples:
         self.movies, self.config, self.place = tuple(movies), config, place
         self.dimensions = len(form["pools"][0])
         self.pools: list[tuple[int, ...]] = [tuple(pool) for pool in form["pools"]]
-        self._check_channels(form["channels"])
+        self._frames, self._channels = config.frames, int(form["channels"])
+        self._check_channels()
         room = (config.memory_mb or free_memory_mb() / 2) / len(movies)
         self.frames = [Frames(movie, config, memory_mb=room) for movie in movies]
         self.size = crop_shape(movies, config, self.pools)
+        self._size3 = np.asarray((1, *self.size) if self.dimensions == 2 else self.size, dtype=np.int64)
         self._margin = margin(config, self.size)
         self._say_small()
         deltas = [self._deltas(frames) for frames in self.frames]
@@ -108,6 +112,8 @@ class Samples:
         self.epoch_samples = config.epoch_samples or int(np.clip(places, FEWEST, MOST))
         self.steps_per_epoch = max(round(self.epoch_samples / self.batch_size), 1)
         self._told: set[tuple[int, int]] = set()
+        self._rooms: dict[str, F32] = {}
+        self._background = [Background(frames, config.crop_size) for frames in self.frames]
 
     # ---- what training asks for
 
@@ -122,10 +128,14 @@ class Samples:
         Raises:
             DataError: A frame is not what its movie says, holds no numbers, or all are blank.
         """
-        return self._read(self._drawn(step), slice(0, self.batch_size), self._margin)
+        x, scale, add = self._read(self._drawn(step), slice(0, self.batch_size), self._margin)
+        return x.mul_(scale).add_(add)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,)."""
+        """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,).
+
+        One thread at a time: memory is used again.
+        """
         device = self.place.device
         generator = torch.Generator(device)
         generator.manual_seed(int(np.random.default_rng([self.config.seed, step, 1]).integers(2**63)))
@@ -133,10 +143,11 @@ class Samples:
             crops = self.crops(step).to(device)
             return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
         drawn = self._drawn(step)
-        changes = Changes(self.batch_size, self.config.frames, self.config, size=self.size, generator=generator)
-        found = torch.empty((self.batch_size, self.config.frames, self.movies[0].channels, *self.size))
+        changes = Changes(self.batch_size, self._frames, self.config, size=self.size, generator=generator)
+        found = torch.from_numpy(self._room("changed", (self.batch_size, self._frames, self._channels, *self.size)))
         for rows in changes.parts():  # as augmented does, but a few crops at a time, which stay in the cache of the CPU
-            changes.apply(self._read(drawn, rows, self._margin), rows, out=found[rows])
+            crops, scale, add = self._read(drawn, rows, changes.margin(rows), reuse=True)
+            changes.apply(crops, rows, out=found[rows], normal=(scale, add))
         return shuffled(found, generator=generator)
 
     def held(self) -> list[tuple[Tensor, Tensor]]:
@@ -149,7 +160,8 @@ class Samples:
         found = []
         for first in range(0, count, self.batch_size):
             some = slice(first, min(first + self.batch_size, count))
-            x = self._read(drawn, some, (0,) * len(self.size))
+            x, scale, add = self._read(drawn, some, (0,) * len(self.size))
+            x.mul_(scale).add_(add)
             y = torch.arange(some.start, some.stop) % frames
             from_ = (torch.arange(frames)[None] - y[:, None]) % frames
             found.append((x[torch.arange(len(x))[:, None], from_], y))
@@ -161,39 +173,50 @@ class Samples:
         return self._draw(np.random.default_rng([self.config.seed, step]), self._training, self.batch_size)
 
     def _draw(self, rng: np.random.Generator, places: Sequence[_Places], count: int) -> _Drawn:
-        """Draw samples; where one is blank or shows no cells the next draw takes its place."""
+        """Draw samples; those that are blank, or show no cells, are drawn again."""
         weights = np.cumsum([one.weight for one in places])
-        u = rng.random((TRIES, count, 6))
-        movie = np.searchsorted(weights / weights[-1], u[..., 0], side="right").clip(max=len(places) - 1)
-        start, delta = np.empty_like(movie), np.empty_like(movie)
-        low = np.empty((*movie.shape, 3), dtype=np.int64)
-        for at, one in enumerate(places):
-            here = movie == at
-            row = (u[here, 1] * len(one.start)).astype(np.int64)
-            start[here], delta[here] = one.start[row], one.delta[row]
-            shape = np.asarray(self.frames[at].shape)
-            low[here] = (u[here, 2:5] * np.maximum(shape - self._size3 + 1, 1)).astype(np.int64)
-            low[here] -= np.maximum(self._size3 - shape, 0) // 2
-        tried = _Drawn(movie, start, delta, low)
-        chosen = self._chosen(tried, u[..., 5])
-        rows = np.arange(count)
-        return _Drawn(movie[chosen, rows], start[chosen, rows], delta[chosen, rows], low[chosen, rows])
+        found = _Drawn(*(np.zeros((count, *more), dtype=np.int64) for more in ((), (), (), (3,))))
+        again = np.arange(count)
+        for _ in range(TRIES):
+            u = rng.random((len(again), 6))
+            movie = np.searchsorted(weights / weights[-1], u[:, 0], side="right").clip(max=len(places) - 1)
+            for at, one in enumerate(places):
+                here = movie == at
+                rows, shape = again[here], np.asarray(self.frames[at].shape)
+                moment = (u[here, 1] * len(one.start)).astype(np.int64)
+                room, outside = np.maximum(shape - self._size3, 0), np.maximum(self._size3 - shape, 0) // 2
+                found.movie[rows], found.start[rows], found.delta[rows] = at, one.start[moment], one.delta[moment]
+                found.low[rows] = (u[here, 2:5] * (room + 1)).astype(np.int64) - outside
+            again = again[self._unwanted(found, again, u[:, 5])]
+            if not len(again):
+                return found
+        if self._has_blank(found, again):
+            raise DataError(
+                f"Learning from {', '.join(movie.name for movie in self.movies)} failed: frames are blank (one value everywhere). Is it "
+                "the right channel?"
+            )
+        return found
 
-    def _chosen(self, tried: _Drawn, chance: F64) -> I64:
-        """Return which draw (N,) of each sample to take."""
-        tries, count = tried.movie.shape
-        chosen = np.zeros(count, dtype=np.int64)
-        for n in range(count):
-            for k in range(tries):
-                if not self._blank(int(tried.movie[k, n]), int(tried.start[k, n]), int(tried.delta[k, n])):
-                    chosen[n] = k
-                    break
-            else:
-                names = ", ".join(movie.name for movie in self.movies)
-                raise DataError(
-                    f"Learning from {names} failed: frames are blank (one value everywhere). Is it the right channel?"
-                )
-        return chosen
+    def _unwanted(self, drawn: _Drawn, rows: I64, chance: F64) -> npt.NDArray[np.bool_]:
+        """Return which of some samples to draw again."""
+        found = np.zeros(len(rows), dtype=np.bool_)
+        for n in range(len(rows)):
+            found[n] = self._has_blank(drawn, rows[n : n + 1])
+            if not found[n] and chance[n] < self.config.reject_background:
+                found[n] = self._is_empty(drawn, int(rows[n]))
+        return found
+
+    def _is_empty(self, drawn: _Drawn, row: int) -> bool:
+        """Return whether a sample shows no cells in any of its frames."""
+        background, low = self._background[int(drawn.movie[row])], drawn.low[row].tolist()
+        first, delta = int(drawn.start[row]), int(drawn.delta[row])
+        size = self._size3.tolist()
+        return all(background.is_empty(first + t * delta, low, size) for t in range(self._frames))
+
+    def _has_blank(self, drawn: _Drawn, rows: I64) -> bool:
+        """Return whether one of some samples has a blank frame."""
+        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
+        return any(self._blank(*moment) for moment in zip(*moments, strict=True))
 
     def _blank(self, movie: int, start: int, delta: int) -> bool:
         frames, found = self.frames[movie], False
@@ -207,29 +230,37 @@ class Samples:
 
     # ---- pixels
 
-    @property
-    def _size3(self) -> I64:
-        return np.asarray((1, *self.size) if self.dimensions == 2 else self.size, dtype=np.int64)
+    def _room(self, name: str, shape: tuple[int, ...]) -> F32:
+        """Return memory that is used again in each step: fresh memory costs as much as filling it."""
+        n = prod(shape)
+        if name not in self._rooms or self._rooms[name].size < n:
+            self._rooms[name] = np.empty(n, dtype=np.float32)
+        return self._rooms[name][:n].reshape(shape)
 
-    def _read(self, drawn: _Drawn, rows: slice, extra: tuple[int, ...]) -> Tensor:
-        """Return some of the crops (N, T, C, *S'), normalised, with so many pixels more on each side."""
+    def _read(
+        self, drawn: _Drawn, rows: slice, extra: tuple[int, ...], *, reuse: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return some of the crops (N, T, C, *S'), with so many pixels more on each side and the intensities of the file, and what
+        these are multiplied by and what is then added to normalise them (N, T, C, *1)."""
         extra3 = np.asarray((0, *extra) if self.dimensions == 2 else extra)
         size = self._size3 + 2 * extra3
-        channels, n_frames = self.movies[0].channels, self.config.frames
-        found = np.empty((rows.stop - rows.start, n_frames, channels, *size), dtype=np.float32)
+        count, channels, n_frames = rows.stop - rows.start, self._channels, self._frames
+        shape = (count, n_frames, channels, *size.tolist())
+        found = self._room("crops", shape) if reuse else np.empty(shape, dtype=np.float32)
+        normal = np.empty((2, *shape[:3], 1, 1, 1), dtype=np.float32)
         moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
         for n, (movie, start, delta) in enumerate(zip(*moments, strict=True)):
             frames = self.frames[movie]
             window = _Window.of(drawn.low[rows.start + n] - extra3, size, frames.shape)
-            inside = found[n][(slice(None), slice(None), *window.filled)]
+            z, y, x = window.filled
             for t in range(n_frames):
                 time = start + t * delta
-                scale, add = frames.factors(time)
-                np.multiply(frames.raw(time, window.region), scale, out=inside[t], dtype=np.float32)
-                inside[t] += add
+                normal[0, n, t], normal[1, n, t] = frames.factors(time)
+                found[n, t, :, z, y, x] = frames.raw(time, window.region)
             window.mirror(found[n])
-        flat = found.reshape(*found.shape[:3], *size[1:]) if self.dimensions == 2 else found
-        return torch.from_numpy(flat)
+        if self.dimensions == 2:
+            found, normal = found[:, :, :, 0], normal[..., 0]
+        return torch.from_numpy(found), torch.from_numpy(normal[0]), torch.from_numpy(normal[1])
 
     # ---- which frames
 
@@ -286,11 +317,12 @@ class Samples:
 
     # ---- sentences
 
-    def _check_channels(self, channels: int) -> None:
+    def _check_channels(self) -> None:
         for movie in self.movies:
-            if movie.channels != channels:
+            if movie.channels != self._channels:
                 raise DataError(
-                    f"{movie.name} has {movie.channels} channels, but the network takes {channels}. Choose as many setups of each movie."
+                    f"{movie.name} has {movie.channels} channels, but the network takes {self._channels}. "
+                    "Choose as many setups of each movie."
                 )
 
     def _check_enough(self) -> None:
@@ -357,12 +389,14 @@ class _Window:
     def mirror(self, window: npt.NDArray[np.float32]) -> None:
         """Fill the rest of a window (..., Z, Y, X): mirrored at the border of the frame, whose outermost pixels come once."""
         for axis, (part, n) in enumerate(zip(self.filled, self.size, strict=True), start=-3):
-            moved = np.moveaxis(window, axis, 0)
             before, after, kept = part.start, n - part.stop, part.stop - part.start
+            if not before and not after:
+                continue
+            moved = window.swapaxes(axis, 0)
             if max(before, after) >= kept:  # there and back again
                 turn = max(2 * kept - 2, 1)
                 at = np.arange(-before, kept + after)
-                moved[:] = moved[part.start + np.abs((at + kept - 1) % turn - (kept - 1))]
+                moved[:] = moved[before + np.abs((at + kept - 1) % turn - (kept - 1))]
                 continue
             if before:
                 moved[:before] = moved[2 * before : before : -1]
