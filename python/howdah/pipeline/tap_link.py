@@ -151,8 +151,8 @@ def doubtful(header: Mapping[str, Any]) -> str:
     if known is None or known >= POOR:
         return ""
     return (
-        f"The average precision of its divisions was {known:.2f} on frames that it had not learned from. Links can get worse by it: compare "
-        "with those without it, make division_weight smaller, or label more divisions."
+        f"The average precision of its divisions was {known:.2f} on frames that it had not learned from. Links can get worse by it: "
+        "compare with those without it, make division_weight smaller, or label more divisions."
     )
 
 
