@@ -19,6 +19,7 @@ from howdah import (
     cli_flow,
     cli_lineage,
     cli_loop,
+    cli_tap,
     pipeline,
 )
 from howdah.cli_hints import with_movie
@@ -51,6 +52,13 @@ ReachOption = Annotated[
 FlowOption = Annotated[
     Path | None,
     typer.Option("--flow", metavar="FILE", help="Weights of the flow (`train-flow`, or published): links follow it."),
+]
+
+DivisionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--divisions", metavar="FILE", help="A classifier (`tap learn --divisions`): it says which spots divide."
+    ),
 ]
 
 
@@ -151,7 +159,7 @@ def predict(
 
 
 @app.command()
-@with_settings(SECTIONS, "linking", from_file=("flow",))
+@with_settings(SECTIONS, "linking", from_file=("flow", "tap"))
 @with_movie("image", "setup", "frames")
 def link(
     source: SourceArgument,
@@ -159,16 +167,17 @@ def link(
     movie: dict[str, Any],
     out: OutOption = None,
     flow: FlowOption = None,
+    divisions: DivisionsOption = None,
     json: Json = False,
 ) -> None:
     """Link the spots of a project into tracks. Links that a person made or approved stay."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "linked.mastodon")
-    run_verb(lambda: pipeline.link(job, target, settings=settings, flow=flow), as_json=json)
+    run_verb(lambda: pipeline.link(job, target, settings=settings, flow=flow, divisions=divisions), as_json=json)
 
 
 @app.command()
-@with_settings(SECTIONS, "elephant", "linking", from_file=("flow",))
+@with_settings(SECTIONS, "elephant", "linking", from_file=("flow", "tap"))
 @with_movie("image", "setup", "frames")
 def track(
     source: SourceArgument,
@@ -180,12 +189,14 @@ def track(
         typer.Option("--weights", "-w", metavar="FILE", help="Trained weights (default: train on the marks first)."),
     ] = None,
     flow: FlowOption = None,
+    divisions: DivisionsOption = None,
     json: Json = False,
 ) -> None:
     """The main job: from a few marked nuclei to the nuclei of every frame, linked into tracks."""
     job = pipeline.Job(source, **movie)
     target = out or pipeline.default_target(source, "tracked.mastodon")
-    run_verb(lambda: pipeline.track(job, target, weights=weights, flow=flow, settings=settings), as_json=json)
+    given = {"weights": weights, "flow": flow, "divisions": divisions}
+    run_verb(lambda: pipeline.track(job, target, settings=settings, **given), as_json=json)
 
 
 @app.command()
@@ -323,6 +334,7 @@ cli_loop.add_to(app)
 cli_calibrate.add_to(app)
 cli_embedtrack.add_to(app)
 cli_efficientcellseg.add_to(app)
+cli_tap.add_to(app)
 
 
 def main() -> None:

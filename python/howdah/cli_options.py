@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import tomllib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +54,8 @@ def with_settings(
         from_file: Sections that it uses too, but only as the file has them: their settings are no options (two networks have
             settings of the same names).
 
+    A setting whose name the command has for something else gets that of its section in front: ``--tap-frames``.
+
     The command receives ``settings``: section -> the values that the user set, checked but not completed with defaults
     (a weights file may bring its own). Options win over the file.
     """
@@ -67,7 +69,7 @@ def with_settings(
             for parameter in inspect.signature(command).parameters.values()
             if parameter.name != "settings"
         ]
-        extra, places = _options(sections)
+        extra, places = _options(sections, taken={parameter.name for parameter in own})
 
         def wrapper(**given: Any) -> Any:
             file, as_json = given.pop("config"), bool(given.get("json"))
@@ -98,21 +100,24 @@ def _exit_if(code: int) -> None:
         raise typer.Exit(code)
 
 
-def _options(sections: Mapping[str, type[Settings]]) -> tuple[list[inspect.Parameter], dict[str, tuple[str, str]]]:
+def _options(
+    sections: Mapping[str, type[Settings]], *, taken: Collection[str]
+) -> tuple[list[inspect.Parameter], dict[str, tuple[str, str]]]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("config", keyword, default=None, annotation=CONFIG)]
     places: dict[str, tuple[str, str]] = {}
     for section, kind in sections.items():
         for name, field in kind.model_fields.items():
+            key = f"{section}_{name}" if name in taken else name
             option = typer.Option(
-                f"--{name.replace('_', '-')}",
+                f"--{key.replace('_', '-')}",
                 metavar="VALUE",
                 help=escape(f"{field.description or ''} (default: {shown(field.default)})"),
                 rich_help_panel=f"Settings of {section}",
                 show_default=False,
             )
-            parameters.append(inspect.Parameter(name, keyword, default=None, annotation=Annotated[str | None, option]))
-            places[name] = (section, name)
+            parameters.append(inspect.Parameter(key, keyword, default=None, annotation=Annotated[str | None, option]))
+            places[key] = (section, name)
     return parameters, places
 
 

@@ -9,6 +9,8 @@ from howdah.methods.elephant.backtrack import BacktrackConfig
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.flow.config import FlowConfig
 from howdah.methods.embedtrack.config import EmbedTrackConfig
+from howdah.methods.tap.config import TapConfig
+from howdah.methods.tap.head_config import HeadConfig
 from howdah.pipeline.loop import LoopConfig
 
 __all__ = ["SECTIONS"]
@@ -18,6 +20,8 @@ SECTIONS: dict[str, type[Settings]] = {
     "flow": FlowConfig,
     "embedtrack": EmbedTrackConfig,
     "efficientcellseg": EfficientCellSegConfig,
+    "tap": TapConfig,
+    "tap_head": HeadConfig,
     "linking": LinkingConfig,
     "loop": LoopConfig,
     "backtrack": BacktrackConfig,

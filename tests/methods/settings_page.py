@@ -35,6 +35,8 @@ TITLES = {
     "flow": "ELEPHANT flow: how movement is learned and estimated",
     "embedtrack": "EmbedTrack: how outlines and movement are learned, and cells found and tracked",
     "efficientcellseg": "EfficientCellSeg: how outlines are learned from few images, and cells found plane by plane",
+    "tap": "TAP: how the arrow of time is learned from raw movies, and events are found",
+    "tap_head": "TAP: how classes and events are learned from a few labels",
     "linking": "Linking: how spots become tracks",
     "loop": "The loop: what a cycle does after each save",
     "backtrack": "Back-tracking: how one nucleus is followed",

@@ -32,6 +32,7 @@ __all__ = [
     "UNLABELLED",
     "Protected",
     "approved_divisions",
+    "is_computed",
     "protected",
 ]
 
@@ -45,6 +46,7 @@ COMPUTED_SETS = (
     PROPOSAL,
     INTERPOLATED,
 )  # tags that a program works out, nobody's judgement
+TAP = "TAP"  # the set of TAP's events; its classes are in sets "TAP mitosis" and so on
 APPROVED = Tag("Approved", 0xFF00FFFF)
 UNLABELLED = Tag("unlabeled", 0xFF00FF00)
 COMPLETED = Tag("Completed", 0xFF00FFFF)
@@ -71,12 +73,17 @@ def protected(tracks: Tracks, *, ignore: Collection[str] = ()) -> Protected:
     links = ~tracks.tagged(TRACKING, UNLABELLED.name, links=True)
     machine = tracks.tagged(DETECTION, UNLABELLED.name) & ~tracks.tagged(TRACKING, APPROVED.name)
     for tags in tracks.tag_sets:
-        if tags.name not in (DETECTION, TRACKING, *COMPUTED_SETS, *ignore):
+        if tags.name not in (DETECTION, TRACKING, *ignore) and not is_computed(tags.name):
             machine &= tags.spots == UNTAGGED
     rows = np.flatnonzero(machine)
     machine[rows] = [name is None for name in tracks.label[rows].tolist()]
     machine[tracks.links[links].reshape(-1)] = False
     return Protected(~machine, links)
+
+
+def is_computed(tag_set: str) -> bool:
+    """Whether a program works out the tags of this set, so that they are nobody's judgement."""
+    return tag_set in COMPUTED_SETS or tag_set == TAP or tag_set.startswith(f"{TAP} ")
 
 
 def approved_divisions(tracks: Tracks) -> Bool:

@@ -65,6 +65,18 @@ class LinkingConfig(Settings):
         description="pairwise and global: how much the sizes of the ellipsoids count in divisions (daughters have half of the "
         "mother's volume), in units of max_distance squared per log-odds; 0: not at all. Without effect where all are equal.",
     )
+    division_feature: str = Field(
+        default="",
+        description="pairwise and global: a spot feature that says how likely the spot divides before the next frame, 0 to 1 (as "
+        "TAP division): divisions of likely spots cost less and may be wider, those of others cost more. Empty: none.",
+    )
+    division_weight: float = Field(
+        default=0.15,
+        ge=0,
+        le=2,
+        description="pairwise and global: how much division_feature counts, in units of max_distance squared per log-odds against "
+        "its mean; 0: not at all.",
+    )
     displacement_threshold: float = Field(
         default=1.0,
         ge=0,
@@ -115,4 +127,11 @@ class LinkingConfig(Settings):
     def _candidates_allow_choice(self) -> Self:
         if self.max_children == 1 and self.division_distance is not None:
             raise ValueError("division_distance is set although max_children = 1 forbids divisions")
+        if self.division_feature and self.max_children == 1:
+            raise ValueError("division_feature is set although max_children = 1 forbids divisions")
+        if self.division_feature and self.solver == "nearest":
+            raise ValueError(
+                "division_feature is set, but the solver nearest follows the paper's rules, which weigh no costs against each other; "
+                "choose pairwise or global"
+            )
         return self

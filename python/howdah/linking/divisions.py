@@ -2,7 +2,7 @@
 
 A division is judged as a whole. With mother p and daughters a, b it costs
 
-    2 |(a + b) / 2 - p|² + (division_penalty + size_weight * odds) max_distance²
+    2 |(a + b) / 2 - p|² + (division_penalty + size_weight * odds - division_weight * evidence) max_distance²
 
 because daughters part to both sides of the place where their mother was: the midpoint is where one cell would be, and
 counts for two links. The separation of the daughters costs nothing (up to ``division_distance`` each). In comparison a
@@ -13,6 +13,8 @@ The odds say what the sizes say: the larger daughter should have half of the mot
 it. They are the logarithm of how much likelier the second is, for volumes that vary by ``size_spread`` (of the logarithm)
 from frame to frame, within bounds. They count as far as the differences between spots last from frame to frame: where all
 have the same size, or sizes are noise, they say nothing.
+
+The evidence is what a classifier says of the mother (:mod:`.evidence`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from howdah.errors import DataError
 from howdah.linking.config import LinkingConfig
 from howdah.linking.divisions import log_volumes
 from howdah.linking.earlier import Earlier
+from howdah.linking.evidence import division_evidence
 from howdah.linking.limits import Limits, limits_of, rows_by_frame
 from howdah.linking.pairs import Pair
 from howdah.linking.programme import NONE
@@ -37,6 +38,7 @@ class Job:
         n_children: (N,) children that exist. has_parent: (N,) bool.
         child_of: (N,) row of a child that exists, or -1.
         size: (N,) logarithms of the volumes.
+        evidence: (N,) log-odds that the spot divides, against the prior; 0 where nothing is known.
     """
 
     tracks: Tracks
@@ -48,6 +50,7 @@ class Job:
     has_parent: Bool = field(repr=False)
     child_of: I64 = field(repr=False)
     size: F64 = field(repr=False)
+    evidence: F64 = field(repr=False)
 
     @classmethod
     def of(cls, tracks: Tracks, config: LinkingConfig, candidates: npt.ArrayLike | None) -> Job:
@@ -71,6 +74,7 @@ class Job:
             has_parent=tracks.n_parents() > 0,
             child_of=child_of,
             size=log_volumes(tracks),
+            evidence=division_evidence(tracks, config.division_feature if config.division_weight else ""),
         )
 
     def rows(self, frame: int) -> I64:
@@ -103,6 +107,7 @@ class Job:
             size=self.size[children],
             parent_size=self.size[parents],
             sibling_size=np.where(known >= 0, self.size[known], np.nan),
+            evidence=self.evidence[parents],
         )
 
     def frames_to_visit(self, wanted: list[int]) -> list[int]:

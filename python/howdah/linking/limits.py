@@ -33,6 +33,7 @@ class Limits(NamedTuple):
         displacement: The paper's d_disp, world units. distance: The paper's d_dist, world units.
         size_cost: Cost of a division per odds that the sizes speak against it, squared world units.
         size_spread: How much the logarithms of volumes vary from frame to frame.
+        evidence_cost: Saved by a division per log-odds that the feature speaks for it, squared world units.
     """
 
     max_distance: float
@@ -45,6 +46,7 @@ class Limits(NamedTuple):
     distance: float
     size_cost: float
     size_spread: float
+    evidence_cost: float
 
 
 def limits_of(tracks: Tracks, config: LinkingConfig) -> Limits:
@@ -62,6 +64,7 @@ def limits_of(tracks: Tracks, config: LinkingConfig) -> Limits:
         distance=config.distance_threshold,
         size_cost=config.size_weight * sizes.kept * reach**2,
         size_spread=sizes.spread,
+        evidence_cost=config.division_weight * reach**2,
     )
 
 

@@ -116,7 +116,13 @@ def _finished(job: Job, earlier: Earlier, links: I64, bridges: Bridges) -> Track
     """Return the annotation with all that was found."""
     tracks, over = job.tracks, bridges.links
     quality = link_quality(
-        tracks, np.concatenate([links, over]), earlier, bridges, allowed=job.allowed, limits=job.limits
+        tracks,
+        np.concatenate([links, over]),
+        earlier,
+        bridges,
+        allowed=job.allowed,
+        limits=job.limits,
+        evidence=job.evidence,
     )
     grown = tracks
     if job.config.interpolate and len(over):

@@ -22,7 +22,7 @@ from howdah.linking.config import LinkingConfig
 from howdah.linking.earlier import Earlier, Ghosts
 from howdah.linking.gaps import Bridges, Refused, clear_edges
 from howdah.linking.job import Job
-from howdah.linking.pairs import Pair, pair_choices
+from howdah.linking.pairs import Pair, pair_choices, possible_edges
 from howdah.linking.programme import NONE, Choices, best_choices
 from howdah.progress import Progress, Steps
 
@@ -84,10 +84,8 @@ def link_movie(job: Job, earlier: Earlier, wanted: list[int]) -> Steps[tuple[I64
 def _neighbours(job: Job, pair: Pair, children: I64, parents: I64) -> Choices:
     """Choices between neighbouring frames, by rows; the saving is in units of max_distance² and without ends."""
     limits = job.limits
-    reach = max(limits.max_distance, limits.division_distance) if limits.divide else limits.max_distance
-    edges = candidate_edges(pair.origin, pair.parents, max_distance=reach, max_candidates=limits.max_candidates)
     # A track that begins cost max_distance² there; here it is a setting.
-    found = pair_choices(edges, pair, limits, prune=False)
+    found = pair_choices(possible_edges(pair, limits), pair, limits, prune=False)
     paired = found.second != NONE
     return Choices(
         parents[found.parent],

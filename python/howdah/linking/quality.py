@@ -44,7 +44,7 @@ def link_weights(squared: F64, *, scale: float, reach: float) -> F64:
     return weights
 
 
-def link_shares(edges: Edges, weight: F64, taken: Bool, *, divide: bool) -> F64:
+def link_shares(edges: Edges, weight: F64, taken: Bool, *, divide: bool, odds: F64 | None = None) -> F64:
     """Return the (E,) probability of each possible link.
 
     Args:
@@ -52,12 +52,14 @@ def link_shares(edges: Edges, weight: F64, taken: Bool, *, divide: bool) -> F64:
         weight: (E,) their weights against no parent.
         taken: (P,) bool, parents that have a child already: another one makes a division.
         divide: Whether a parent may have two children.
+        odds: (P,) how many times likelier than any other each parent divides; 1 by default.
     """
     if not len(edges.child):
         return np.empty(0)
     n_children, n_parents = int(edges.child.max()) + 1, len(taken)
     has = taken[edges.parent]
-    second = DIVISION_WEIGHT if divide else 0.0
+    second = np.full(n_parents, DIVISION_WEIGHT if divide else 0.0)
+    second = (second if odds is None else second * odds)[edges.parent]
     to_parent = weight.copy()  # the weight of an edge without what its parent says
     said = np.ones(len(weight))
     for _ in range(ROUNDS):
@@ -74,7 +76,7 @@ def link_shares(edges: Edges, weight: F64, taken: Bool, *, divide: bool) -> F64:
 
 
 def link_quality(
-    tracks: Tracks, links: I64, earlier: Earlier, bridges: Bridges, *, allowed: Bool, limits: Limits
+    tracks: Tracks, links: I64, earlier: Earlier, bridges: Bridges, *, allowed: Bool, limits: Limits, evidence: F64
 ) -> F64:
     """Return the (K,) quality, 0 to 1, of new links (K, 2): those between neighbouring frames, then the bridges over gaps.
 
@@ -85,6 +87,7 @@ def link_quality(
         bridges: The last links, in the same order.
         allowed: (N,) the spots that may get links.
         limits: Settings.
+        evidence: (N,) log-odds that a spot divides, against the prior; 0 where nothing is known.
     """
     quality = np.zeros(len(links))
     if not len(links):
@@ -114,7 +117,9 @@ def link_quality(
             place[children], tracks.centre[parents], max_distance=2 * limits.max_distance, max_candidates=CANDIDATES
         )
         weight = link_weights(edges.cost, scale=scale, reach=limits.max_distance)
-        share = link_shares(edges, weight, taken[parents], divide=limits.divide and back == 1)
+        share = link_shares(
+            edges, weight, taken[parents], divide=limits.divide and back == 1, odds=np.exp(evidence[parents])
+        )
         link = chosen[children[edges.child]]
         mine = (link != NONE) & (links[link, 0] == parents[edges.parent])
         quality[link[mine]] = share[mine]

@@ -29,6 +29,7 @@ from howdah.pipeline.flow import estimate_of
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target, open_source, parse_frames
+from howdah.pipeline.tap_link import told_divisions, with_divisions
 from howdah.progress import Steps
 
 __all__ = ["link", "linked_anew", "track"]
@@ -44,14 +45,16 @@ def link(
     *,
     settings: Sections,
     flow: str | os.PathLike[str] | None = None,
+    divisions: str | os.PathLike[str] | None = None,
 ) -> Steps[dict[str, Any]]:
     """Link the spots of a project. Links that a person made or approved stay; links that a machine made are made anew.
 
     Args:
         job: The project. Without flow, its movie is only needed to be named in the result.
         out: The result; its ending chooses the format.
-        settings: ``{"linking": {...}, "flow": {...}}``, fields of :class:`LinkingConfig` and of ``FlowConfig``.
+        settings: ``{"linking": {...}, "flow": {...}, "tap": {...}}``, fields of :class:`LinkingConfig`, ``FlowConfig``, ``TapConfig``.
         flow: Weights of the flow network, ours or published: then a spot is looked for where the movie says that it was.
+        divisions: A classifier of TAP: then the movie says which spots divide. They get the feature "TAP division".
 
     Returns:
         The file, and the counts of spots, links, tracks and divisions.
@@ -59,12 +62,15 @@ def link(
     writer_for(out)
     source = open_source(job.source, image=job.image, setup=job.setup, hints=job.hints)
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
-    config = LinkingConfig.of(settings.get("linking", {}))
+    config = with_divisions(LinkingConfig.of(settings.get("linking", {})), divisions)
     target = check_target(out, source, in_place=True)
-    inputs = {**source.inputs, **({} if flow is None else {"flow": Path(flow)})}
-    used = {"linking": config.model_dump(), "flow": dict(settings.get("flow", {}))}
+    inputs = {**source.inputs, **_files(flow=flow, divisions=divisions)}
+    used = {"linking": config.model_dump(), **{name: dict(settings.get(name, {})) for name in ("flow", "tap")}}
     with recorded(target, "link", inputs=inputs, settings=used) as record:
-        linked = yield from linked_anew(source.tracks, config, frames, estimate=_estimate(source, flow, settings))
+        tracks = source.tracks
+        if divisions is not None:
+            tracks = yield from told_divisions(source, tracks, divisions, settings=settings)
+        linked = yield from linked_anew(tracks, config, frames, estimate=_estimate(source, flow, settings))
         written = save(target, linked, source.image, hints=job.hints)
         record.facts |= _counts(linked)
     return {"out": str(written), **_counts(linked)}
@@ -77,15 +83,17 @@ def track(
     settings: Sections,
     weights: str | os.PathLike[str] | None = None,
     flow: str | os.PathLike[str] | None = None,
+    divisions: str | os.PathLike[str] | None = None,
 ) -> Steps[dict[str, Any]]:
     """The main job: train on the marks (unless weights are given), find the nuclei of every frame, and link them.
 
     Args:
         job: A project with a few marked nuclei (or, with weights, a movie alone).
         out: The result; its ending chooses the format.
-        settings: ``{"elephant": {...}, "linking": {...}, "flow": {...}}``.
+        settings: ``{"elephant": {...}, "linking": {...}, "flow": {...}, "tap": {...}}``.
         weights: Trained weights. None: they are trained first and written beside the result.
         flow: Weights of the flow network; None: link without.
+        divisions: A classifier of TAP that tells which nuclei divide; None: link without.
 
     Returns:
         The file, the weights, and the counts of spots, links, tracks and divisions.
@@ -93,15 +101,18 @@ def track(
     writer_for(out)
     source, frames = job.open()
     target = check_target(out, source, in_place=True)
-    config = LinkingConfig.of(settings.get("linking", {}))
+    config = with_divisions(LinkingConfig.of(settings.get("linking", {})), divisions)
     if weights is None:
         weights = target.with_name(f"{target.stem}-weights.safetensors")
         yield from train(job, weights, settings=settings)
-    used = {name: dict(settings.get(name, {})) for name in ("elephant", "flow")} | {"linking": config.model_dump()}
-    inputs = {**source.inputs, "weights": Path(weights), **({} if flow is None else {"flow": Path(flow)})}
+    sections = ("elephant", "flow", "tap")
+    used = {name: dict(settings.get(name, {})) for name in sections} | {"linking": config.model_dump()}
+    inputs = {**source.inputs, "weights": Path(weights), **_files(flow=flow, divisions=divisions)}
     estimate = _estimate(source, flow, settings)
     with recorded(target, "track", inputs=inputs, settings=used) as record:
         found = yield from find(source, frames, Path(weights), settings, record=record)
+        if divisions is not None:
+            found = yield from told_divisions(source, found, divisions, settings=settings)
         every = list(range(source.image.n_frames))
         linked = yield from linked_anew(found, config, every, estimate=estimate)
         written = save(target, linked, source.image, hints=job.hints)
@@ -139,6 +150,10 @@ def linked_anew(
 
 def _estimate(source: Source, flow: str | os.PathLike[str] | None, settings: Sections) -> Estimate | None:
     return None if flow is None else estimate_of(source, Path(flow), settings)
+
+
+def _files(**given: str | os.PathLike[str] | None) -> dict[str, Path]:
+    return {name: Path(path) for name, path in given.items() if path is not None}
 
 
 def _counts(tracks: Tracks) -> dict[str, Any]:

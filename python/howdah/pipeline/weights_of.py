@@ -20,12 +20,14 @@ READERS = {  # the order in which published files are tried
     "embedtrack": "howdah.methods.embedtrack.weights",
     "elephant": "howdah.methods.elephant.predict",
     "efficientcellseg": "howdah.methods.efficientcellseg.weights",
+    "tap": "howdah.methods.tap.weights",
 }
 ADVICE = {
     "embedtrack": "They are EmbedTrack's: howdah embedtrack track SOURCE --weights {path}",
     "elephant": "They are ELEPHANT's: howdah track SOURCE --weights {path}",
     "elephant-flow": "They are those of ELEPHANT's flow: howdah track SOURCE --flow {path}",
     "efficientcellseg": "They are EfficientCellSeg's: howdah efficientcellseg segment SOURCE --weights {path}",
+    "tap": "They are TAP's: howdah tap events SOURCE --weights {path}",
 }
 OF_ONE = {".onnx": "efficientcellseg", ".h5": "efficientcellseg", ".keras": "efficientcellseg"}
 
@@ -34,7 +36,7 @@ def read_weights_of(method: str, path: Path) -> Weights:
     """Read weights of a method; if they are another one's, say which command takes them.
 
     Args:
-        method: ``"embedtrack"``, ``"elephant"`` or ``"efficientcellseg"``.
+        method: ``"embedtrack"``, ``"elephant"``, ``"efficientcellseg"`` or ``"tap"``.
         path: The file: ours, or published.
 
     Raises:

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from bdv_io.tags import UNTAGGED
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
-from howdah.lineages.protection import COMPUTED_SETS
+from howdah.lineages.protection import is_computed
 from howdah.methods import Spots
 from howdah.methods.elephant.box import Box, in_box
 from howdah.methods.elephant.status import DETECTION, DETECTION_TAGS, TRACKING, UNLABELLED_TAG, Status, spot_status
@@ -110,7 +110,7 @@ def replaceable(tracks: Tracks) -> Bool:
     mask: Bool = spot_status(tracks) == Status.UNLABELLED
     mask &= ~tracks.tagged(TRACKING, "Approved")
     for tags in tracks.tag_sets:
-        if tags.name not in (DETECTION, TRACKING, *COMPUTED_SETS):
+        if tags.name not in (DETECTION, TRACKING) and not is_computed(tags.name):
             mask &= tags.spots == UNTAGGED
     rows = np.flatnonzero(mask)
     mask[rows] = [name is None for name in tracks.label[rows].tolist()]

@@ -16,6 +16,7 @@ from howdah.methods.tap.config import TapConfig
 __all__ = ["CONFIG", "TapConfig", "describe"]
 
 CONFIG = TapConfig
+VERBS = ("train", "events", "map", "embed", "features", "learn", "classify", "learn-events", "segment-events")
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -28,7 +29,7 @@ def describe() -> dict[str, Any]:
         "paper": "Gallusser, Stieber, Weigert: Self-supervised dense representation learning for live-cell microscopy with time arrow "
         "prediction, MICCAI 2023",
         "doi": "10.48550/arXiv.2305.05511",
-        "can": [],
+        "can": [f"tap {verb}" for verb in VERBS],
         "learns_from": "raw movies; for events and states: tags, divisions, or label images",
         "images": "2D and 3D, any anisotropy, several channels",
         "networks": {"U-Net with equivariant head": {"parameters": _parameters()}},

@@ -18,7 +18,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Events", "find_events", "peaks_of"]
+__all__ = ["Events", "Peaks", "find_events", "peaks_of", "settled_events"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +54,38 @@ def find_events(maps: Iterable[Attribution], config: TapConfig, voxel_size: Sequ
         config: ``event_distance``, ``event_smoothing``, ``event_frames``, ``event_quality``.
         voxel_size: (z, y, x) of a pixel of the maps, any unit; distances along z count in pixels of x.
     """
-    distance, smoothing, frames = settled_events(config)
-    scale = np.array([voxel_size[0] / voxel_size[2], voxel_size[1] / voxel_size[2], 1.0])
-    found = [(one.time, *peaks_of(one.map, distance=distance, smoothing=smoothing, scale=scale)) for one in maps]
-    t = np.concatenate([np.full(len(s), time, dtype=np.int64) for time, _, s in found] or [np.empty(0, np.int64)])
-    centre = np.concatenate([c for _, c, _ in found] or [np.empty((0, 3))])
-    strength = np.concatenate([s for _, _, s in found] or [np.empty(0)])
-    kept = strongest(t, centre * scale, strength, distance=distance, frames=frames)
-    kept = kept[np.lexsort((t[kept], -strength[kept]))]
-    t, centre, strength = t[kept], centre[kept], strength[kept]
-    usual = float(np.median(strength)) if len(strength) else 1.0
-    events = Events(t, centre, strength, strength / (strength + usual))
-    return events.take(np.flatnonzero(events.quality >= config.event_quality))
+    peaks = Peaks(config, voxel_size)
+    for one in maps:
+        peaks.add(one)
+    return peaks.ranked()
+
+
+class Peaks:
+    """Collects the peaks of maps one by one, in any order; only peaks are kept. Arguments as for :func:`find_events`."""
+
+    def __init__(self, config: TapConfig, voxel_size: Sequence[float]) -> None:
+        self.config = config
+        self.scale = np.array([voxel_size[0] / voxel_size[2], voxel_size[1] / voxel_size[2], 1.0])
+        self.found: list[tuple[int, F64, F64]] = []
+
+    def add(self, one: Attribution) -> None:
+        """Take the peaks of a map."""
+        distance, smoothing, _ = settled_events(self.config)
+        self.found.append((one.time, *peaks_of(one.map, distance=distance, smoothing=smoothing, scale=self.scale)))
+
+    def ranked(self) -> Events:
+        """Return the events so far, each once in space and time, the strongest first."""
+        distance, _, frames = settled_events(self.config)
+        found = sorted(self.found, key=lambda one: one[0])
+        t = np.concatenate([np.full(len(s), time, dtype=np.int64) for time, _, s in found] or [np.empty(0, np.int64)])
+        centre = np.concatenate([c for _, c, _ in found] or [np.empty((0, 3))])
+        strength = np.concatenate([s for _, _, s in found] or [np.empty(0)])
+        kept = strongest(t, centre * self.scale, strength, distance=distance, frames=frames)
+        kept = kept[np.lexsort((t[kept], -strength[kept]))]
+        t, centre, strength = t[kept], centre[kept], strength[kept]
+        usual = float(np.median(strength)) if len(strength) else 1.0
+        events = Events(t, centre, strength, strength / (strength + usual))
+        return events.take(np.flatnonzero(events.quality >= self.config.event_quality))
 
 
 def settled_events(config: TapConfig) -> tuple[float, float, int]:
