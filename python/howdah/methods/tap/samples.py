@@ -17,6 +17,7 @@ import torch
 
 from howdah.errors import DataError
 from howdah.methods.tap.augment import Changes, augmented, margin, shuffled
+from howdah.methods.tap.background import Background
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.movies import Frames, Movie, Region, voxel_of
 from howdah.nn.device import Place, free_memory_mb
@@ -112,6 +113,7 @@ class Samples:
         self.steps_per_epoch = max(round(self.epoch_samples / self.batch_size), 1)
         self._told: set[tuple[int, int]] = set()
         self._rooms: dict[str, F32] = {}
+        self._background = [Background(frames, config.crop_size) for frames in self.frames]
 
     # ---- what training asks for
 
@@ -197,7 +199,19 @@ class Samples:
 
     def _unwanted(self, drawn: _Drawn, rows: I64, chance: F64) -> npt.NDArray[np.bool_]:
         """Return which of some samples to draw again."""
-        return np.asarray([self._has_blank(drawn, rows[n : n + 1]) for n in range(len(rows))], dtype=np.bool_)
+        found = np.zeros(len(rows), dtype=np.bool_)
+        for n in range(len(rows)):
+            found[n] = self._has_blank(drawn, rows[n : n + 1])
+            if not found[n] and chance[n] < self.config.reject_background:
+                found[n] = self._is_empty(drawn, int(rows[n]))
+        return found
+
+    def _is_empty(self, drawn: _Drawn, row: int) -> bool:
+        """Return whether a sample shows no cells in any of its frames."""
+        background, low = self._background[int(drawn.movie[row])], drawn.low[row].tolist()
+        first, delta = int(drawn.start[row]), int(drawn.delta[row])
+        size = self._size3.tolist()
+        return all(background.is_empty(first + t * delta, low, size) for t in range(self._frames))
 
     def _has_blank(self, drawn: _Drawn, rows: I64) -> bool:
         """Return whether one of some samples has a blank frame."""
