@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +20,7 @@ __all__ = ["SLOPE", "again", "bordered", "enlarged", "last_dense", "normalised",
 
 Tensor = torch.Tensor
 SLOPE = 0.01  # of the leaky ReLU
-CONV: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+CONV: dict[int, Any] = {2: functional.conv2d, 3: functional.conv3d}
 BACK: dict[int, Any] = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 POOL: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d}
 ORDER: dict[int, Any] = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -88,21 +87,22 @@ def pooled(x: Tensor, factors: Sequence[int]) -> Tensor:
     return found
 
 
-def normalised(x: Tensor, norm: nn.modules.batchnorm._BatchNorm, bias: Tensor | None, *, first: bool) -> Tensor:
+def normalised(x: Tensor, norm: Any, bias: Tensor | None, *, first: bool) -> Tensor:
     """Return the batch normalisation of (N, C, *S).
 
     Args:
         x: What a convolution gives without its bias.
-        norm: The normalisation.
+        norm: The normalisation, with running statistics.
         bias: The convolution's: only the running mean knows it.
         first: In training, whether the running statistics move.
     """
-    assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101, PT018  always with statistics
     mean = norm.running_mean if bias is None else norm.running_mean - bias.detach()
     var = norm.running_var
     if norm.training:
         mean, var = mean.clone(), var.clone()
-    y = functional.batch_norm(x, mean, var, norm.weight, norm.bias, norm.training, norm.momentum or 0.0, norm.eps)
+    y: Tensor = functional.batch_norm(
+        x, mean, var, norm.weight, norm.bias, norm.training, norm.momentum or 0.0, norm.eps
+    )
     if norm.training and first:
         norm.running_mean.copy_(mean if bias is None else mean + bias.detach())
         norm.running_var.copy_(var)
@@ -111,6 +111,6 @@ def normalised(x: Tensor, norm: nn.modules.batchnorm._BatchNorm, bias: Tensor | 
     return y
 
 
-def rectified(x: Tensor, norm: nn.modules.batchnorm._BatchNorm, bias: Tensor | None, *, first: bool) -> Tensor:
+def rectified(x: Tensor, norm: Any, bias: Tensor | None, *, first: bool) -> Tensor:
     """Return :func:`normalised` after a leaky ReLU."""
     return functional.leaky_relu(normalised(x, norm, bias, first=first), SLOPE, inplace=True)
