@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("settings", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     weights = read_weights(given.weights)
     config = TapConfig.of(dict(pair.split("=", 1) for pair in given.settings))
