@@ -23,7 +23,7 @@ from howdah.methods.tap.network import Tap, pooling
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.pipeline import Job, link
 from howdah.pipeline.tap_features import own_tap_names, with_values
-from howdah.pipeline.tap_link import for_movie, learned_share, with_divisions
+from howdah.pipeline.tap_link import doubtful, for_movie, learned_share, with_divisions
 from howdah.pipeline.tap_spots import features_tap
 from howdah.progress import finish
 
@@ -208,6 +208,12 @@ class TestProbabilities:
         assert learned_share(header) == 0.5
         header["task"]["settings"]["class_weights"] = "none"
         assert learned_share(header) == 0.1
+
+
+@pytest.mark.parametrize(("precision", "said"), [(None, False), (0.9, False), (0.2, True)])
+def test_a_poor_classifier_is_said_to_be_one(precision, said):
+    metrics = {} if precision is None else {"average_precision division": precision}
+    assert ("Links can get worse" in doubtful({"metrics": metrics})) == said
 
 
 def test_names_that_other_programs_give():

@@ -7,6 +7,7 @@ fixed point of Saerens, Latinne and Decaestecker 2002, 10.1162/08997660275328444
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,9 @@ CLASS = "division"
 BLOCK = 16  # frames between two signs of progress
 ROUNDS, SETTLED = 200, 1e-6
 RAREST = 1e-4
+POOR = 0.5  # average precision
+
+log = logging.getLogger("howdah")
 
 
 def with_divisions(config: LinkingConfig, classifier: PathLike | None) -> LinkingConfig:
@@ -78,6 +82,9 @@ def told_divisions(source: Source, tracks: Tracks, classifier: PathLike, *, sett
         WeightsError: The file is damaged, or no classifier.
     """
     told = division_classifier(classifier)
+    sentence = doubtful(told.header)
+    if sentence:
+        log.warning("%s: %s", classifier, sentence)
     tracks = own_tap_names(tracks)
     rows = np.flatnonzero(np.isfinite(tracks.centre).all(axis=1))
     likely = yield from division_probabilities(
@@ -136,6 +143,17 @@ def division_probabilities(
         found[here] = predict_classes(classifier, seen.frames, *place, config=seen.config)[:, column]
         yield Progress("divisions", start + len(part), len(present))
     return for_movie(found, prior=learned_share(classifier.header))
+
+
+def doubtful(header: Mapping[str, Any]) -> str:
+    """Return a sentence where a classifier was found to be too poor for linking in its cross-validation, else nothing."""
+    known = (header.get("metrics") or {}).get(f"average_precision {CLASS}")
+    if known is None or known >= POOR:
+        return ""
+    return (
+        f"The average precision of its divisions was {known:.2f} on frames that it had not learned from. Links can get worse by it: "
+        "compare with those without it, make division_weight smaller, or label more divisions."
+    )
 
 
 def _spread(values: F64, rows: I64, n: int) -> F64:
