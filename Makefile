@@ -9,7 +9,7 @@ demo: $(VENV)/.run-ready          ## the main job on a synthetic embryo; results
 	$(BIN)/howdah demo --out howdah-demo
 
 test: lint                        ## linters, types, import contracts, all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
