@@ -222,3 +222,16 @@ def test_a_tag_of_tap_does_not_make_a_spot_a_persons() -> None:
     assert replaceable(told).all()
     assert not protected(told).spots.any()
     assert protected(told.with_tag("state", Tag("round"), spots=np.arange(2))).spots.all()
+
+
+def test_a_project_that_mastodon_has_saved_can_be_worked_on_again(place: Path, tmp_path: Path) -> None:
+    source, weights = her_project(place, tmp_path)
+    out, every = tmp_path / "out.mastodon", Listing(top=0)
+    finish(events_tap(Job(source), out, weights=weights, settings={}, listing=every))
+    first = read_tracks(out)
+    renamed = [replace(f, name="TrackMate Spot features", projection=f.name) for f in first.features]  # as it does
+    write_tracks(out, replace(first, features=tuple(renamed)), image=open_image(place / "movie.tif"))
+    finish(events_tap(Job(out), tmp_path / "again.mastodon", weights=weights, settings={}, listing=every))
+    again = read_tracks(tmp_path / "again.mastodon")
+    assert again.n_spots == first.n_spots
+    assert sorted(f.name for f in again.features) == sorted(f.name for f in first.features)

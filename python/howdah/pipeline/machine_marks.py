@@ -44,6 +44,7 @@ def fingerprints(tracks: Tracks) -> F64:
 def marked(tracks: Tracks, *, spots: Rows, links: Rows) -> Tracks:
     """Say of some spots and links that a machine made them."""
     values, defined = np.full(tracks.n_spots, np.nan), np.zeros(tracks.n_spots, dtype=bool)
+    tracks = _own_name(tracks)
     before = tracks.feature(MACHINE)
     if before is not None:
         defined = np.isfinite(before.values) if before.defined is None else before.defined.copy()
@@ -56,6 +57,7 @@ def marked(tracks: Tracks, *, spots: Rows, links: Rows) -> Tracks:
 
 def recognised(tracks: Tracks) -> Tracks:
     """Return the annotation with the tag "Detection" = unlabeled on the spots that a machine made and nobody changed, only."""
+    tracks = _own_name(tracks)
     feature = tracks.feature(MACHINE)
     if feature is None or not tracks.n_spots:
         return tracks
@@ -72,3 +74,11 @@ def recognised(tracks: Tracks) -> Tracks:
     column[known & ~same & (column == unlabelled)] = UNTAGGED
     column[same & (column == UNTAGGED)] = unlabelled
     return tagged.with_tags(replace(tags, spots=column))
+
+
+def _own_name(tracks: Tracks) -> Tracks:
+    """Give the feature its own name again: a project that Mastodon has saved has it among those that it calls TrackMate's."""
+    if tracks.feature(MACHINE) is not None or not any(f.projection == MACHINE for f in tracks.features):
+        return tracks
+    named = [replace(f, name=MACHINE, projection="") if f.projection == MACHINE else f for f in tracks.features]
+    return replace(tracks, features=tuple(named))

@@ -160,6 +160,11 @@ class View:
                 scale=self.head.scale,
                 least_radius=self.head.least_radius,
             )
+            if (
+                len(self.steps) == 2
+            ):  # what changes is what a pair is about; of few labels no classifier would learn to subtract
+                now, later = np.split(values[:, :-1], 2, axis=1)
+                values = np.concatenate([values, later - now], axis=1)
             return torch.from_numpy(values)
         size = self.crop
         if training and not self.frozen:

@@ -18,6 +18,7 @@ from howdah.methods.tap.weights import METHOD
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.nn.device import Place, for_training
 from howdah.nn.fit import fit, forget_state, place_to_train
+from howdah.nn.memory import keep_large_blocks
 from howdah.progress import Progress
 
 __all__ = ["train"]
@@ -96,6 +97,8 @@ def train(
 
 def _run(movies: Sequence[Movie], config: TapConfig, start: Weights | None, save_to: Path | None) -> Run:
     place = place_to_train(config.device, precision=config.precision, save_to=save_to)
+    if place.device.type == "cpu":
+        keep_large_blocks()
     config = config if start is None else continued(start, config)
     if not movies:
         return Run(Samples(movies, config, form={}, place=place), {}, place)  # says that there is nothing to learn from
