@@ -37,9 +37,9 @@ from howdah.metrics.classification import average_precision
 from howdah.nn.checkpoint import Weights
 from howdah.progress import finish
 
-RADIUS = 8.0  # of what is pooled around a simulated cell, pixels (1.5 times as far)
-JITTER = 6.0  # pixels, by which places of simulated cells are off, as those of clicks and of detectors are
-NEAR = 10.0  # pixels; cells so near to a division within NEAR_FRAMES are ambiguous
+RADIUS = 4.0  # of a simulated cell, pixels
+JITTER = 2.0  # pixels, by which places of simulated cells are off, as those of clicks and of detectors are
+NEAR = 12.0  # pixels; cells so near to a division within NEAR_FRAMES are ambiguous
 NEAR_FRAMES = 2
 MITOTIC = (3, 1)  # frames before and after a division in which a HeLa cell counts as mitotic
 POSITIVES = 1 / 3  # share of the labels
