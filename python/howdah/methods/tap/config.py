@@ -169,10 +169,10 @@ class TapConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     # ---- where time has an arrow
     attribution: Literal["gradcam", "evidence", "published"] = Field(
-        "gradcam",
-        description="Map of where the network sees the arrow of time: Grad-CAM of the true order against the others, all frames together "
-        "(gradcam), each pixel's share of the verdict (evidence; not in the paper), or Grad-CAM of the first logit and frame alone "
-        "(published: as the code does; finds hardly any divisions).",
+        "evidence",
+        description="Map of where the network sees the arrow of time: each pixel's share of the verdict (evidence; not in the paper; found more "
+        "divisions than the others), Grad-CAM of the true order against the others, all frames together (gradcam; paper: Grad-CAM), or "
+        "Grad-CAM of the first logit and frame alone (published: as the code does; found hardly any).",
     )
     # ---- events
     event_distance: Positive | None = Field(

@@ -23,8 +23,8 @@ from howdah.progress import Progress
 
 __all__ = ["train"]
 
-EVENT_SHARE = 8  # two events are at least this share of a crop apart, where nothing is said
-SMOOTHING_SHARE = 4  # and are smoothed with this share of that distance
+EVENT_SHARE = 4  # two events are at least this share of a crop apart, where nothing is said
+SMOOTHING_SHARE = 16  # and are smoothed with this share of that distance
 
 
 def train(
