@@ -170,8 +170,8 @@ class TapConfig(Settings):
     # ---- where time has an arrow
     attribution: Literal["gradcam", "evidence", "published"] = Field(
         "evidence",
-        description="Map of where the network sees the arrow of time: each pixel's share of the verdict (evidence; not in the paper; found more "
-        "divisions than the others), Grad-CAM of the true order against the others, all frames together (gradcam; paper: Grad-CAM), or "
+        description="Map of where the network sees the arrow of time: each pixel's share of the verdict (evidence; not in the paper; found "
+        "more divisions than the others), Grad-CAM of the true order against the others, all frames together (gradcam; paper: Grad-CAM), or "
         "Grad-CAM of the first logit and frame alone (published: as the code does; found hardly any).",
     )
     # ---- events
