@@ -171,7 +171,7 @@ class TapConfig(Settings):
     attribution: Literal["gradcam", "evidence", "published"] = Field(
         "evidence",
         description="Map of where the network sees the arrow of time: each pixel's share of the verdict (evidence; not in the paper; found "
-        "more divisions than the others), Grad-CAM of the true order against the others, all frames together (gradcam; paper: Grad-CAM), or "
+        "more divisions than the others), Grad-CAM of the true order against the others, all frames together (gradcam; paper), or "
         "Grad-CAM of the first logit and frame alone (published: as the code does; found hardly any).",
     )
     # ---- events
