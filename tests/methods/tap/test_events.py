@@ -82,7 +82,15 @@ def test_a_flat_top_is_one_event() -> None:
     values = np.zeros((1, 30, 30), dtype=np.float32)
     values[0, 10:14, 10:14] = 1
     config = TapConfig.of({"event_distance": 8.0, "event_smoothing": 0.0})
-    assert len(find_events([Attribution(0, values, 0.0)], config, FLAT)) == 1
+    found = find_events([Attribution(0, values, 0.0)], config, FLAT)
+    assert len(found) == 1
+    assert np.abs(found.centre[0] - [0, 11.5, 11.5]).max() <= 0.5
+
+
+def test_a_large_flat_area_takes_no_time() -> None:
+    values = np.ones((1, 400, 400), dtype=np.float32)  # as beyond the border of a registered movie
+    values[0, :, 200] = 0
+    assert len(find_events([Attribution(0, values, 0.0)], TapConfig.of({"event_smoothing": 0.0}), FLAT)) == 2
 
 
 @settings(deadline=None, max_examples=30)

@@ -109,7 +109,7 @@ def test_it_learns_which_frame_comes_first_and_notes_what_prediction_needs(tmp_p
     assert header["curve"][-1]["accuracy"] >= 0.9  # of 64 samples; 0.5 is chance
     assert epochs == [(1, 1), (2, 2)]
     assert header["resolved"]["dimensions"] == 2
-    assert header["resolved"]["event_distance"] == 3.0
+    assert header["resolved"]["event_distance"] == 6.0
     assert header["data"]["movies"] == ["growing"]
     assert header["network"]["width"] == 4
     assert settled(weights).delta == (4,)

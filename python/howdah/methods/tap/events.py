@@ -111,10 +111,22 @@ def peaks_of(values: F32, *, distance: float, smoothing: float, scale: F64) -> t
     smooth = ndimage.gaussian_filter(values, smoothing / scale, mode="nearest") if smoothing else values
     around = [1 if n == 1 else 3 for n in values.shape]
     top = (ndimage.maximum_filter(smooth, around, mode="nearest") == smooth) & (smooth > 0)
-    centre = np.argwhere(top).astype(np.float64)
-    strength = smooth[top].astype(np.float64)
+    places = _middles(top)
+    centre, strength = places.astype(np.float64), smooth[tuple(places.T)].astype(np.float64)
     kept = strongest(np.zeros(len(centre), np.int64), centre * scale, strength, distance=distance, frames=0)
     return centre[kept], strength[kept]
+
+
+def _middles(top: npt.NDArray[np.bool_]) -> I64:
+    """Return one pixel (N, 3) of each connected part, the one nearest to its middle: where nothing is imaged, maps are flat."""
+    label, n = ndimage.label(top, structure=np.ones((3,) * top.ndim))
+    place, part = np.argwhere(top), label[top] - 1
+    count = np.bincount(part, minlength=n)
+    middle = np.stack([np.bincount(part, axis, minlength=n) / np.maximum(count, 1) for axis in place.T], axis=1)
+    off = ((place - middle[part]) ** 2).sum(axis=1)
+    order = np.lexsort((off, part))
+    found: I64 = place[order[np.cumsum(count) - count]]
+    return found
 
 
 def strongest(t: I64, place: F64, strength: F64, *, distance: float, frames: int) -> npt.NDArray[np.intp]:
