@@ -96,10 +96,12 @@ def main() -> None:
         images = np.random.default_rng(0).random((3, edge, edge), dtype=np.float32)
         work: dict[str, Callable[[], Any]] = {}
         for precision in given.precision:
-            config = TapConfig.of({"precision": precision})
+            config = TapConfig.of({"precision": precision, "attribution": "gradcam"})
             frames, embedder = Frames(movie_of(images), config), Embedder(weights, config, memory_mb=given.memory_mb)
             work[f"features, {precision}"] = lambda e=embedder, f=frames: e.features(f.frame(0))
             work[f"Grad-CAM of a pair, {precision}"] = lambda e=embedder, f=frames: list(attributions(e, f, [0]))
+            told = Embedder(weights, config.but(attribution="evidence"), memory_mb=given.memory_mb)
+            work[f"evidence of a pair, {precision}"] = lambda e=told, f=frames: list(attributions(e, f, [0]))
             work[f"Grad-CAM of 2 pairs of 3 frames, {precision}"] = lambda e=embedder, f=frames: list(
                 attributions(e, f)
             )

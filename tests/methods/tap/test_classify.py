@@ -134,3 +134,12 @@ def test_what_does_not_fit_is_said() -> None:
         learned(replace(flashes.examples(), movie=np.full(48, 3)))
     with pytest.raises(WeightsError, match="it is no trained classifier of TAP"):
         classes_of(flashes.network())
+
+
+def test_many_spots_are_told_in_portions(monkeypatch) -> None:
+    weights = learned(head="resnet", judge=False)
+    t, centre, _ = flashes.places()
+    place = (t[::-1], centre[::-1], np.tile(np.diag([1.0, 9, 9]), (len(t), 1, 1)))
+    whole = predict_classes(weights, flashes.frames(), *place)
+    monkeypatch.setattr("howdah.methods.tap.material.PORTION_GB", 7 * 4 * 2 * 4 * 16 * 16 / 2**30)  # seven spots
+    assert predict_classes(weights, flashes.frames(), *place) == pytest.approx(whole, abs=1e-6)

@@ -131,10 +131,11 @@ def predict_classes(
     embedder = Embedder(network_part(classifier), known) if view.frozen else None
     places = Places.of(t, centre_px, covariance_px)
     rows, _ = usable(places, frames, known, view.steps)
+    rows = rows[np.argsort(places.t[rows], kind="stable")]  # spots of one frame together: it is described once
     found = np.full((len(places.t), len(task["classes"])), np.nan, dtype=np.float32)
-    if len(rows):
-        seen = view.of(places.take(rows), frames, embedder, training=False)
-        found[rows] = learner.probabilities(classifier.members[0], seen)
+    for part in view.portions(rows, classifier.header["network"]):
+        seen = view.of(places.take(part), frames, embedder, training=False)
+        found[part] = learner.probabilities(classifier.members[0], seen)
     return found
 
 

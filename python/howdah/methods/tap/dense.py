@@ -190,6 +190,8 @@ def _patches(
         everywhere = np.ones(labels.shape, bool) if seen is None else seen
         n_events += len(np.unique(labels[labels > 0]))
         places = _drawn(labels > 0, everywhere, time, rng)
+        if not len(places.t):
+            continue  # nothing of this frame is known
         both = np.stack([_shrunk(labels > 0, known.shrink), _shrunk(everywhere, known.shrink)])
         targets.append(cut(_still(both), places, frames[movie], size=size, steps=(0,), shrink=known.shrink)[:, 0])
         parts.append((np.full(len(places.t), movie), places, np.full(len(places.t), int(labels.any()))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ STRIDE = 8
 SPOTS = 3.0  # diameters in a crop
 BEND = 20  # a crop is bent by this part of it at most
 MOST_GB = 8.0
+PORTION_GB = 0.5  # of crops that are looked at together in prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +137,19 @@ class View:
         if not self.head.augment:
             return self.config.but(augment=0.0)
         return self.config.but(elastic=min(self.config.elastic, self.crop[-1] / BEND))
+
+    def portions(self, rows: I64, form: Mapping[str, Any]) -> list[I64]:
+        """Cut rows of spots into portions whose crops fit into memory together.
+
+        Args:
+            rows: (R,) the spots.
+            form: Of the network: how many channels and features there are.
+        """
+        if self.pooled or not len(rows):
+            return [rows] if len(rows) else []
+        channels = int(form["features" if self.frozen else "channels"])
+        most = int(PORTION_GB * 2**30 / (4 * len(self.steps) * channels * float(np.prod(self.crop))))
+        return [rows[first : first + max(most, 1)] for first in range(0, len(rows), max(most, 1))]
 
     def of(self, places: Places, frames: Reads, embedder: Describes | None, *, training: bool) -> torch.Tensor:
         """Return what is seen of spots that :func:`usable` named: numbers (N, K), or crops (N, T, C, *S); float32.
