@@ -25,7 +25,7 @@ QUICK = {"n_steps": 2, "batch_size": 4, "folds": 2, "width": 4, "patch": 16, "mi
 SHAPE = (1, flashes.SIZE, flashes.SIZE)
 
 
-def learned(truth: EventTruth, **settings):
+def learned(truth: EventTruth, *, judge: bool = True, **settings):
     return finish(
         train_events(
             truth,
@@ -33,6 +33,7 @@ def learned(truth: EventTruth, **settings):
             network=flashes.network(),
             config=flashes.CONFIG,
             head=HeadConfig.of(QUICK | settings),
+            judge=judge,
         )
     )
 
@@ -78,6 +79,14 @@ def test_of_tagged_spots_only_their_surroundings_are_known() -> None:
     assert "f1" not in weights.header["crossed"]
     with pytest.raises(DataError, match="no spot is 'death'; classes are still, flash"):
         truth_of_spots(flashes.examples(), "death", SHAPE)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "pixels"])
+def test_tiles_make_no_difference(mode: str, monkeypatch) -> None:
+    weights = learned(whole(2), mode=mode, judge=False)
+    once = predict_events(weights, flashes.frames(), 3)
+    monkeypatch.setattr("howdah.methods.tap.dense.MOST_AT_ONCE", 12 * 20)
+    assert predict_events(weights, flashes.frames(), 3) == pytest.approx(once, abs=1e-5)
 
 
 def test_small_events_are_left_out() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from howdah.methods.tap.learned import settled
 from howdah.methods.tap.learner import Learner, posed
 from howdah.methods.tap.material import Places, View, cut, steps_of
 from howdah.methods.tap.movies import Frames, voxel_of
+from howdah.methods.tap.network import reach
 from howdah.methods.tap.pooled import Parts, Region
 from howdah.methods.tap.predict import Embedder
 from howdah.methods.tap.weights import network_part, read_task
@@ -49,6 +52,7 @@ KIND = "events"
 PATCHES = 16  # crops that are cut out of each annotated frame
 RING = 2.0  # around a tagged spot so far, in half-axes, is background
 MOST_PIXELS = 1_000_000  # that a curve is made of
+MOST_AT_ONCE = 1 << 20  # pixels of a tile in prediction; with 32 features of two frames they take 256 MiB, and the head a few times as much
 SOFT = 1.0  # pixels added to both sides of the Dice ratio
 
 
@@ -296,17 +300,45 @@ def _crossed(work: Work, truth: EventTruth, targets: Tensor, folds: list[Fold]) 
 
 @torch.no_grad()
 def _marked(learner: Learner, state: State, embedder: Embedder, frames: Frames, time: int) -> F32:
-    """Return the probability map of a frame in pixels of the movie."""
-    view = learner.view
+    """Return the probability map of a frame in pixels of the movie; tile by tile, each with as much around it as the head sees."""
+    view, shape = learner.view, frames.shape
     module: Any = learner.module(state).eval()
-    read = frames.frame if view.head.mode == "pixels" else (lambda at: embedder.features(frames.frame(at)))
-    stacked = torch.from_numpy(np.stack([read(time + step) for step in view.steps]))[None]  # (1, T, F, Z, Y, X)
-    found = np.empty(frames.shape, dtype=np.float32)
-    if len(view.crop) == 3:
-        found[:] = torch.sigmoid(module["head"](stacked.to(learner.place.device)).float()).cpu()[0].numpy()
-    else:
-        for z in range(frames.shape[0]):
-            plane = stacked[:, :, :, z].to(learner.place.device)
-            found[z] = torch.sigmoid(module["head"](plane).float()).cpu()[0].numpy()
+
+    def seen(at: int, region: Region) -> F32:
+        if view.head.mode == "pixels":
+            return frames.region(at, region)
+        return embedder.window(lambda part: frames.region(at, part), shape, region)
+
+    found = np.empty(shape, dtype=np.float32)
+    for inside, around in _tiles(shape, learner.form["pools"]):
+        x = torch.from_numpy(np.stack([seen(time + step, around) for step in view.steps]))  # (T, F, Z, Y, X)
+        x = x.movedim(2, 0) if len(view.crop) == 2 else x[None]
+        chance = torch.sigmoid(module["head"](x.to(learner.place.device)).float()).cpu().view(*_lengths(around)).numpy()
+        kept = tuple(slice(i.start - a.start, i.stop - a.start) for i, a in zip(inside, around, strict=True))
+        found[inside] = chance[kept]
     k, (_, n_y, n_x) = view.config.shrink, frames.movie.shape
     return np.asarray(np.repeat(np.repeat(found, k, axis=1), k, axis=2)[:, :n_y, :n_x])
+
+
+def _tiles(shape: Sequence[int], pools: Sequence[Sequence[int]]) -> Iterator[tuple[Region, Region]]:
+    """Yield regions that cover a frame (Z, Y, X), and what a head with these poolings has to see for them."""
+    planar = len(pools[0]) == 2  # planes one by one
+    multiple = [1] * planar + [prod(pool[axis] for pool in pools) for axis in range(len(pools[0]))]
+    halo = [-(-r // m) * m for r, m in zip([0] * planar + list(reach(pools)), multiple, strict=True)]
+    pieces = [shape[0] if planar else 1, 1, 1]
+    while True:
+        core = [-(-n // (m * k)) * m for n, m, k in zip(shape, multiple, pieces, strict=True)]
+        if prod(core) <= MOST_AT_ONCE or core == multiple:
+            break
+        pieces[int(np.argmax([c if c > m else 0 for c, m in zip(core, multiple, strict=True)]))] += 1
+    for start in product(*(range(0, n, c) for n, c in zip(shape, core, strict=True))):
+        yield _region(start, core, [0, 0, 0], shape), _region(start, core, halo, shape)
+
+
+def _region(start: Sequence[int], core: Sequence[int], halo: Sequence[int], shape: Sequence[int]) -> Region:
+    z, y, x = (slice(max(s - h, 0), min(s + c + h, n)) for s, c, h, n in zip(start, core, halo, shape, strict=True))
+    return z, y, x
+
+
+def _lengths(region: Region) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in region)

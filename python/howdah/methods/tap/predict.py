@@ -105,6 +105,22 @@ class Embedder:
         for z, y, x in product(*plan):
             yield (z.inside, y.inside, x.inside), self._part(read, (z, y, x))
 
+    def window(self, read: Reader, shape: Sequence[int], region: Region) -> F32:
+        """Return the features (F, Z, Y, X) of one region of a frame: those that the whole frame has there.
+
+        Args:
+            read: As for :meth:`regions`.
+            shape: (Z, Y, X) of the frame.
+            region: (z, y, x), within the frame. It is computed at once, with as much around it as its features see.
+        """
+        axes = zip(shape, self.stride, self._halo, region, strict=True)
+        z, y, x = (_part(n, m, halo, part.start, part.stop) for n, m, halo, part in axes)
+        return self._part(read, (z, y, x))
+
+    @property
+    def _halo(self) -> list[int]:
+        return [-(-r // m) * m for r, m in zip(self.reach, self.stride, strict=True)]
+
     def _part(self, read: Reader, tile: tuple[_Part, _Part, _Part]) -> F32:
         """Return the features of the inside of one tile."""
         given = read((tile[0].read, tile[1].read, tile[2].read))
@@ -126,7 +142,7 @@ class Embedder:
         """Parts along each axis, as few as the memory allows."""
         sizes = list(zip(shape, self.stride, strict=True))
         padded = [-(-n // m) * m for n, m in sizes]
-        halo = [-(-r // m) * m for r, m in zip(self.reach, self.stride, strict=True)]
+        halo = self._halo
         memory = self.memory_mb or free_memory_mb(self.place.device)
         taken = BYTES_PER_FILTER[self.place.precision] * int(self.form["width"])
         on_processor = self.place.device.type == "cpu"  # which gains nothing from several planes at once
@@ -167,16 +183,20 @@ def _parts(length: int, multiple: int, core: int, halo: int) -> list[_Part]:
     """Cut an axis; the frame stands in the middle of the multiple, as in the network."""
     padded = -(-length // multiple) * multiple
     front = (padded - length) // 2
-    found = []
-    for start in range(0, padded, core):
-        low, high = max(start - halo, 0), min(start + core + halo, padded)
-        inside = slice(max(start - front, 0), min(start + core - front, length))
-        read = slice(min(max(low - front, 0), length - 1), max(min(high - front, length), 1))
-        beyond = (read.start + front - low, high - front - read.stop)
-        kept = slice(inside.start + front - low, inside.stop + front - low)
-        if inside.stop > inside.start:
-            found.append(_Part(read, beyond, kept, inside))
-    return found
+    starts = range(0, padded, core)
+    ends = [(max(start - front, 0), min(start + core - front, length)) for start in starts]
+    return [_part(length, multiple, halo, first, last) for first, last in ends if first < last]
+
+
+def _part(length: int, multiple: int, halo: int, first: int, last: int) -> _Part:
+    """Return the tile along one axis of which the pixels from ``first`` up to ``last`` are kept."""
+    padded = -(-length // multiple) * multiple
+    front = (padded - length) // 2
+    low = max((first + front) // multiple * multiple - halo, 0)
+    high = min(-(-(last + front) // multiple) * multiple + halo, padded)
+    read = slice(min(max(low - front, 0), length - 1), max(min(high - front, length), 1))
+    beyond = (read.start + front - low, high - front - read.stop)
+    return _Part(read, beyond, slice(first + front - low, last + front - low), slice(first, last))
 
 
 def _three(values: Sequence[int]) -> Shape:
