@@ -149,13 +149,6 @@ class TapConfig(Settings):
         "cyclic",
         description="Step size up and down with smaller and smaller peaks (cyclic), or ten times the smallest all the time. Paper: cyclic.",
     )
-    averaging: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of the averaged network that stays at each step; the average is judged and kept. 0 = the network itself. "
-        "Paper: 0.",
-    )
     weight_decay: NotNegative = Field(1e-6, description="Decay of weights; no unit. Code: 1e-6.")
     patience: int = Field(
         30,
