@@ -122,7 +122,9 @@ class TapConfig(Settings):
     )
     # ---- loss
     decorrelation: NotNegative = Field(
-        0.01, description="Weight of the term that keeps features apart (equation 1); no unit. Paper: 0.01."
+        0.01,
+        description="Weight of the term that keeps features apart (equation 1); no unit. With 0.1 twice as many features say different "
+        "things, and learning is slower. Paper: 0.01.",
     )
     temperature: Positive = Field(0.2, description="Temperature of that term (equation 2); no unit. Paper: 0.2.")
     decorrelation_form: Literal["correlation", "equation", "published"] = Field(
