@@ -154,6 +154,28 @@ def test_the_same_draw_gives_the_same_and_another_another(size):
     assert first.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [(24, 16), (4, 16, 16)])
+def test_all_at_once_as_on_a_gpu_is_the_same_as_one_by_one_but_for_the_noise(size):
+    config = TapConfig(noise=0)
+    x = batch(config, size, count=20, frames=3, channels=2)
+    one_by_one = augmented(x, config, size=size, rng=rng(3))
+    together = Changes(20, 3, config, size=size, rng=rng(3)).all_of(x)
+    np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1e-4)
+    noisy = Changes(20, 3, config.but(noise=0.1), size=size, rng=rng(3)).all_of(x)
+    assert 0 < (noisy - together).std() < 0.1
+
+
+def test_no_numbers_are_drawn_for_two_purposes():
+    changes = Changes(2, 3, TapConfig(), size=(16, 16), rng=rng())
+    assert changes._used == changes._pool.shape[1]
+
+
+def test_noise_of_large_crops_is_not_from_the_table():
+    config = TapConfig(augment=1, **{**OFF, "noise": 0.5})
+    found = augmented(torch.zeros(1, 2, 1, 272, 272), config, size=(272, 272), rng=rng())
+    assert abs(torch.corrcoef(found.flatten(1).view(2, -1))[0, 1]) < 0.02
+
+
 @pytest.mark.parametrize("frames", [2, 3, 4])
 def test_shuffled_frames_are_rolled_by_the_answer(frames):
     x = torch.rand(90, frames, 1, 4, 4)

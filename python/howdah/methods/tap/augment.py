@@ -1,7 +1,8 @@
 """Changes of whole batches of crops at random (paper, section 3.2), on the device that they are on.
 
 Turns, scalings, shifts and bends of a sample are put together into one place to look at for each pixel, so that each frame is resampled
-once. What is drawn is the same on all devices; a CPU, whose cache holds little, changes one sample after the other. A sample is a crop at T frames with C channels; tensors are (B, T, C, *S), and S is (Y, X) or (Z, Y, X).
+once. What is drawn is the same on all devices, noise apart; a CPU, whose cache holds little, changes one sample after the other. A sample
+is a crop at T frames with C channels; tensors are (B, T, C, *S), and S is (Y, X) or (Z, Y, X).
 """
 
 from __future__ import annotations
@@ -118,10 +119,13 @@ class Changes:
         self._count, self._frames, self._rng = count, frames, rng
         axes = len(self.size)
         self._n_bend = axes * (KNOTS + 3) ** axes
-        self._pool = rng.random((count, 2 * axes + 13 + frames * (axes + 4) + self._n_bend), dtype=np.float32)
+        self._pool = rng.random((count, axes + 13 + frames * (axes + 4) + self._n_bend), dtype=np.float32)
         self._used = 0
+        self._gain, self._add, self._noise = self._draw_intensities()
         self._draw_places()
-        self._draw_intensities()
+        self._least = (2 * self.margin + self.size).tolist()
+        self._grid = np.empty((frames, axes, *self.size), dtype=np.float32)  # of one sample after the other
+        self._places = torch.from_numpy(self._grid).movedim(1, -1)
 
     def normalise(self, scale: F32, add: F32) -> None:
         """Let :meth:`apply` take intensities of the file: those of each frame are multiplied by ``scale``, then ``add`` is added, both
@@ -143,16 +147,14 @@ class Changes:
 
     def all_of(self, x: Tensor) -> Tensor:
         """Change all samples at once, normalised ones on any device: (B, T, C, *S') to (B, T, C, *S)."""
-        points = torch.from_numpy(self._points / _half(x.shape[3:])[::-1].reshape(-1, *[1] * len(self.size))).to(
-            x.device
-        )
-        grid = torch.as_tensor(_spread(points.flatten(0, 2), self.size)).view(-1, len(self.size), *self.size)
-        enough = self._is_enough(x.shape[3:], self.margin.max(axis=0).tolist())
+        points = torch.from_numpy(self._points * _to_units(x.shape[3:])).to(x.device)
+        grid = _spread(points.flatten(0, 1), self.size).movedim(1, -1)
+        enough = all(n >= least for n, least in zip(x.shape[3:], np.max(self._least, axis=0), strict=True))
         found = _resampled(x.flatten(0, 1), grid, mirrored=not enough).view(*x.shape[:3], *self.size)
         still = _flipped(_middle(x, self.size), torch.from_numpy(self._flips).to(x.device))
         one = (1,) * (x.ndim - 2)
-        moved, noise = self._moved.reshape(-1, 1, *one), self._noise.reshape(*self._noise.shape, *one)
-        moved, noise, gain, add = (torch.from_numpy(v).to(x.device) for v in (moved, noise, self._gain, self._add))
+        drawn = (self._moved.reshape(-1, 1, *one), self._noise.reshape(*self._noise.shape, *one), self._gain, self._add)
+        moved, noise, gain, add = (torch.from_numpy(values).to(x.device) for values in drawn)
         found = torch.where(moved, found, still).mul_(gain).add_(add)
         if self.config.noise:
             generator = torch.Generator(x.device)
@@ -208,11 +210,12 @@ class Changes:
         joint = turn @ _points(self.size) + bend
         each = joint[:, None] / frame_scale[:, :, None, None] + shift[..., None]
         knots = np.ascontiguousarray(each[:, :, ::-1]).reshape(-1, KNOTS + 3)  # x comes first
-        points = knots @ _weights(self.size[-1], torch.device("cpu")).numpy().T
+        points = knots @ _weights(self.size[-1]).T
         self._points = points.reshape(self._count, frames, axes, *[KNOTS + 3] * (axes - 1), self.size[-1])
         """Pixels from the middle of the crop, x first, that the points of a cubic spline along all axes but the last look at."""
 
-    def _draw_intensities(self) -> None:
+    def _draw_intensities(self) -> tuple[F32, F32, F32]:
+        """Return what to multiply by and then to add, (B, T, *1), and the deviation of the noise after that, (B, T)."""
         config, frames = self.config, self._frames
         noisy, each, joint = self._happens(3).T
         sigma = self._uniform() * np.float32(config.noise) * noisy
@@ -220,30 +223,30 @@ class Changes:
         add = self._within(config.frame_intensity_shift, frames) * each[:, None]
         gain = gain * self._factor(joint, config.intensity_scale)[:, None]
         add = add + (self._within(config.intensity_shift) * joint)[:, None]
-        self._noise = sigma[:, None] * gain  # comes before the intensities change
-        one = (1,) * (1 + len(self.size))
-        self._gain, self._add = gain.reshape(*gain.shape, *one), add.reshape(*add.shape, *one)
         self._start = self._uniform(frames)
+        one, noise = (1,) * (1 + len(self.size)), sigma[:, None] * gain  # comes before the intensities change
+        return gain.reshape(*gain.shape, *one), add.reshape(*add.shape, *one), noise
 
     # ---- pixels
 
     def _moved_one(self, row: int, x: F32) -> F32:
         """Return sample ``row`` mirrored, turned, scaled, shifted and bent."""
         if not self._moved[row]:
-            middle = [slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(x.shape[2:], self.size, strict=True)]
-            turns = [slice(None, None, -1 if flip else 1) for flip in self._flips[row]]
-            return x[(..., *middle)][(..., *turns)]
-        axes = len(self.size)
-        points = self._points[row] / _half(x.shape[2:])[::-1].reshape(-1, *[1] * axes)
-        grid = _spread(points.reshape(-1, *points.shape[2:]), self.size).reshape(-1, axes, *self.size)
-        enough = self._is_enough(x.shape[2:], self.margin[row].tolist())
-        return np.asarray(_resampled(torch.from_numpy(x), torch.from_numpy(grid), mirrored=not enough).numpy())
-
-    def _is_enough(self, source: Sequence[int], more: Sequence[int]) -> bool:
-        return all(n >= m + 2 * k for n, m, k in zip(source, self.size, more, strict=True))
+            middle = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(x.shape[2:], self.size, strict=True))
+            turns = (slice(None, None, -1 if flip else 1) for flip in self._flips[row])
+            return x[(slice(None), slice(None), *middle)][(slice(None), slice(None), *turns)]
+        points = self._points[row] * _to_units(x.shape[2:])
+        _spread(points, self.size, out=self._grid)
+        enough = all(n >= least for n, least in zip(x.shape[2:], self._least[row], strict=True))
+        found: F32 = _resampled(torch.from_numpy(x), self._places, mirrored=not enough).numpy()
+        return found
 
     def _grains(self, row: int, t: int, shape: tuple[int, ...]) -> F32:
-        """Return noise of standard deviation 1 for a frame: a piece of a table, which takes a fraction of the time of drawing it."""
+        """Return noise of standard deviation 1 for a frame.
+
+        It is a piece of a table, from a pixel drawn for the frame on: a fraction of the time of drawing each number. Of small frames every
+        number can come; two frames of a sample share some, at other places, where their pieces overlap (2 of 100 samples at 96 x 96).
+        """
         n = prod(shape)
         if 16 * n > GRAINS:
             return self._rng.standard_normal(shape, dtype=np.float32)
@@ -268,14 +271,20 @@ def _matrices(angle: F32, flips: B1, scale: F32) -> F32:
     return np.asarray(found * (mirror / scale[:, None])[:, None, :])
 
 
-def _spread(points: Any, size: Sequence[int]) -> Any:
-    """Return the spline at all pixels of ``size``, of its points (N, *KNOTS + 3, last of size): arrays, or tensors on their device."""
-    found = points
+def _spread(points: Any, size: Sequence[int], *, out: F32 | None = None) -> Any:
+    """Return the spline at all pixels of ``size``, (N, D, *size), of its points (N, D, *KNOTS + 3, last of size).
+
+    Of a tensor a tensor on its device, of an array an array, which ``out`` may be.
+    """
+    found, whole = points, (*points.shape[:2], *size)
     for axis in reversed(range(len(size) - 1)):
-        weights = _weights(size[axis], points.device if isinstance(points, Tensor) else torch.device("cpu"))
         found = found.reshape(-1, KNOTS + 3, prod(size[axis + 1 :]))
-        found = (weights if isinstance(points, Tensor) else weights.numpy()) @ found
-    return found
+        weights = _weights(size[axis], points.device if isinstance(points, Tensor) else None)
+        if axis == 0 and out is not None:
+            np.matmul(weights, found, out=out.reshape(-1, size[0], found.shape[2]))
+            return out
+        found = weights @ found
+    return found.reshape(whole)
 
 
 @lru_cache(maxsize=32)
@@ -285,18 +294,23 @@ def _points(size: tuple[int, ...]) -> F32:
     return np.stack(np.meshgrid(*axes, indexing="ij")).reshape(len(size), -1).astype(np.float32)
 
 
-def _half(shape: Sequence[int]) -> F32:
-    """Return half of the distance from the first pixel to the last along each axis."""
-    return np.maximum((np.asarray(shape, dtype=np.float32) - 1) / 2, np.float32(0.5))
+def _to_units(shape: Sequence[int]) -> F32:
+    """Return what to multiply pixels from the middle by, so that the last pixel is at 1: x first, (D, *1)."""
+    found = np.asarray([2 / max(n - 1, 1) for n in shape[::-1]], dtype=np.float32)
+    return found.reshape(-1, *[1] * len(shape))
 
 
 @lru_cache(maxsize=32)
-def _weights(n: int, device: torch.device) -> Tensor:
-    """Return how much each point of the spline counts at each pixel: (n, KNOTS + 3), rows sum to 1 (uniform cubic B-spline)."""
-    at = torch.linspace(0, KNOTS, n, dtype=torch.float64) if n > 1 else torch.tensor([KNOTS / 2], dtype=torch.float64)
-    away = (at[:, None] + 1 - torch.arange(KNOTS + 3, dtype=torch.float64)).abs()
-    near, far = 2 / 3 - away**2 + away**3 / 2, (2 - away).clamp_min(0) ** 3 / 6
-    return torch.where(away < 1, near, far).to(torch.float32).to(device)
+def _weights(n: int, device: torch.device | None = None) -> Any:
+    """Return how much each point of the spline counts at each pixel: (n, KNOTS + 3), rows sum to 1 (uniform cubic B-spline).
+
+    A tensor on a device, or an array.
+    """
+    at = np.linspace(0, KNOTS, n) if n > 1 else np.asarray([KNOTS / 2])
+    away = np.abs(at[:, None] + 1 - np.arange(KNOTS + 3))
+    near, far = 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6
+    found = np.where(away < 1, near, far).astype(np.float32)
+    return found if device is None else torch.from_numpy(found).to(device)
 
 
 def _bends(config: TapConfig, size: Sequence[int]) -> F32:
@@ -305,9 +319,9 @@ def _bends(config: TapConfig, size: Sequence[int]) -> F32:
 
 
 def _resampled(x: Tensor, grid: Tensor, *, mirrored: bool) -> Tensor:
-    """Return frames (N, C, *S) at the places (N, D, *size) of a grid, linear between pixels."""
+    """Return frames (N, C, *S) at the places (N, *size, D) of a grid, linear between pixels."""
     beyond = "reflection" if mirrored else "border"
-    return functional.grid_sample(x, grid.movedim(1, -1), mode="bilinear", padding_mode=beyond, align_corners=True)
+    return functional.grid_sample(x, grid, mode="bilinear", padding_mode=beyond, align_corners=True)
 
 
 def _middle(x: Tensor, size: tuple[int, ...]) -> Tensor:

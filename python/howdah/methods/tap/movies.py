@@ -153,7 +153,7 @@ class Frames:
 
     def _normalised(self, time: int, raw: Array) -> F32:
         scale, add = self.factors(time)[..., None, None, None]
-        found = np.multiply(raw, scale, dtype=np.float32)
+        found: F32 = np.multiply(raw, scale, dtype=np.float32)
         found += add
         return found
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -383,8 +383,7 @@ def crop_shape(movies: Sequence[Movie], config: TapConfig, pools: Sequence[Seque
     return depth, edge, edge
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(NamedTuple):
     """A window of a frame that may lie partly beyond its border: the region to read, the part of the window that it fills, and the
     pixels (z, y, x) of the window that the others repeat, where there are others."""
 
@@ -394,10 +393,10 @@ class _Window:
 
     @classmethod
     def of(cls, low: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> _Window:
-        """Return the window of some size whose first pixel is ``low``."""
+        """Return the window of some size whose first pixel is ``low``; it meets the frame."""
         regions, filled = [], []
         for a, n, whole in zip(low, size, shape, strict=True):
-            first, last = min(max(a, 0), whole - 1), max(min(a + n, whole), 1)
+            first, last = max(a, 0), min(a + n, whole)
             regions.append(slice(first, last))
             filled.append(slice(first - a, last - a))
         return cls((regions[0], regions[1], regions[2]), (filled[0], filled[1], filled[2]), tuple(size))
