@@ -244,8 +244,8 @@ class Changes:
     def _grains(self, row: int, t: int, shape: tuple[int, ...]) -> F32:
         """Return noise of standard deviation 1 for a frame.
 
-        It is a piece of a table, from a pixel drawn for the frame on: a fraction of the time of drawing each number. Of small frames every
-        number can come; two frames of a sample share some, at other places, where their pieces overlap (2 of 100 samples at 96 x 96).
+        It is a piece of a table of normal numbers, and where it begins is drawn: that takes a fraction of the time of drawing each number.
+        The pieces of two frames overlap in 2 of 100 samples of 96 x 96 pixels, hardly ever at the same place.
         """
         n = prod(shape)
         if 16 * n > GRAINS:
