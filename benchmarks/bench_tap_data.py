@@ -61,7 +61,7 @@ def main():
         "resampling alone": resampling(),
         "ours, full augmentation": ours(frames),
         "ours, none": ours(frames, augment=0),
-        "ours, none, background drawn again": ours(frames, augment=0, reject_background=1),
+        "ours, none, each drawn 16 times (nothing but background)": ours(frames, augment=0, reject_background=1),
     }
     if chosen.reference:
         works["published, full augmentation"] = published(chosen.reference, frames)

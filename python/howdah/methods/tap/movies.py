@@ -72,7 +72,7 @@ class Frames:
         self._room = int((memory_mb or config.memory_mb or free_memory_mb() / 2) * 2**20)
         self._kept: OrderedDict[int, Array] = OrderedDict()
         self._limits: dict[int, F64] = {}
-        self._factors: dict[int, tuple[F32, F32]] = {}
+        self._factors: dict[int, F32] = {}
 
     def limits(self, time: int) -> F64:
         """Return, for each channel (C, 2), the intensities of a frame that become 0 and 1.
@@ -96,12 +96,12 @@ class Frames:
         found = self.limits(time)
         return bool((found[:, 0] >= found[:, 1]).any())
 
-    def factors(self, time: int) -> tuple[F32, F32]:
-        """Return what intensities of a frame are multiplied by, and what is then added, (C, 1, 1, 1) each."""
+    def factors(self, time: int) -> F32:
+        """Return what intensities of a frame are multiplied by, and what is then added: (2, C)."""
         if time not in self._factors:
-            low, high = self.limits(time).T[..., None, None, None]
+            low, high = self.limits(time).T
             scale = 1 / np.where(high > low, high - low, 1.0)
-            self._factors[time] = scale.astype(np.float32), (-low * scale).astype(np.float32)
+            self._factors[time] = np.stack([scale, -low * scale]).astype(np.float32)
         return self._factors[time]
 
     def frame(self, time: int) -> F32:
@@ -152,8 +152,8 @@ class Frames:
     # ---- pixels
 
     def _normalised(self, time: int, raw: Array) -> F32:
-        scale, add = self.factors(time)
-        found = np.multiply(raw, scale, dtype=np.float32)
+        scale, add = self.factors(time)[..., None, None, None]
+        found: F32 = np.multiply(raw, scale, dtype=np.float32)
         found += add
         return found
 

@@ -67,6 +67,8 @@ def fingerprint(samples: Samples, start: Weights | None) -> str:
 class Run:
     """The network in training, the best of it so far, the optimiser, and what a step does.
 
+    There is no average over steps: with 0.98 of it kept at each step it learned later (held-out accuracy 0.63 in place of 0.73 after
+    5 passes of 1024 simulated samples).
     What a resumed training needs lies in ``kept``: beside the networks the best validation, the passes since then, and the sums of the
     pass that is under way.
     """
@@ -81,10 +83,8 @@ class Run:
             _go_on_from(self.network, start)
         layout = torch.channels_last if samples.dimensions == 2 else torch.channels_last_3d
         self.network.to(place.device, memory_format=layout).train()  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self.best = copy.deepcopy(self.average)
-        parts = {"network": self.network, "average": self.average, "best": self.best}
-        self.kept = torch.nn.ModuleDict(parts)  # saved and resumed together
+        self.best = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.kept = torch.nn.ModuleDict({"network": self.network, "best": self.best})  # saved and resumed together
         self.kept.register_buffer("score", torch.tensor(math.inf, dtype=torch.float64))
         self.kept.register_buffer("waited", torch.tensor(0.0, dtype=torch.float64))
         self.kept.register_buffer("sums", torch.zeros(len(SUMMED), dtype=torch.float64))
@@ -106,11 +106,16 @@ class Run:
     @property
     def sentence(self) -> str:
         """What is being learned, for the log."""
-        moments = sum(len(one.start) for one in self.samples._training)
-        size = " x ".join(str(n) for n in self.samples.size)
+        samples = self.samples
+        count = len(samples.movies)
+        frames = sum(
+            movie.n_frames - (last - first)
+            for movie, (first, last) in zip(samples.movies, samples.held_frames, strict=True)
+        )
+        size = " x ".join(str(n) for n in samples.size)
         return (
-            f"{len(self.samples.movies)} movies, {moments} moments to learn from, crops of {size}, {self.steps} steps of "
-            f"{self.samples.batch_size} at most, {self.samples.steps_per_epoch} a pass."
+            f"{frames} frames of {count} {'movie' if count == 1 else 'movies'} to learn from, crops of {size}, at most {self.steps} steps "
+            f"of {samples.batch_size} samples, {samples.steps_per_epoch} a pass."
         )
 
     def step(self, number: int) -> dict[str, float]:
@@ -125,7 +130,6 @@ class Run:
         loss = time_arrow_loss(logits, y)
         alike = decorrelation(z, temperature=config.temperature, form=config.decorrelation_form)
         descend(loss + config.decorrelation * alike, self.network, self.optimiser)
-        self._follow(number)
         right = (logits.detach().argmax(1) == y).double().mean()
         values = {"loss": float(loss.detach()), "decorrelation": float(alike.detach()), "accuracy": float(right)}
         sums = self.kept.get_buffer("sums")
@@ -134,26 +138,15 @@ class Run:
             values |= self._judge(number, rate)
         return {**values, "rate": rate}
 
-    @torch.no_grad()
-    def _follow(self, number: int) -> None:
-        """Let the average follow the network, weights and running statistics."""
-        share = 1 - min(self.config.averaging, (1 + number) / (10 + number))  # less is kept in the first steps
-        theirs = self.network.state_dict()
-        for key, mine in self.average.state_dict().items():
-            if mine.is_floating_point() and share < 1:
-                mine.lerp_(theirs[key], share)
-            else:
-                mine.copy_(theirs[key])
-
     def _judge(self, number: int, rate: float) -> dict[str, float]:
-        """Judge the average on what is held out, keep it where it is the best so far, and note the pass in the curve."""
-        verdict = judged(self.average, self.held, self.place)
+        """Judge the network on what is held out, keep it where it is the best so far, and note the pass in the curve."""
+        verdict = judged(self.network, self.held, self.place)
         found = {"validation": verdict.loss, "validation_accuracy": verdict.accuracy}
         score, waited, sums = (self.kept.get_buffer(name) for name in ("score", "waited", "sums"))
         if verdict.loss < float(score):
             score.fill_(verdict.loss)
             waited.zero_()
-            self.best.load_state_dict(self.average.state_dict())
+            self.best.load_state_dict(self.network.state_dict())
         else:
             waited += 1
         per_epoch = self.samples.steps_per_epoch
@@ -194,7 +187,7 @@ class Run:
 
     def weights(self) -> State:
         """Return the best network, or the last one where none was judged, on the CPU."""
-        chosen = self.best if self.curve else self.average
+        chosen = self.best if self.curve else self.network
         return {key: value.detach().cpu().contiguous().clone() for key, value in chosen.state_dict().items()}
 
 

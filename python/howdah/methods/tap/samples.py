@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,14 @@ class _Drawn:
     delta: I64
     low: I64
 
+    def times(self, frames: int) -> I64:
+        """Return the frames (N, T) of the samples."""
+        return self.start[:, None] + np.arange(frames) * self.delta[:, None]
+
+    def some(self, rows: slice) -> _Drawn:
+        """Return some of the samples."""
+        return _Drawn(self.movie[rows], self.start[rows], self.delta[rows], self.low[rows])
+
 
 class Samples:
     """Crops of movies.
@@ -111,8 +119,8 @@ class Samples:
         places = sum(one.weight for one in self._training)
         self.epoch_samples = config.epoch_samples or int(np.clip(places, FEWEST, MOST))
         self.steps_per_epoch = max(round(self.epoch_samples / self.batch_size), 1)
-        self._told: set[tuple[int, int]] = set()
-        self._rooms: dict[str, F32] = {}
+        self._blank = np.full((len(movies), max(movie.n_frames for movie in movies)), -1, dtype=np.int8)  # not known
+        self._memory = np.empty(0, dtype=np.float32)
         self._background = [Background(frames, config.crop_size) for frames in self.frames]
 
     # ---- what training asks for
@@ -128,27 +136,31 @@ class Samples:
         Raises:
             DataError: A frame is not what its movie says, holds no numbers, or all are blank.
         """
-        x, scale, add = self._read(self._drawn(step), slice(0, self.batch_size), self._margin)
-        return x.mul_(scale).add_(add)
+        return self._crops(self._drawn(step), self._margin)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the samples of a step (B, T, C, *S) on the device, changed and shuffled, and where the first frame is (B,).
 
         One thread at a time: memory is used again.
         """
-        device = self.place.device
-        generator = torch.Generator(device)
-        generator.manual_seed(int(np.random.default_rng([self.config.seed, step, 1]).integers(2**63)))
-        if device.type != "cpu":
-            crops = self.crops(step).to(device)
-            return shuffled(augmented(crops, self.config, size=self.size, generator=generator), generator=generator)
+        rng = np.random.default_rng([self.config.seed, step, 1])
+        y, shape = rng.integers(self._frames, size=self.batch_size), self.size
+        if self.place.device.type != "cpu":
+            crops = self.crops(step).to(self.place.device)
+            return shuffled(augmented(crops, self.config, size=shape, rng=rng), y)
         drawn = self._drawn(step)
-        changes = Changes(self.batch_size, self._frames, self.config, size=self.size, generator=generator)
-        found = torch.from_numpy(self._room("changed", (self.batch_size, self._frames, self._channels, *self.size)))
-        for rows in changes.parts():  # as augmented does, but a few crops at a time, which stay in the cache of the CPU
-            crops, scale, add = self._read(drawn, rows, changes.margin(rows), reuse=True)
-            changes.apply(crops, rows, out=found[rows], normal=(scale, add))
-        return shuffled(found, generator=generator)
+        changes = Changes(self.batch_size, self._frames, self.config, size=shape, rng=rng)
+        changes.normalise(*self._normal(drawn))
+        found = np.empty((self.batch_size, self._frames, self._channels, *shape), dtype=np.float32)
+        low, size = self._windows(drawn.low, changes.margin)
+        movies, times = drawn.movie.tolist(), drawn.times(self._frames).tolist()
+        for row, first in enumerate(
+            y.tolist()
+        ):  # as augmented does, but no more of the image is read than the sample looks at
+            crop = self._room(size[row])
+            self._read(self.frames[movies[row]], times[row], low[row], crop)
+            changes.apply(row, crop[:, :, 0] if self.dimensions == 2 else crop, out=found[row], first=first)
+        return torch.from_numpy(found), torch.from_numpy(y)
 
     def held(self) -> list[tuple[Tensor, Tensor]]:
         """Return batches (x, y) of the frames that are held out, on the CPU: the same in every process, not changed.
@@ -160,8 +172,7 @@ class Samples:
         found = []
         for first in range(0, count, self.batch_size):
             some = slice(first, min(first + self.batch_size, count))
-            x, scale, add = self._read(drawn, some, (0,) * len(self.size))
-            x.mul_(scale).add_(add)
+            x = self._crops(drawn.some(some), (0,) * len(self.size))
             y = torch.arange(some.start, some.stop) % frames
             from_ = (torch.arange(frames)[None] - y[:, None]) % frames
             found.append((x[torch.arange(len(x))[:, None], from_], y))
@@ -190,7 +201,7 @@ class Samples:
             again = again[self._unwanted(found, again, u[:, 5])]
             if not len(again):
                 return found
-        if self._has_blank(found, again):
+        if self._have_blank(found, again).any():
             raise DataError(
                 f"Learning from {', '.join(movie.name for movie in self.movies)} failed: frames are blank (one value everywhere). Is it "
                 "the right channel?"
@@ -199,11 +210,9 @@ class Samples:
 
     def _unwanted(self, drawn: _Drawn, rows: I64, chance: F64) -> npt.NDArray[np.bool_]:
         """Return which of some samples to draw again."""
-        found = np.zeros(len(rows), dtype=np.bool_)
-        for n in range(len(rows)):
-            found[n] = self._has_blank(drawn, rows[n : n + 1])
-            if not found[n] and chance[n] < self.config.reject_background:
-                found[n] = self._is_empty(drawn, int(rows[n]))
+        found = self._have_blank(drawn, rows)
+        for n in np.flatnonzero(~found & (chance < self.config.reject_background)):
+            found[n] = self._is_empty(drawn, int(rows[n]))
         return found
 
     def _is_empty(self, drawn: _Drawn, row: int) -> bool:
@@ -213,54 +222,61 @@ class Samples:
         size = self._size3.tolist()
         return all(background.is_empty(first + t * delta, low, size) for t in range(self._frames))
 
-    def _has_blank(self, drawn: _Drawn, rows: I64) -> bool:
-        """Return whether one of some samples has a blank frame."""
-        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
-        return any(self._blank(*moment) for moment in zip(*moments, strict=True))
-
-    def _blank(self, movie: int, start: int, delta: int) -> bool:
-        frames, found = self.frames[movie], False
-        for time in range(start, start + (self.config.frames - 1) * delta + 1, delta):
-            if frames.is_blank(time):
-                found = True
-                if (movie, time) not in self._told:
-                    self._told.add((movie, time))
-                    log.warning("Frame %d of %s is blank and is left out.", time, frames.movie.name)
-        return found
+    def _have_blank(self, drawn: _Drawn, rows: I64) -> npt.NDArray[np.bool_]:
+        """Return which of some samples have a blank frame."""
+        movie, times = drawn.movie[rows, None], drawn.times(self._frames)[rows]
+        unseen = self._blank[movie, times] < 0
+        if unseen.any():
+            for at, time in sorted(
+                {*zip(np.broadcast_to(movie, times.shape)[unseen].tolist(), times[unseen].tolist(), strict=True)}
+            ):
+                self._blank[at, time] = self.frames[at].is_blank(time)
+                if self._blank[at, time]:
+                    log.warning("Frame %d of %s is blank and is left out.", time, self.movies[at].name)
+        return np.asarray((self._blank[movie, times] > 0).any(axis=1))
 
     # ---- pixels
 
-    def _room(self, name: str, shape: tuple[int, ...]) -> F32:
-        """Return memory that is used again in each step: fresh memory costs as much as filling it."""
+    def _room(self, size: Sequence[int]) -> F32:
+        """Return memory for a crop (T, C, *size), used again for each: fresh memory costs as much as filling it."""
+        shape = (self._frames, self._channels, *size)
         n = prod(shape)
-        if name not in self._rooms or self._rooms[name].size < n:
-            self._rooms[name] = np.empty(n, dtype=np.float32)
-        return self._rooms[name][:n].reshape(shape)
+        if self._memory.size < n:
+            self._memory = np.empty(n, dtype=np.float32)
+        return self._memory[:n].reshape(shape)
 
-    def _read(
-        self, drawn: _Drawn, rows: slice, extra: tuple[int, ...], *, reuse: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return some of the crops (N, T, C, *S'), with so many pixels more on each side and the intensities of the file, and what
-        these are multiplied by and what is then added to normalise them (N, T, C, *1)."""
-        extra3 = np.asarray((0, *extra) if self.dimensions == 2 else extra)
-        size = self._size3 + 2 * extra3
-        count, channels, n_frames = rows.stop - rows.start, self._channels, self._frames
-        shape = (count, n_frames, channels, *size.tolist())
-        found = self._room("crops", shape) if reuse else np.empty(shape, dtype=np.float32)
-        normal = np.empty((2, *shape[:3], 1, 1, 1), dtype=np.float32)
-        moments = (drawn.movie[rows].tolist(), drawn.start[rows].tolist(), drawn.delta[rows].tolist())
-        for n, (movie, start, delta) in enumerate(zip(*moments, strict=True)):
-            frames = self.frames[movie]
-            window = _Window.of(drawn.low[rows.start + n] - extra3, size, frames.shape)
-            z, y, x = window.filled
-            for t in range(n_frames):
-                time = start + t * delta
-                normal[0, n, t], normal[1, n, t] = frames.factors(time)
-                found[n, t, :, z, y, x] = frames.raw(time, window.region)
-            window.mirror(found[n])
-        if self.dimensions == 2:
-            found, normal = found[:, :, :, 0], normal[..., 0]
-        return torch.from_numpy(found), torch.from_numpy(normal[0]), torch.from_numpy(normal[1])
+    def _windows(self, low: I64, extra: npt.ArrayLike) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the first pixels and the sizes, (N, 3) each, of crops with so many pixels more on each side, (D,) or (N, D)."""
+        more = np.zeros(low.shape, dtype=np.int64)
+        more[:, 3 - self.dimensions :] = extra
+        return (low - more).tolist(), (self._size3 + 2 * more).tolist()
+
+    def _normal(self, drawn: _Drawn) -> tuple[F32, F32]:
+        """Return what intensities of the file are multiplied by, and what is then added: (N, T, C) each."""
+        found = np.empty((2, len(drawn.movie), self._frames, self._channels), dtype=np.float32)
+        for n, (movie, times) in enumerate(zip(drawn.movie.tolist(), drawn.times(self._frames).tolist(), strict=True)):
+            for t, time in enumerate(times):
+                found[:, n, t] = self.frames[movie].factors(time)
+        return found[0], found[1]
+
+    def _crops(self, drawn: _Drawn, extra: tuple[int, ...]) -> Tensor:
+        """Return crops (N, T, C, *S'), normalised, with so many pixels more on each side."""
+        low, size = self._windows(drawn.low, extra)
+        found = np.empty((len(low), self._frames, self._channels, *size[0]), dtype=np.float32)
+        for n, (movie, times) in enumerate(zip(drawn.movie.tolist(), drawn.times(self._frames).tolist(), strict=True)):
+            self._read(self.frames[movie], times, low[n], found[n])
+        scale, add = self._normal(drawn)
+        found *= scale[..., None, None, None]
+        found += add[..., None, None, None]
+        return torch.from_numpy(found[:, :, :, 0] if self.dimensions == 2 else found)
+
+    def _read(self, frames: Frames, times: Sequence[int], low: Sequence[int], crop: F32) -> None:
+        """Fill a crop (T, C, Z, Y, X) whose first pixel is ``low``, with the intensities of the file."""
+        window = _Window.of(low, crop.shape[2:], frames.shape)
+        z, y, x = window.filled
+        for t, time in enumerate(times):
+            crop[t, :, z, y, x] = frames.raw(time, window.region)
+        window.mirror(crop)
 
     # ---- which frames
 
@@ -367,8 +383,7 @@ def crop_shape(movies: Sequence[Movie], config: TapConfig, pools: Sequence[Seque
     return depth, edge, edge
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(NamedTuple):
     """A window of a frame that may lie partly beyond its border: the region to read, the part of the window that it fills, and the
     pixels (z, y, x) of the window that the others repeat, where there are others."""
 
@@ -377,14 +392,14 @@ class _Window:
     size: tuple[int, ...]
 
     @classmethod
-    def of(cls, low: I64, size: I64, shape: Sequence[int]) -> _Window:
-        """Return the window of some size whose first pixel is ``low``."""
+    def of(cls, low: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> _Window:
+        """Return the window of some size whose first pixel is ``low``; it meets the frame."""
         regions, filled = [], []
-        for a, n, whole in zip(low.tolist(), size.tolist(), shape, strict=True):
-            first, last = min(max(a, 0), whole - 1), max(min(a + n, whole), 1)
+        for a, n, whole in zip(low, size, shape, strict=True):
+            first, last = max(a, 0), min(a + n, whole)
             regions.append(slice(first, last))
             filled.append(slice(first - a, last - a))
-        return cls((regions[0], regions[1], regions[2]), (filled[0], filled[1], filled[2]), tuple(size.tolist()))
+        return cls((regions[0], regions[1], regions[2]), (filled[0], filled[1], filled[2]), tuple(size))
 
     def mirror(self, window: npt.NDArray[np.float32]) -> None:
         """Fill the rest of a window (..., Z, Y, X): mirrored at the border of the frame, whose outermost pixels come once."""
