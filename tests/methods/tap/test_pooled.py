@@ -7,8 +7,9 @@ import pytest
 import torch
 from methods.tap import flashes
 
-from howdah.methods.tap.network import Tap, pooling
-from howdah.methods.tap.pooled import evidence, gathered, in_shrunk, spot_features
+from howdah.methods.tap.arrow import Arrow
+from howdah.methods.tap.network import Tap
+from howdah.methods.tap.pooled import gathered, in_shrunk, spot_features
 from howdah.methods.tap.predict import Embedder
 
 SPHERE = np.diag([0.25, 16.0, 16.0])
@@ -30,16 +31,14 @@ def test_mean_and_maximum_of_a_disc_now_and_later() -> None:
     assert alone[0] == pytest.approx(found[0, : len(short)], abs=1e-6)
 
 
-@pytest.mark.parametrize("head", ["equivariant", "plain"])
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_the_mean_of_the_evidence_is_the_verdict(head: str, dimensions: int) -> None:
+def test_the_score_is_the_verdict_on_two_frames_whatever_number_was_learned_with() -> None:
     torch.manual_seed(0)
-    tap = Tap(width=2, features=4, head=head, pools=pooling(dimensions)).eval()
-    z = torch.randn(1, 2, 4, *(8,) * dimensions)
+    tap = Tap(width=2, features=4, frames=3).eval()
+    z = torch.randn(1, 2, 4, 8, 8)
     with torch.no_grad():
         logits = tap.classification_head(z)[0]
-    each = evidence(tap, z[0].flatten(2).permute(2, 0, 1).numpy())
-    assert each.mean() == pytest.approx(float(logits[0] - logits[1]), abs=1e-5)
+    each, _ = Arrow(tap, frames=2).see(z[0].flatten(2).permute(2, 0, 1).reshape(64, 8))
+    assert float(each.mean()) == pytest.approx(float(logits[0] - logits[1]), abs=1e-5)
 
 
 def test_spots_that_cannot_be_described_are_no_numbers() -> None:

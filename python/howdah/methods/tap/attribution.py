@@ -19,18 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from howdah.errors import ConfigError
+from howdah.methods.tap.arrow import Arrow
 from howdah.methods.tap.movies import Frames
-from howdah.methods.tap.network import SLOPE, Tap
 from howdah.methods.tap.predict import Embedder
 from howdah.nn.device import free_memory_mb
 
 F32 = npt.NDArray[np.float32]
 Tensor = torch.Tensor
 
-__all__ = ["Arrow", "Attribution", "attributions", "enlarged", "head_gradient"]
+__all__ = ["Attribution", "attributions", "enlarged", "head_gradient"]
 
 BYTES = 4.0  # of a number
 AT_ONCE = 1 << 15  # pixels; what they need stays in the cache of a processor
@@ -50,62 +49,6 @@ class Attribution:
     time: int
     map: F32
     score: float
-
-
-class Arrow:
-    """The head of a network, in closed form.
-
-    Args:
-        network: In evaluation mode.
-        device: Where.
-        published: Gradients are those of the first logit, not of the first one less the mean of the others.
-    """
-
-    def __init__(self, network: Tap, device: torch.device | str = "cpu", *, published: bool = False) -> None:
-        self.frames = int(network.form["frames"])
-        head: Any = network.classification_head
-        with torch.no_grad():
-            if network.form["head"] == "equivariant":
-                first, second = (_stacked(layer.layers[0], self.frames) for layer in head.layers)
-                last = head.head[1].layers[0]
-                own, joint = last.L.weight.double(), last.G.weight.double()
-                eye = torch.eye(self.frames, dtype=torch.float64)
-                out = torch.kron(eye, own) + torch.kron(torch.full_like(eye, 1 / self.frames), joint)
-                shift = (last.L.bias + last.G.bias).double().expand(self.frames)
-                layers = [first, second]
-            else:
-                (w1, b1), (w2, b2) = (
-                    (layer.weight.flatten(1), layer.bias) for layer in (head.layers[0], head.layers[2])
-                )
-                last = head.head[2].weight.double()
-                layers = [(w1.double(), b1.double())]
-                out, shift = last @ w2.double(), last @ b2.double()
-            self.layers = [(w.to(device, torch.float32), b.to(device, torch.float32)) for w, b in layers]
-            self.out, self.shift = out.to(device, torch.float32), shift.to(device, torch.float32)
-        self.verdict = self.out[0] - self.out[1:].mean(0)
-        self.constant = self.shift[0] - self.shift[1:].mean()
-        self.goal = self.out[0] if published else self.verdict
-
-    def see(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Look at pixels.
-
-        Args:
-            z: (P, T * F) features of P pixels, frame after frame.
-
-        Returns:
-            What each pixel says, (P,), logit units; and the sum over these pixels of the gradient of the verdict, (T * F,), to be
-            divided by the number of all pixels.
-        """
-        slopes = []
-        for weight, bias in self.layers:
-            z = functional.linear(z, weight, bias)
-            slopes.append(torch.where(z > 0, 1.0, SLOPE))
-            z = z * slopes[-1]
-        said = z @ self.verdict + self.constant
-        back = self.goal * slopes[-1]
-        for (weight, _), slope in zip(reversed(self.layers[1:]), reversed(slopes[:-1]), strict=True):
-            back = (back @ weight) * slope
-        return said, back.sum(0) @ self.layers[0][0]
 
 
 def head_gradient(embedder: Embedder, *features: F32, published: bool = False) -> F32:
@@ -249,13 +192,3 @@ def _summed(arrow: Arrow, pieces: Any, values: F32 | None) -> tuple[float, Tenso
 def _flat(features: F32) -> Tensor:
     """Return (P, F) of features (F, Z, Y, X); without copying where the features of a pixel lie side by side."""
     return torch.from_numpy(features.transpose(1, 2, 3, 0).reshape(-1, len(features)))
-
-
-def _stacked(layer: Any, frames: int) -> tuple[Tensor, Tensor]:
-    """An equivariant layer with its normalisation as one matrix (T * out, T * in) and one vector, float64."""
-    norm = layer.norm
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    own, joint = layer.L.weight.double() * scale[:, None], layer.G.weight.double() * scale[:, None]
-    bias = (layer.L.bias.double() + layer.G.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
-    eye = torch.eye(frames, dtype=torch.float64)
-    return torch.kron(eye, own) + torch.kron(torch.full_like(eye, 1 / frames), joint), bias.repeat(frames)

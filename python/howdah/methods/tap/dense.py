@@ -52,7 +52,9 @@ KIND = "events"
 PATCHES = 16  # crops that are cut out of each annotated frame
 RING = 2.0  # around a tagged spot so far, in half-axes, is background
 MOST_PIXELS = 1_000_000  # that a curve is made of
-MOST_AT_ONCE = 1 << 20  # pixels of a tile in prediction; with 32 features of two frames they take 256 MiB, and the head a few times as much
+MOST_AT_ONCE = (
+    1 << 20
+)  # pixels of a tile in prediction; with 32 features of two frames they take 256 MiB, and the head a few times as much
 SOFT = 1.0  # pixels added to both sides of the Dice ratio
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from howdah.ellipsoids import runs_of
+from howdah.methods.tap.arrow import Arrow
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.network import Tap
 
@@ -28,7 +29,6 @@ __all__ = [
     "Describes",
     "Reads",
     "dense_parts",
-    "evidence",
     "gathered",
     "in_shrunk",
     "inside",
@@ -95,8 +95,8 @@ def spot_features(
     Returns:
         (N, K) float32 and the names of the columns: F means and F maxima of the features around the spot, the same in the frame
         ``t + delta`` at the same place, and ``"score"``, the mean evidence there that time runs forward (logit; 0 where time has no
-        arrow, its sign says whether the network is right). Rows are NaN where a frame is not there, or the centre lies outside of the
-        image.
+        arrow, its sign says whether the network is right), of these two frames alone, whatever number it learned with. Rows are NaN
+        where a frame is not there, or the centre lies outside of the image.
     """
     time = np.asarray(t, np.int64).reshape(-1)
     centre, covariance = in_shrunk(centre_px, covariance_px, embedder.config.shrink)
@@ -112,6 +112,7 @@ def spot_features(
         names.append("score")
     found = np.full((len(time), len(names)), np.nan, dtype=np.float32)
     able = np.flatnonzero(inside(centre, frames.shape) & present(time, frames.times, steps))
+    arrow = Arrow(embedder.network, frames=len(steps)) if len(steps) == 2 else None
     spots: dict[int, tuple[I64, I64]] = {}
     wanted: dict[int, I64] = {}
     for now in np.unique(time[able]).tolist():
@@ -125,8 +126,9 @@ def spot_features(
         count = np.diff(np.append(first, len(values)))[:, None, None]
         mean, most = np.add.reduceat(values, first) / count, np.maximum.reduceat(values, first)
         columns = [np.concatenate([mean, most], axis=2).reshape(len(rows), -1)]
-        if len(steps) == 2:
-            columns.append(np.add.reduceat(evidence(embedder.network, values), first)[:, None] / count[:, 0])
+        if arrow is not None:
+            said = arrow.see(torch.from_numpy(values.reshape(len(values), -1)))[0].numpy()
+            columns.append(np.add.reduceat(said, first)[:, None] / count[:, 0])
         found[rows] = np.concatenate(columns, axis=1)
     return found, tuple(names)
 
@@ -181,25 +183,6 @@ def gathered(parts: Parts, shape: Shape, wanted: dict[int, I64], steps: Sequence
             waiting.setdefault(now, []).append(own)
             if time == now + steps[-1]:
                 yield now, np.stack(waiting.pop(now), axis=1)
-
-
-@torch.no_grad()
-def evidence(network: Tap, z: F32) -> F32:
-    """Return what each pixel says for the true order (M,), of its features (M, 2, F): its share of logit 0 minus logit 1.
-
-    The last layers are a mean over pixels of something linear, so the mean of this over an image is exactly the verdict.
-    """
-    head: Any = network.classification_head
-    values = torch.from_numpy(z)
-    if network.form["head"] == "plain":
-        line = values.permute(1, 2, 0)[None]  # (1, 2, F, M)
-        line = line.reshape(*line.shape, *(1,) * (len(network.form["pools"][0]) - 1))
-        mixed = head.layers(line.flatten(1, 2)).flatten(2)[0]  # (F, M)
-        logits = head.head[2](mixed.T)
-    else:
-        logits = head.head[1](head.layers(values)).squeeze(2)
-    found: F32 = (logits[:, 0] - logits[:, 1]).numpy()
-    return found
 
 
 def _picked(parts: Iterable[tuple[Region, F32]], flat: I64, shape: Shape) -> F32:
