@@ -116,7 +116,7 @@ class Learner:
             with torch.no_grad():
                 if not self.view.frozen:
                     part = augmented(
-                        part, TapConfig.of({"augment": 0.0}), size=self.view.crop, generator=torch.Generator()
+                        part, TapConfig.of({"augment": 0.0}), size=self.view.crop, rng=np.random.default_rng(0)
                     )
                 logits = self.logits(module, part.to(self.place.device))
             found[first : first + AT_ONCE] = functional.softmax(logits.float(), dim=1).cpu().numpy()
@@ -176,7 +176,7 @@ class _Run:
         pose = int(seed.integers(2**62))
         x = self.seen[rows]
         if not view.frozen and self.learner.n_classes:
-            x = augmented(x, view.changes, size=view.crop, generator=torch.Generator().manual_seed(pose))
+            x = augmented(x, view.changes, size=view.crop, rng=np.random.default_rng(pose))
         elif head.augment:
             x = posed(x, pose)
         with torch.random.fork_rng(devices=[]):
