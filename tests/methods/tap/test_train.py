@@ -14,6 +14,7 @@ from howdah.errors import DataError, WeightsError
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.judge import judged
 from howdah.methods.tap.learned import settled
+from howdah.methods.tap.losses import time_arrow_loss
 from howdah.methods.tap.movies import Movie
 from howdah.methods.tap.network import Tap
 from howdah.methods.tap.train import train
@@ -59,21 +60,35 @@ def _same(a: Weights, b: Weights) -> bool:
 
 
 def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    config = TapConfig.of(SMALL)
-    whole, seen = _run([_movie()], config)
-    steps = train([_movie()], config, save_to=tmp_path / "w.safetensors")
+    config = TapConfig.of({**SMALL, "delta": [1, 2], "reject_background": 0.5})
+    movies = [_movie(), _movie(frames=9, shape=(1, 30, 20), seed=1)]
+    whole, seen = _run(movies, config)
+    steps = train(movies, config, save_to=tmp_path / "w.safetensors")
     for _ in range(4):  # in the middle of the second pass
         next(steps)
     steps.close()
     assert (tmp_path / "w.safetensors.training").is_file()
     early = read_weights(tmp_path / "w.safetensors")
     assert network_of(early).training is False
-    resumed, later = _run([_movie()], config, save_to=tmp_path / "w.safetensors")
+    resumed, later = _run(movies, config, save_to=tmp_path / "w.safetensors")
     assert later[0].done == 3
     assert _same(resumed, whole)
     assert resumed.header["curve"] == whole.header["curve"]
     assert not (tmp_path / "w.safetensors.training").exists()
     assert [p.values for p in later if p.values] == [p.values for p in seen if p.values][3:]
+
+
+def test_the_best_is_kept_where_training_breaks_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, calls = time_arrow_loss, iter(range(9))
+    monkeypatch.setattr(
+        "howdah.methods.tap.run.time_arrow_loss",
+        lambda logits, y: honest(logits, y) * (1.0 if next(calls) < 3 else float("nan")),
+    )
+    with pytest.raises(DataError, match="training broke down"):
+        _run([_movie()], TapConfig.of(SMALL), save_to=tmp_path / "w.safetensors")
+    kept = read_weights(tmp_path / "w.safetensors")
+    assert [point["epoch"] for point in kept.header["curve"]] == [1]
+    assert all(value.isfinite().all() for value in kept.members[0].values())
 
 
 def test_a_state_of_another_training_is_left_alone(tmp_path: Path) -> None:

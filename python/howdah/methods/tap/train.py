@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from howdah import __version__
+from howdah.errors import DataError
 from howdah.methods.tap.config import TapConfig
+from howdah.methods.tap.events import settled_events
 from howdah.methods.tap.learned import continued
 from howdah.methods.tap.movies import Movie, voxel_of
 from howdah.methods.tap.run import Run, fingerprint, form_for
@@ -22,9 +24,6 @@ from howdah.nn.memory import keep_large_blocks
 from howdah.progress import Progress
 
 __all__ = ["train"]
-
-EVENT_SHARE = 4  # two events are at least this share of a crop apart, where nothing is said
-SMOOTHING_SHARE = 16  # and are smoothed with this share of that distance
 
 
 def train(
@@ -39,7 +38,7 @@ def train(
     """Learn the arrow of time from raw movies; a generator, so that it can be watched and cancelled.
 
     Each ``next`` is one step. ``weights = yield from train(...)`` gets the result. Closing the generator cancels: the best network so
-    far is written to ``save_to`` all the same, so that a person may stop at any time.
+    far is written to ``save_to`` all the same, so that a person may stop at any time; so it is where training breaks down.
 
     Args:
         movies: Movies of equally many channels.
@@ -81,7 +80,7 @@ def train(
                 if after_epoch is not None and "validation" in progress.values:
                     after_epoch(done // run.samples.steps_per_epoch, found())
                 yield progress
-    except GeneratorExit:
+    except (GeneratorExit, DataError):  # cancelled; or the loss broke down, or a frame cannot be read
         if save_to is not None and done:
             save_weights(save_to, found())
         raise
@@ -158,14 +157,14 @@ def _data(run: Run, start: Weights | None) -> dict[str, Any]:
 def _header(run: Run, config: TapConfig, data: Mapping[str, Any], done: int, start: Weights | None) -> dict[str, Any]:
     """Return what prediction needs to know, and what a person wants to."""
     samples = run.samples
-    distance = config.event_distance or samples.config.crop_size / EVENT_SHARE
+    distance, smoothing, _ = settled_events(samples.config)
     resolved = samples.config.but(
         dimensions=samples.dimensions,
         width=run.network.form["width"],
         batch_size=samples.batch_size,
         epoch_samples=samples.epoch_samples,
         event_distance=distance,
-        event_smoothing=distance / SMOOTHING_SHARE if config.event_smoothing is None else config.event_smoothing,
+        event_smoothing=smoothing,
         **({"crop_depth": samples.size[0]} if samples.dimensions == 3 else {}),
     )
     return {
