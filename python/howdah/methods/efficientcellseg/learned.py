@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from howdah.errors import WeightsError
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.nn.checkpoint import Weights
+from howdah.nn.learned import changed, given, plain, table
 
 __all__ = ["MAPS", "continued", "diameter_of", "maps_of", "settled"]
 
@@ -52,7 +52,7 @@ def maps_of(weights: Weights) -> list[tuple[str, ...]]:
     """
     if not weights.members:
         raise WeightsError("The weights hold no network. Train again, or use another file.")
-    noted: Any = _table(weights, "network").get("outputs")
+    noted: Any = table(weights, "network").get("outputs")
     good = isinstance(noted, list | tuple) and len(noted) == len(weights.members)
     if not good or any(
         not isinstance(one, list | tuple) or not one or any(name not in MAPS for name in one) for one in noted
@@ -90,16 +90,16 @@ def settled(weights: Weights, config: EfficientCellSegConfig | None = None) -> E
         value = learned.get(name)
         if value is None:
             continue
-        asked = name not in NETWORK and _given(config, name)
+        asked = name not in NETWORK and given(config, name)
         if not asked:
             changes[name] = value
-        elif (name in PICTURE or (squeezed and name in SQUARES)) and _plain(getattr(config, name)) != _plain(value):
+        elif (name in PICTURE or (squeezed and name in SQUARES)) and plain(getattr(config, name)) != plain(value):
             log.warning(
                 "The weights were trained with %s = %s, but %s is set; cells may be missed. "
                 "Leave the setting out to use that of the training.",
-                name, _plain(value), _plain(getattr(config, name)),
+                name, plain(value), plain(getattr(config, name)),
             )  # fmt: skip
-    return _changed(config, changes, "the header of the weights")
+    return changed(config, changes, "the header of the weights")
 
 
 def continued(start: Weights, config: EfficientCellSegConfig) -> EfficientCellSegConfig:
@@ -114,9 +114,9 @@ def continued(start: Weights, config: EfficientCellSegConfig) -> EfficientCellSe
     changes |= {
         name: learned[name]
         for name in (*PICTURE, *SQUARES)
-        if learned.get(name) is not None and not _given(config, name)
+        if learned.get(name) is not None and not given(config, name)
     }
-    return _changed(config, changes, "the header of the weights to start from")
+    return changed(config, changes, "the header of the weights to start from")
 
 
 def diameter_of(weights: Weights, config: EfficientCellSegConfig) -> float:
@@ -126,7 +126,7 @@ def diameter_of(weights: Weights, config: EfficientCellSegConfig) -> float:
         weights: Their header may have ``cells`` with ``diameter``.
         config: Settings of :func:`settled`.
     """
-    noted = _table(weights, "cells").get("diameter")
+    noted = table(weights, "cells").get("diameter")
     if noted is None:
         return DIAMETER / (config.enlarge or 1)
     if not isinstance(noted, int | float) or not math.isfinite(noted) or noted <= 0:
@@ -138,30 +138,6 @@ def diameter_of(weights: Weights, config: EfficientCellSegConfig) -> float:
 
 def _learned(weights: Weights) -> dict[str, Any]:
     """Settings in a header: what was decided from the data wins over what was set, and the form of the network over both."""
-    found = {**_table(weights, "config"), **_table(weights, "resolved")}
-    form = _table(weights, "network")
+    found = {**table(weights, "config"), **table(weights, "resolved")}
+    form = table(weights, "network")
     return found | {name: form[name] for name in NETWORK if name in form}
-
-
-def _given(config: EfficientCellSegConfig, name: str) -> bool:
-    """Whether a person gave it, be it the default; what is automatic is left open in any case."""
-    return name in config.model_fields_set and getattr(config, name) not in (None, "auto")
-
-
-def _changed(config: EfficientCellSegConfig, changes: Mapping[str, Any], source: str) -> EfficientCellSegConfig:
-    if not changes:
-        return config
-    return EfficientCellSegConfig.of({**config.model_dump(exclude_unset=True), **changes}, source=source)
-
-
-def _table(weights: Weights, name: str) -> Mapping[str, Any]:
-    found = weights.header.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise WeightsError(
-            f"The header of the weights is damaged: '{name}' shall be a table, but is {found!r:.80}. Train again, or use another file."
-        )
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from howdah.errors import WeightsError
 from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.nn.checkpoint import Weights
+from howdah.nn.learned import given, plain, table
 
 __all__ = ["Layout", "continued", "settled"]
 
@@ -40,7 +40,7 @@ class Layout:
             WeightsError: It is the network of images with several channels, or the header is damaged.
         """
         first = weights.members[0]["encoder.initial_block.conv.weight"]
-        noted = _table(weights, "network")
+        noted = table(weights, "network")
         n_dims, keep_axials = first.ndim - 2, noted.get("keep_axials") or 0
         if not isinstance(keep_axials, int) or not 0 <= keep_axials <= 3 or noted.get("n_dims", n_dims) != n_dims:
             raise WeightsError(
@@ -69,14 +69,14 @@ def settled(weights: Weights, config: EmbedTrackConfig | None = None) -> EmbedTr
         WeightsError: The header holds no valid settings.
     """
     config = config or EmbedTrackConfig.of({})
-    learned = {**_table(weights, "config"), **_table(weights, "resolved")}
+    learned = {**table(weights, "config"), **table(weights, "resolved")}
     changes: dict[str, Any] = {}
     for name in (*MEANING, *IMAGE, *DECIDED):
         value = learned.get(name)
         if value is None:
             continue
-        asked = _given(config, name)
-        differs = asked and _plain(getattr(config, name)) != _plain(value)
+        asked = given(config, name)
+        differs = asked and plain(getattr(config, name)) != plain(value)
         if differs and name in MEANING:
             log.warning(
                 "The weights were trained with %s = %s; that is used, for %s = %s would give their numbers another meaning.",
@@ -86,7 +86,7 @@ def settled(weights: Weights, config: EmbedTrackConfig | None = None) -> EmbedTr
             log.warning(
                 "The weights were trained with %s = %s, but %s are set; cells may be missed. "
                 "Leave the setting out to use that of the training.",
-                name, value, _plain(getattr(config, name)),
+                name, value, plain(getattr(config, name)),
             )  # fmt: skip
         if not asked or name in MEANING:
             changes[name] = value
@@ -104,31 +104,13 @@ def continued(start: Weights, config: EmbedTrackConfig) -> EmbedTrackConfig:
         start: The weights to go on from, with their header.
         config: Settings of the user.
     """
-    learned = {**_table(start, "config"), **_table(start, "resolved")}
-    learned["keep_axials"] = _table(start, "network").get("keep_axials")
+    learned = {**table(start, "config"), **table(start, "resolved")}
+    learned["keep_axials"] = table(start, "network").get("keep_axials")
     changes = {
         name: learned[name]
         for name in (*MEANING, *IMAGE, "keep_axials")
-        if learned.get(name) is not None and not _given(config, name)
+        if learned.get(name) is not None and not given(config, name)
     }
     return EmbedTrackConfig.of(
         {**config.model_dump(exclude_unset=True), **changes}, source="the header of the weights to start from"
     )
-
-
-def _given(config: EmbedTrackConfig, name: str) -> bool:
-    """Whether a person gave it, be it the default; what is automatic is left open in any case."""
-    return name in config.model_fields_set and getattr(config, name) is not None
-
-
-def _table(weights: Weights, name: str) -> Mapping[str, Any]:
-    found = weights.header.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise WeightsError(
-            f"The header of the weights is damaged: '{name}' shall be a table, but is {found!r:.80}. Train again, or use another file."
-        )
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -24,9 +24,10 @@ from howdah.methods.tap.heads import head_from, parameters_of
 from howdah.methods.tap.learned import settled
 from howdah.methods.tap.learner import Learner
 from howdah.methods.tap.material import Places, View, crop_size, steps_of, usable
-from howdah.methods.tap.movies import Frames, dimensions_of, voxel_of
-from howdah.methods.tap.network import Tap, pooling
+from howdah.methods.tap.movies import Frames, voxel_of
+from howdah.methods.tap.network import Tap
 from howdah.methods.tap.predict import Embedder
+from howdah.methods.tap.run import form_for
 from howdah.methods.tap.weights import METHOD, network_part, read_task
 from howdah.nn.checkpoint import State, Weights, save_weights
 from howdah.nn.fit import digest
@@ -39,7 +40,6 @@ Seen = torch.Tensor
 __all__ = ["KIND", "Work", "classes_of", "header_of", "predict_classes", "read_classifier", "train_classifier"]
 
 KIND = "classifier"
-WIDTH = {2: 32, 3: 16}  # of a network from random weights, as in training without labels
 
 
 def train_classifier(
@@ -190,7 +190,9 @@ class Work:
             )
         self.frames, self.head, self.network = frames, head, network
         self.config = config if network is None else settled(network, config)
-        self.form: dict[str, Any] = dict(network.header["network"]) if network else _form(self.config, frames)
+        self.form: dict[str, Any] = (
+            dict(network.header["network"]) if network else form_for([one.movie for one in frames], self.config)
+        )
         self.network_state: State = dict(network_part(network).members[0]) if network else Tap(**self.form).state_dict()
         self.embedder = Embedder(network_part(network), self.config) if network else None
         steps = steps_of(self.config, head)
@@ -301,21 +303,6 @@ def header_of(work: Work, kind: str) -> dict[str, Any]:
             "frames": len(np.unique(np.stack([examples.movie, examples.t], axis=1), axis=0)),
             "fingerprint": digest([examples.movie, examples.t, examples.centre, examples.covariance, examples.label]),
         },
-    }
-
-
-def _form(config: TapConfig, frames: Sequence[Frames]) -> dict[str, Any]:
-    """Return the form of a network that nobody has trained."""
-    movies = [one.movie for one in frames]
-    dimensions = dimensions_of(config, movies)
-    pools = [list(pool) for pool in pooling(dimensions, voxel_of(movies[0], config))]
-    return {
-        "channels": movies[0].channels,
-        "width": config.width or WIDTH[dimensions],
-        "features": config.features,
-        "frames": config.frames,
-        "head": config.head,
-        "pools": pools,
     }
 
 

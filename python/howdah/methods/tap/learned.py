@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
-from howdah.errors import WeightsError
 from howdah.methods.tap.config import TapConfig
 from howdah.nn.checkpoint import Weights
+from howdah.nn.learned import changed, given, plain, table
 
 __all__ = ["continued", "settled"]
 
@@ -38,15 +37,15 @@ def settled(weights: Weights, config: TapConfig | None = None) -> TapConfig:
     for name in (*PICTURE, *LEFT_OPEN):
         if learned.get(name) is None:
             continue
-        if not _given(config, name):
+        if not given(config, name):
             changes[name] = learned[name]
-        elif name in PICTURE and _plain(getattr(config, name)) != _plain(learned[name]):
+        elif name in PICTURE and plain(getattr(config, name)) != plain(learned[name]):
             log.warning(
                 "The weights were trained with %s = %s, but %s is set; what the network says may be wrong. "
                 "Leave the setting out to use that of the training.",
-                name, _plain(learned[name]), _plain(getattr(config, name)),
+                name, plain(learned[name]), plain(getattr(config, name)),
             )  # fmt: skip
-    return _changed(config, changes, "the header of the weights")
+    return changed(config, changes, "the header of the weights")
 
 
 def continued(start: Weights, config: TapConfig) -> TapConfig:
@@ -59,40 +58,16 @@ def continued(start: Weights, config: TapConfig) -> TapConfig:
     """
     learned = _learned(start)
     changes = {name: learned[name] for name in NETWORK if name in learned}
-    changes |= {name: learned[name] for name in PICTURE if learned.get(name) is not None and not _given(config, name)}
-    return _changed(config, changes, "the header of the weights to start from")
+    changes |= {name: learned[name] for name in PICTURE if learned.get(name) is not None and not given(config, name)}
+    return changed(config, changes, "the header of the weights to start from")
 
 
 def _learned(weights: Weights) -> dict[str, Any]:
     """Settings in a header: what was decided from the data wins over what was set, and the form of the network over both."""
-    found = {**_table(weights, "config"), **_table(weights, "resolved")}
-    form = _table(weights, "network")
+    found = {**table(weights, "config"), **table(weights, "resolved")}
+    form = table(weights, "network")
     found |= {name: form[name] for name in NETWORK if name in form}
     pools = form.get("pools")
     if isinstance(pools, list | tuple) and pools and isinstance(pools[0], list | tuple):
         found["dimensions"] = len(pools[0])
     return found
-
-
-def _given(config: TapConfig, name: str) -> bool:
-    """Whether a person gave it, be it the default; what is automatic is left open in any case."""
-    return name in config.model_fields_set and getattr(config, name) is not None
-
-
-def _changed(config: TapConfig, changes: Mapping[str, Any], source: str) -> TapConfig:
-    if not changes:
-        return config
-    return TapConfig.of({**config.model_dump(exclude_unset=True), **changes}, source=source)
-
-
-def _table(weights: Weights, name: str) -> Mapping[str, Any]:
-    found = weights.header.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise WeightsError(
-            f"The header of the weights is damaged: '{name}' shall be a table, but is {found!r:.80}. Train again, or use another file."
-        )
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -16,7 +16,7 @@ from howdah.methods.tap.augment import augmented
 from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.heads import head_from
 from howdah.methods.tap.material import View
-from howdah.methods.tap.network import Tap
+from howdah.methods.tap.network import Tap, planes_of
 from howdah.methods.tap.regression import Regression, class_weights, fit_regression
 from howdah.nn.checkpoint import State
 from howdah.nn.device import for_training, pick
@@ -53,7 +53,8 @@ class Learner:
         self.view, self.n_classes = view, n_classes
         self.network_form, self.network_state = network
         self.form = self._form()
-        planes = _planes(view.crop, self.network_form["pools"])
+        planes = planes_of(view.crop[0], self.network_form["pools"])
+        planes += [-(-n // k) for n in planes[:1] for k in (2, 4)]  # the head halves, too
         self.place = for_training(pick(view.config.device, precision=view.config.precision), planes)
 
     def _form(self) -> dict[str, Any]:
@@ -205,16 +206,6 @@ def posed(x: Tensor, seed: int) -> Tensor:
         changed = x.flip(way) if way else x.transpose(-1, -2)
         x = torch.where(chosen.view(-1, *(1,) * (x.ndim - 1)), changed, x)
     return x
-
-
-def _planes(crop: tuple[int, ...], pools: Any) -> list[int]:
-    """Return how many planes the layers of a network of volumes see; none in 2D."""
-    if len(crop) == 2:
-        return []
-    found = [crop[0]]
-    for pool in pools:
-        found.append(-(-found[-1] // pool[0]))
-    return [*found, -(-crop[0] // 2), -(-crop[0] // 4)]  # the head halves, too
 
 
 def _outer(key: str) -> str:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from howdah.methods.tap.lean import SLOPE, again, bordered, enlarged, last_dense, normalised, pooled, rectified
 
-__all__ = ["SLOPE", "Tap", "form_of", "pooling", "reach", "shapes"]
+__all__ = ["SLOPE", "Tap", "form_of", "planes_of", "pooling", "reach", "shapes"]
 
 Tensor = torch.Tensor
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -45,6 +45,16 @@ def pooling(dimensions: int, voxel_size: Sequence[float] = (1.0, 1.0, 1.0)) -> t
         ratio = ratio / 2 * along_z
         found.append((along_z, 2, 2))
     return tuple(found)
+
+
+def planes_of(depth: int, pools: Sequence[Sequence[int]]) -> list[int]:
+    """Return how many planes the layers of each level see of a volume of so many, the finest first; none for networks of planes."""
+    if len(pools[0]) == 2:
+        return []
+    found = [depth]
+    for pool in pools:
+        found.append(-(-found[-1] // pool[0]))
+    return found
 
 
 def reach(pools: Sequence[Sequence[int]]) -> tuple[int, ...]:

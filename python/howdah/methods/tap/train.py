@@ -14,6 +14,7 @@ from howdah.methods.tap.config import TapConfig
 from howdah.methods.tap.events import settled_events
 from howdah.methods.tap.learned import continued
 from howdah.methods.tap.movies import Movie, voxel_of
+from howdah.methods.tap.network import planes_of
 from howdah.methods.tap.run import Run, fingerprint, form_for
 from howdah.methods.tap.samples import Samples, crop_shape
 from howdah.methods.tap.weights import METHOD
@@ -110,13 +111,8 @@ def _run(movies: Sequence[Movie], config: TapConfig, start: Weights | None, save
 
 def _place(place: Place, movies: Sequence[Movie], config: TapConfig, form: Mapping[str, Any]) -> Place:
     """Return where to train, given how many planes the layers see."""
-    pools = form["pools"]
-    if len(pools[0]) == 2:
-        return place
-    planes = [crop_shape(movies, config, pools)[0]]
-    for pool in pools:
-        planes.append(-(-planes[-1] // pool[0]))
-    return for_training(place, planes)
+    planes = planes_of(crop_shape(movies, config, form["pools"])[0], form["pools"])
+    return for_training(place, planes) if planes else place
 
 
 def _steps(run: Run, done: int, state: Path | None, data: Mapping[str, Any]) -> Generator[Progress, None, None]:
