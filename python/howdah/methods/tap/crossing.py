@@ -1,7 +1,8 @@
 """How good a classifier is, on frames that it has not learned from: cross-validation in blocks of frames.
 
 Neighbouring frames show the same cells, so examples are not dealt out at random: each fold is a block of frames of a movie, and what lies
-so near to it that a sample reaches across is not learned from.
+so near to it that a sample reaches across is not learned from. A division is so in one block alone; a cell that lives longer than a block
+is in several, and what is told of its state flatters a little.
 """
 
 from __future__ import annotations
