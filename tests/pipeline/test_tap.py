@@ -74,7 +74,7 @@ def test_an_overlay_and_chosen_frames(place: Path, tmp_path: Path) -> None:
     job = Job(place / "movie.tif", frames="1-2")
     finish(map_tap(job, tmp_path / "m.tif", weights=place / "network.safetensors", settings={}, overlay=True))
     image, raw = open_image(tmp_path / "m.tif"), open_image(place / "movie.tif")
-    assert [setup.name for setup in image.setups] == ["channel 1", "time arrow"]
+    assert [setup.name for setup in image.setups] == ["channel 1", "evidence"]
     assert np.array_equal(image.read(3, 0), raw.read(3))
     assert [bool(image.read(t, 1).any()) for t in range(FRAMES)] == [False, True, True, False, False, False]
 

@@ -13,7 +13,8 @@ from howdah.pipeline.detection import Job, _needs_torch
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import check_target
 from howdah.pipeline.tap_movies import Opened, cut, open_movies
-from howdah.pipeline.tap_network import PathLike, Sections
+from howdah.pipeline.tap_network import PathLike, Sections, refuse_input
+from howdah.pipeline.tap_time import in_words, timed
 from howdah.pipeline.weights_of import read_weights_of
 from howdah.progress import Steps
 
@@ -62,13 +63,15 @@ def train_tap(
     target = Path(weights)
     for one in opened:
         target = check_target(weights, one.source, ending=".safetensors")
+    refuse_input(target, start)
     movies = [cut(one) for one in opened]
     folder = None if pictures is None else _folder(Path(pictures))
     with recorded(
         target, "tap-train", inputs=_inputs(opened, start), settings={"tap": config.model_dump(mode="json")}
     ) as record:
         drawing = None if folder is None else Drawing(folder, movies, settings)
-        trained = yield from train(movies, config, start=first, save_to=target, resume=resume, after_epoch=drawing)
+        steps = train(movies, config, start=first, save_to=target, resume=resume, after_epoch=drawing)
+        trained = yield from timed(steps, lambda seconds, left: _how_long(seconds * left, config))
         if drawing is not None:
             drawing.draw(trained)
         kept = ("method", "resolved", "network", "metrics", "curve", "device", "precision")
@@ -82,6 +85,15 @@ def train_tap(
         "frames": sum(m.n_frames - len(m.missing) for m in movies),
         "metrics": metrics,
     }
+
+
+def _how_long(seconds: float, config: TapConfig) -> str:
+    """Say how long a training takes."""
+    limit = "" if config.minutes is None else f", but it ends after {config.minutes:g} minutes (--minutes)"
+    return (
+        f"At this speed all {config.n_epochs} passes take {in_words(seconds)}{limit}. Stop it whenever you like (Ctrl-C): "
+        "the best network so far is kept, and the same command goes on."
+    )
 
 
 def _folder(path: Path) -> Path:

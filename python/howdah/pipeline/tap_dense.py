@@ -28,7 +28,8 @@ from howdah.pipeline.tap_events import EVENT, TAG_SET
 from howdah.pipeline.tap_learn import Lesson, examples_of, frames_for
 from howdah.pipeline.tap_maps import Computed, check_image_target, writing
 from howdah.pipeline.tap_movies import Opened
-from howdah.pipeline.tap_network import PathLike, Sections, Seen, look_at
+from howdah.pipeline.tap_network import PathLike, Sections, Seen, look_at, refuse_input
+from howdah.pipeline.tap_time import in_words, timed
 from howdah.pipeline.truth import LabelFrames
 from howdah.pipeline.weights_of import read_weights_of
 from howdah.progress import Progress, Steps
@@ -45,6 +46,12 @@ __all__ = ["EventLesson", "learn_events_tap", "segment_events_tap"]
 log = logging.getLogger("howdah")
 
 DIVISION = "division"
+LIGHT = {
+    "width": 16,
+    "patch": 32,
+    "n_steps": 150,
+    "folds": 3,
+}  # two minutes on one core; the defaults of other heads took half an hour
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ def learn_events_tap(
         job: The movie, or a project. ``frames``: which frames are annotated.
         out: The trained weights (safetensors); the former file is kept as ``name~1~``.
         lesson: Where the events are marked.
-        settings: ``{"tap": {...}, "tap_head": {...}}``.
+        settings: ``{"tap": {...}, "tap_head": {...}}``; without ``width``, ``patch``, ``n_steps`` and ``folds`` it is a small network that
+            learns within minutes on a processor (:data:`LIGHT`).
         weights: Of a network that learned from such movies. None: only for the mode ``scratch``.
 
     Returns:
@@ -93,12 +101,13 @@ def learn_events_tap(
     Raises:
         DataError: No event is marked, or labels do not fit the movie. ConfigError, WeightsError, BdvIoError: As the sentence says.
     """
-    head = HeadConfig.of(settings.get("tap_head", {}))
+    head = HeadConfig.of({**LIGHT, **settings.get("tap_head", {})})
     with _needs_torch():
         from howdah.methods.tap.dense import train_events
     loaded = None if weights is None else read_weights_of("tap", Path(weights))
     source, wanted = open_job(job)
     target = check_target(out, source, ending=".safetensors")
+    refuse_input(target, weights)
     opened, frames = frames_for(source, loaded, file=Path(weights or ""), settings=settings)
     inputs = {**source.inputs, **({} if lesson.truth is None else {"truth": Path(lesson.truth)})}
     inputs |= {} if weights is None else {"weights": Path(weights)}
@@ -106,9 +115,10 @@ def learn_events_tap(
     used = {name: dict(settings.get(name, {})) for name in ("tap", "tap_head")}
     with recorded(target, "tap-learn-events", inputs=inputs, settings=used) as record:
         config = TapConfig.of(settings.get("tap", {}))
-        trained = yield from train_events(
+        steps = train_events(
             truth, [frames], network=loaded, config=config, head=head, save_to=target, compare=lesson.compare
         )
+        trained = yield from timed(steps, lambda seconds, _: _how_long(seconds, head, lesson))
         kept = ("task", "data", "crossed", "compared", "metrics")
         record.facts |= {name: trained.header.get(name) for name in kept} | {"weights": fingerprint(target)}
     judged = {head.mode: trained.header.get("crossed") or {}, **(trained.header.get("compared") or {})}
@@ -170,6 +180,15 @@ def segment_events_tap(
     more: dict[str, Any] = {"also": [str(path) for path in written[1:]]} if len(written) > 1 else {}
     more |= {} if image_target is None else {"map": str(image_target)}
     return {"out": str(written[0]), **more, "weights": str(file), **facts}
+
+
+def _how_long(seconds: float, head: HeadConfig, lesson: EventLesson) -> str:
+    """Say how long judging and learning take."""
+    rounds = 1 + (head.folds or 1) * len({head.mode, *lesson.compare})
+    return (
+        f"{rounds} trainings of {head.n_steps} steps, all but the last one to judge by, take "
+        f"{in_words(seconds * rounds * head.n_steps)} at this speed. --n-steps, --width and --folds change that."
+    )
 
 
 class _Chances(Computed):

@@ -18,7 +18,7 @@ from bdv_io import Tracks
 from bdv_io.formats import writer_for
 from bdv_io.safe_write import replacing
 from bdv_io.tags import UNTAGGED, Feature, Tag
-from howdah.errors import ConfigError
+from howdah.errors import ConfigError, DataError
 from howdah.methods.elephant.merge import replaceable
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job
@@ -32,6 +32,7 @@ from howdah.pipeline.tap_network import PathLike, Sections, Seen, in_world, look
 from howdah.progress import Progress, Steps
 
 if TYPE_CHECKING:
+    from howdah.methods.tap.attribution import Attribution
     from howdah.methods.tap.events import Events
 
 Bool = npt.NDArray[np.bool_]
@@ -53,6 +54,8 @@ __all__ = [
 log = logging.getLogger("howdah")
 
 TAG_SET, EVENT = "TAP", Tag("event", 0xFFFF00FF)
+BLANK = "blank (one value everywhere). Is it the right channel (--setup)?"
+SHARE = 6  # radius of an event's spot as share of the crop: a crop is some three nuclei wide, a dividing pair fits in
 COLUMNS = ("rank", "t", "z", "y", "x", "quality")
 
 
@@ -104,6 +107,8 @@ def events_tap(
     source = seen.opened.source
     targets = [_check(target, seen) for target in [out, *also]]
     image_target = None if map_to is None else check_image_target(map_to, source, more=[seen.file])
+    if all(seen.frames.is_blank(t) for t in seen.opened.frames):
+        raise DataError(f"Looking for events in {seen.opened.movie.name} is not possible: all frames are {BLANK}")
     if len({path.resolve() for path in targets}) < len(targets):
         raise ConfigError("A result was named twice. Name each once.")
     with recorded(
@@ -131,12 +136,23 @@ def _found(seen: Seen, image_target: Path | None) -> Steps[tuple[Events, dict[st
     from howdah.methods.tap.movies import voxel_of
 
     peaks = Peaks(seen.config, voxel_of(seen.opened.movie, seen.config))
-    image = MapImage(seen, told=peaks.add)
+    blank: list[int] = []
+
+    def told(one: Attribution) -> None:
+        """Take the peaks of a map, unless there is nothing in the frame."""
+        if seen.frames.is_blank(one.time):
+            blank.append(one.time)
+        else:
+            peaks.add(one)
+
+    image = MapImage(seen, told=told)
     if image_target is not None:
         yield from writing(image_target, image, "events")
     else:
         for done, _ in enumerate(image.maps(), start=1):
             yield Progress("events", done, len(image.times))
+    if blank:
+        log.warning("No event is looked for in %d frames of %s: they are %s", len(blank), seen.opened.movie.name, BLANK)
     return peaks.ranked(), image.facts()
 
 
@@ -159,14 +175,14 @@ def with_events(tracks: Tracks, events: Events, seen: Seen, *, apart: bool = Fal
     before = without_events(named)
     centre = in_world(seen.opened, events.t, events.centre, shrink=seen.config.shrink)
     size = seen.opened.movie.voxel_size[2] * seen.config.shrink
-    radius = settled_events(seen.config)[0] / 2 * size
-    row = np.full(len(events), -1) if apart else _spot_of(before, events.t, centre, reach=radius)
+    reach = settled_events(seen.config)[0] / 2 * size
+    row = np.full(len(events), -1) if apart else _spot_of(before, events.t, centre, reach=reach)
     new = np.flatnonzero(row < 0)
     digits = len(str(len(events)))
     spots = Tracks.build(
         events.t[new],
         centre[new],
-        radius=radius,
+        radius=seen.config.crop_size / SHARE * size,
         label=[f"#{rank + 1:0{digits}d}" for rank in new.tolist()],
         quality=events.quality[new],
         space_unit=before.space_unit,

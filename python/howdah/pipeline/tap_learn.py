@@ -21,7 +21,7 @@ from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.sources import Source, check_target
 from howdah.pipeline.stills import open_job
 from howdah.pipeline.tap_movies import Opened, opened_of
-from howdah.pipeline.tap_network import PathLike, Sections, in_pixels, look_at
+from howdah.pipeline.tap_network import PathLike, Sections, in_pixels, look_at, refuse_input
 from howdah.pipeline.tap_picture import draw_precision_recall
 from howdah.pipeline.weights_of import read_weights_of
 from howdah.progress import Steps
@@ -102,6 +102,7 @@ def learn_tap(
         after = f" {number + 1}" if len(jobs) > 1 else ""
         inputs |= {f"{name}{after}": path for name, path in source.inputs.items()}
     inputs |= {} if weights is None else {"weights": file}
+    refuse_input(target, weights)
     used = {name: dict(settings.get(name, {})) for name in ("tap", "tap_head")}
     with recorded(target, "tap-learn", inputs=inputs, settings=used) as record:
         config = TapConfig.of(settings.get("tap", {}))
@@ -135,6 +136,16 @@ def examples_of(opened: Opened, frames: Sequence[int], lesson: Lesson, head: Hea
     usable = np.isin(tracks.t, frames) & np.isfinite(tracks.centre).all(axis=1)
     if lesson.divisions:
         tracks = _linked_by_people(tracks, opened.source)
+        if not tracks.n_links:
+            raise DataError(
+                f"Learning divisions is not possible: no spots of {opened.source.files[0]} are linked. Give a project with tracks, or tag "
+                "some spots and learn the tags (--tags SET)."
+            )
+    if tracks.n_spots and not usable.any():
+        raise DataError(
+            f"Learning from {opened.source.files[0]} is not possible: none of its {tracks.n_spots} spots is in the frames that are looked "
+            f"at ({min(frames)} to {max(frames)}). Check that the movie is the right one, and --frames."
+        )
     tracks = tracks.select(usable)
     centre, covariance = in_pixels(opened, tracks.t, tracks.centre, tracks.covariance)
     if lesson.divisions:

@@ -243,9 +243,9 @@ class MapImage(Computed):
         return super().read(frame, setup, level, region=region)
 
     def facts(self) -> dict[str, Any]:
-        """What was found: frames with a map, and the share of them of which the network knows the order."""
-        right = np.mean([score > 0 for score in self.scores.values()]) if self.scores else np.nan
-        return {"frames": len(self.scores), "order_known": round(float(right), 4)}
+        """What was found: frames with a map, and of how many of them the network knows the order."""
+        right = sum(score > 0 for score in self.scores.values())
+        return {"frames": len(self.scores), "order_known": f"{right} of {len(self.scores)} frames"}
 
     def maps(self) -> Iterator[Attribution]:
         """Compute the maps that were not computed yet, without writing them."""

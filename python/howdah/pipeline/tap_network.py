@@ -27,7 +27,7 @@ F64 = npt.NDArray[np.float64]
 PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 
-__all__ = ["Seen", "in_pixels", "in_world", "look", "look_at"]
+__all__ = ["Seen", "in_pixels", "in_world", "look", "look_at", "refuse_input"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +103,16 @@ def _seen(opened: Opened, loaded: Weights, config: TapConfig, file: Path) -> See
             f"None of the frames that were asked for is there in {opened.movie.name}. Name others: --frames"
         )
     return Seen(opened, Frames(opened.movie, embedder.config), embedder, file)
+
+
+def refuse_input(target: Path, *files: PathLike | None) -> None:
+    """Refuse to write weights over those that they are made from: the same command would find other ones the next time.
+
+    Raises:
+        ConfigError: The target is one of the files.
+    """
+    if any(file is not None and Path(file).resolve() == target.resolve() for file in files):
+        raise ConfigError(f"Writing to {target} is not possible: it is an input. Name another target.")
 
 
 def _with_channels(config: TapConfig, loaded: Weights, file: Path) -> TapConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -152,5 +153,6 @@ def _figure(width: float, height: float) -> Any:
 def _write(figure: Any, path: PathLike, title: str) -> None:
     if title:
         figure.suptitle(title, fontsize=10)
-    with replacing(path, keep_previous=False) as temporary:
+    with replacing(path, keep_previous=False) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks: boxes do
         figure.savefig(temporary, format="png", dpi=110)

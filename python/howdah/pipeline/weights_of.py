@@ -42,6 +42,10 @@ def read_weights_of(method: str, path: Path) -> Weights:
     Raises:
         WeightsError: They are missing, damaged, or another method's.
     """
+    if method == "tap" and path.is_dir():
+        raise WeightsError(
+            f"Loading weights from {path} failed: it is a folder. Name the file in it, for example {path}/model_state.pt."
+        )
     try:
         return _reader(method)(path)
     except WeightsError as error:

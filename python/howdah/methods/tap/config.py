@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from howdah.config import Settings
 
@@ -193,6 +193,12 @@ class TapConfig(Settings):
     memory_mb: Positive | None = Field(
         None, description="What frames and features may take; MiB. Automatic: half of what is free."
     )
+
+    @field_validator("delta", "channels", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: Any) -> Any:
+        """Take a single number for a list of one."""
+        return (value,) if isinstance(value, int) else value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
