@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def train_events(
     verdicts: dict[str, dict[str, Any]] = {}
     if judge:
         try:
-            folds = folds_of(patches, n=head.folds, apart=work.view.steps[-1])
+            folds = folds_of(_to_cut(patches), n=head.folds, apart=work.view.steps[-1])
         except DataError as error:
             yield Progress("judge", 0, 1, message=f"How good the events are is not known. {error}")
         else:
@@ -207,6 +207,13 @@ def _patches(
         ("nothing", "event"),
         "events",
     ), torch.cat(targets)
+
+
+def _to_cut(patches: Examples) -> Examples:
+    """Return what blocks of frames are cut by: frames with events, where they are the rarer ones, else all alike."""
+    event = patches.label > 0
+    rare = np.count_nonzero(event) < np.count_nonzero(~event)
+    return patches if rare else replace(patches, label=np.ones_like(patches.label))
 
 
 def _patch_size(
