@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline.growing import FRAMES, SIZE, TINY, movie, network
+from pipeline.growing import FRAMES, SIZE, TINY, movie, network, pixels
 
 from bdv_io import Tracks
-from bdv_io.formats import open_image, read_tracks, write_tracks
+from bdv_io.formats import open_image, read_tracks, write_image, write_tracks
+from bdv_io.image import ArrayImage
 from bdv_io.tags import Tag
-from howdah.errors import ConfigError, DataError
+from howdah.errors import ConfigError, DataError, WeightsError
 from howdah.lineages.protection import protected
 from howdah.methods.elephant.merge import replaceable
 from howdah.pipeline import Job, finish
@@ -85,6 +87,58 @@ def test_maps_in_order_are_those_computed_one_by_one(place: Path, tmp_path: Path
     finish(map_tap(Job(place / "movie.tif", frames="4"), tmp_path / "one.tif", weights=weights, settings={}))
     both = [open_image(tmp_path / name).read(4) for name in ("all.tif", "one.tif")]
     assert np.allclose(*both, rtol=1e-5)
+
+
+def test_a_blank_movie_has_no_events(place: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "blank.tif", ArrayImage(np.zeros((3, 1, 1, *SIZE), np.uint8)))
+    with pytest.raises(DataError, match=r"all frames are blank \(one value everywhere\)\. Is it the right channel"):
+        finish(
+            events_tap(
+                Job(tmp_path / "blank.tif"), tmp_path / "e.csv", weights=place / "network.safetensors", settings={}
+            )
+        )
+
+
+def test_blank_frames_have_no_events(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pixels()
+    found[3:] = 7
+    write_image(tmp_path / "half.tif", ArrayImage(found))
+    monkeypatch.setattr(logging.getLogger("howdah"), "propagate", True)
+    with caplog.at_level("WARNING", logger="howdah"):
+        finish(
+            events_tap(
+                Job(tmp_path / "half.tif"), tmp_path / "e.mastodon", weights=place / "network.safetensors", settings={}
+            )
+        )
+    assert read_tracks(tmp_path / "e.mastodon").t.max() == 2
+    assert "No event is looked for in 2 frames" in caplog.text
+
+
+def test_spots_of_events_are_as_large_as_a_cell(place: Path, tmp_path: Path) -> None:
+    weights = place / "network.safetensors"
+    finish(events_tap(Job(place / "movie.tif"), tmp_path / "e.mastodon", weights=weights, settings={}))
+    size = np.sqrt(np.linalg.eigvalsh(read_tracks(tmp_path / "e.mastodon").covariance[0]))
+    assert size == pytest.approx(16 / 6 * 0.5, rel=1e-4)  # a sixth of the crop, half a micrometre a pixel
+
+
+def test_weights_are_not_written_over_those_they_start_from(place: Path, tmp_path: Path) -> None:
+    weights = place / "network.safetensors"
+    with pytest.raises(ConfigError, match=r"network\.safetensors is not possible: it is an input"):
+        finish(train_tap([Job(place / "movie.tif")], weights, settings=SETTINGS, start=weights))
+
+
+def test_how_long_it_takes_is_said(place: Path, tmp_path: Path) -> None:
+    settings, said = {"tap": {**TINY, "n_epochs": 4}}, []
+    steps = train_tap([Job(place / "movie.tif")], tmp_path / "w.safetensors", settings=settings)
+    finish(steps, lambda step: said.append(step.message))
+    assert sum("At this speed all 4 passes take" in one for one in said) == 1
+
+
+def test_a_folder_of_weights_is_named_as_one(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"it is a folder\. Name the file in it"):
+        finish(events_tap(Job(place / "movie.tif"), tmp_path / "e.csv", weights=tmp_path, settings={}))
 
 
 def test_a_movie_of_one_frame_has_no_map(place: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from howdah.pipeline.tap_dense import EventLesson, learn_events_tap, segment_eve
 from howdah.pipeline.tap_learn import Lesson, learn_tap
 
 pytest.importorskip("torch")
-SETTINGS = {"tap": TINY, "tap_head": {"n_steps": 3, "batch_size": 2, "patch": 16, "width": 2, "min_size": 1}}
+SETTINGS = {"tap": TINY, "tap_head": {"n_steps": 2, "batch_size": 2, "patch": 16, "width": 2, "min_size": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,35 @@ def test_lessons_that_say_nothing_or_too_much_are_refused() -> None:
         Lesson(divisions=True, compare=("sketch",))
     with pytest.raises(ConfigError, match="Which tag is the event"):
         EventLesson(tags="state")
+
+
+def test_spots_that_cannot_teach_are_told_apart_from_none(place: Path, tmp_path: Path) -> None:
+    tracks, image = read_tracks(place / "spots.mastodon"), open_image(place / "movie.tif")
+    write_tracks(tmp_path / "late.mastodon", replace(tracks, t=tracks.t + 50), image=image)
+    write_tracks(tmp_path / "loose.mastodon", tracks.select_links(np.zeros(tracks.n_links, bool)), image=image)
+    for name, lesson, sentence in (
+        ("late", Lesson(tags="state"), "none of its 15 spots is in the frames that are looked at"),
+        ("loose", Lesson(divisions=True), "no spots of .* are linked"),
+    ):
+        jobs, weights = [Job(tmp_path / f"{name}.mastodon")], place / "network.safetensors"
+        with pytest.raises(DataError, match=sentence):
+            finish(learn_tap(jobs, tmp_path / "c.safetensors", lesson=lesson, settings={}, weights=weights))
+
+
+def test_events_are_judged_where_nearly_all_frames_have_some(place: Path, tmp_path: Path) -> None:
+    labels = np.ones((FRAMES, 1, *SIZE), dtype=np.uint8)
+    labels[0] = 0
+    write_image(tmp_path / "truth.tif", ArrayImage(labels))
+    result = finish(
+        learn_events_tap(
+            Job(place / "movie.tif"),
+            tmp_path / "e.safetensors",
+            lesson=EventLesson(truth=tmp_path / "truth.tif"),
+            settings=SETTINGS,
+            weights=place / "network.safetensors",
+        )
+    )
+    assert result["judged"][0]["learned"] == "frozen"
 
 
 def test_an_unknown_tag_set_is_answered_with_those_that_are_there(place: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ __all__ = ["classify_tap", "tag_set_of", "thresholds_of", "with_classes"]
 
 BLOCK = 16  # frames between two signs of progress
 NEGATIVE = "no division"  # a class that is nothing to jump to: it gets no tag
+LEAST = 1e-9
 EVEN = 0.5
 
 
@@ -133,9 +134,10 @@ def with_classes(
             values = for_movie(values, prior=learned_share(classifier.header))
         tracks = with_values(tracks, _feature(one), "", rows, values)
     known: Bool = np.asarray(np.isfinite(probability).all(axis=1))
-    likely = np.where(known[:, None], probability, -1.0).argmax(axis=1)
-    reached: Bool = known & (probability[np.arange(len(rows)), likely] >= limits[likely])
-    reached &= np.array([one != NEGATIVE for one in names])[likely]
+    positive = np.array([one != NEGATIVE for one in names])
+    sure = np.where(known[:, None] & positive, probability / np.maximum(limits, LEAST), -1.0)  # 1 = just sure enough
+    likely = sure.argmax(axis=1)
+    reached: Bool = sure[np.arange(len(rows)), likely] >= 1
     before = tracks.feature(_given(classifier))
     own: Bool = _changed_by_a_person(tracks, name, names, classifier)
     colours = distinct_colours(len(names))

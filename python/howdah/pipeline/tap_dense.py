@@ -49,7 +49,7 @@ DIVISION = "division"
 LIGHT = {
     "width": 16,
     "patch": 32,
-    "n_steps": 150,
+    "n_steps": 100,
     "folds": 3,
 }  # two minutes on one core; the defaults of other heads took half an hour
 
@@ -123,7 +123,11 @@ def learn_events_tap(
         record.facts |= {name: trained.header.get(name) for name in kept} | {"weights": fingerprint(target)}
     judged = {head.mode: trained.header.get("crossed") or {}, **(trained.header.get("compared") or {})}
     table = [{"learned": mode, **verdict} for mode, verdict in judged.items() if verdict]
-    return {"weights": str(target), "annotated_frames": len(truth.samples), **({"judged": table} if table else {})}
+    return {
+        "weights": str(target),
+        "annotated_frames": len(truth.samples),
+        "judged": table or "not possible: events of more frames are needed",
+    }
 
 
 def segment_events_tap(
@@ -208,7 +212,7 @@ class _Chances(Computed):
                 "that belongs to it. Choose more frames: --frames"
             )
         self._wanted, self._done = set(self.times), set[int]()
-        self._gathered = Gathered(seen.opened.source, self.head.min_size)
+        self._gathered = Gathered(seen.opened.source, self.head.least_size)
 
     def _compute(self, frame: int) -> F32:
         from howdah.methods.tap.dense import events_of, predict_events

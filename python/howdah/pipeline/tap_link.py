@@ -20,6 +20,7 @@ from bdv_io import Tracks
 from howdah.errors import ConfigError, DataError
 from howdah.linking import LinkingConfig
 from howdah.linking.evidence import plain_name
+from howdah.methods.tap.head_config import HeadConfig
 from howdah.pipeline.detection import _needs_torch
 from howdah.pipeline.sources import Source
 from howdah.pipeline.tap_features import DIVISION, own_tap_names, with_values
@@ -166,7 +167,7 @@ def _spread(values: F64, rows: I64, n: int) -> F64:
 def learned_share(header: Mapping[str, Any]) -> float:
     """Return the share of divisions that a classifier reckons with, by what it was trained on."""
     task = header["task"]
-    if task.get("settings", {}).get("class_weights") == "balanced":
+    if HeadConfig.of(task.get("settings", {}), source="the header of the classifier").balanced:
         return 1.0 / len(task["classes"])
     labels: Mapping[str, int] = header.get("data", {}).get("labels", {})
     return labels.get(CLASS, 1) / max(sum(labels.values()), 2)

@@ -27,7 +27,7 @@ def test_mean_and_maximum_of_a_disc_now_and_later() -> None:
     assert names[:5] == ("mean 1", "mean 2", "mean 3", "mean 4", "maximum 1")
     assert names[-2:] == ("later maximum 4", "score")
     assert found.shape == (1, len(names))
-    alone, short = spot_features(embedder, frames, [2], [[0, 20, 22]], [SPHERE], delta=None)
+    alone, short = spot_features(embedder, frames, [2], [[0, 20, 22]], [SPHERE], delta=None, scale=1.5)
     assert alone[0] == pytest.approx(found[0, : len(short)], abs=1e-6)
 
 

@@ -93,10 +93,10 @@ class TapConfig(Settings):
     augment: Chance = Field(0.5, description="Probability of each change of a crop; 0 = none. Paper: 0.5.")
     flip: bool = Field(True, description="Mirror, all frames together. Paper: yes.")
     rotate: bool = Field(True, description="Turn by any angle around z, all frames together. Paper: yes.")
-    scale_range: NotNegative = Field(
+    scale_range: float = Field(
         1.25, ge=1, le=4, description="Enlarge or shrink by up to this factor, all frames together. Code: 1.25."
     )
-    frame_scale_range: NotNegative = Field(
+    frame_scale_range: float = Field(
         1.11, ge=1, le=4, description="Enlarge or shrink by up to this factor, each frame for itself. Code: 1.11."
     )
     shift: NotNegative = Field(
@@ -108,13 +108,13 @@ class TapConfig(Settings):
     noise: NotNegative = Field(
         0.05, le=10, description="Largest standard deviation of added noise; the image runs from 0 to 1. Code: 0.05."
     )
-    intensity_scale: NotNegative = Field(
+    intensity_scale: float = Field(
         1.25, ge=1, le=10, description="Multiply the intensity by up to this factor, all frames together. Code: 1.25."
     )
     intensity_shift: NotNegative = Field(
         0.1, le=10, description="Add to the intensity up to this, all frames together. Code: 0.1."
     )
-    frame_intensity_scale: NotNegative = Field(
+    frame_intensity_scale: float = Field(
         1.11, ge=1, le=10, description="Multiply the intensity by up to this factor, each frame for itself. Code: 1.11."
     )
     frame_intensity_shift: NotNegative = Field(
@@ -208,4 +208,6 @@ class TapConfig(Settings):
             raise ValueError(f"validation is {self.validation}; give a part of the movie, as 0.9, 1.0")
         if self.channels is not None and not self.channels:
             raise ValueError("channels is empty; name at least one setup, or leave it out")
+        if self.channels is not None and len(set(self.channels)) != len(self.channels):
+            raise ValueError(f"channels is {self.channels}; name each setup once")
         return self

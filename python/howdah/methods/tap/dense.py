@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -124,7 +124,7 @@ def train_events(
     verdicts: dict[str, dict[str, Any]] = {}
     if judge:
         try:
-            folds = folds_of(patches, n=head.folds, apart=work.view.steps[-1])
+            folds = folds_of(_to_cut(patches), n=head.folds, apart=work.view.steps[-1])
         except DataError as error:
             yield Progress("judge", 0, 1, message=f"How good the events are is not known. {error}")
         else:
@@ -161,7 +161,7 @@ def events_of(probability: F32, head: HeadConfig) -> I32:
     """Return labels (Z, Y, X) int32 of the events in a probability map; 0 is none."""
     found, n = ndimage.label(probability >= head.threshold, structure=np.ones((3,) * probability.ndim))
     sizes = np.bincount(found.ravel(), minlength=n + 1)
-    kept = sizes >= head.min_size
+    kept = sizes >= head.least_size
     kept[0] = False
     numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
     return np.asarray(numbers[found])
@@ -215,6 +215,13 @@ def _patches(
         ("nothing", "event"),
         "events",
     ), torch.cat(targets)
+
+
+def _to_cut(patches: Examples) -> Examples:
+    """Return what blocks of frames are cut by: frames with events, where they are the rarer ones, else all alike."""
+    event = patches.label > 0
+    rare = np.count_nonzero(event) < np.count_nonzero(~event)
+    return patches if rare else replace(patches, label=np.ones_like(patches.label))
 
 
 def _patch_size(

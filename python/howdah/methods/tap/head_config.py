@@ -36,7 +36,7 @@ class HeadConfig(Settings):
         description="Whether a class belongs to two frames, a spot's own and the one delta later (mitosis), or to one (cell state).",
     )
     # ---- what is seen of a spot
-    scale: Positive = Field(1.5, le=20, description="A spot's surroundings; multiple of its half-axes.")
+    scale: Positive = Field(1.0, le=20, description="A spot's surroundings; multiple of its half-axes.")
     least_radius: NotNegative = Field(
         3.0, le=1000, description="They reach at least so far along y and x; pixels, shrunk."
     )
@@ -57,8 +57,10 @@ class HeadConfig(Settings):
     penalty: NotNegative = Field(
         10.0, le=1e9, description="How strongly its weights are kept small (L2, inverse of the usual C); no unit."
     )
-    class_weights: Literal["balanced", "none"] = Field(
-        "balanced", description="Whether rare classes count as much as frequent ones in training."
+    class_weights: Literal["balanced", "none"] | None = Field(
+        None,
+        description="Whether rare classes count as much as frequent ones in training. Automatic: none for the linear head, whose "
+        "probabilities are then right for movies like those of the training; balanced for the others.",
     )
     # ---- trained heads
     width: int = Field(32, ge=2, le=512, description="Filters of the first level of a trained head.")
@@ -84,15 +86,18 @@ class HeadConfig(Settings):
         description="Parts, blocks of frames, each of which is judged by what the others taught. Automatic: 5, fewer with few labels.",
     )
     leave_out: int = Field(
-        2,
+        0,
         ge=0,
         le=100,
         description="Of a track that divides, the spots so many frames before and after the mother are no counter-examples.",
     )
     # ---- segmentation of events
     threshold: Fraction = Field(0.5, description="Least probability of a pixel of an event. Paper: 0.5.")
-    min_size: int = Field(
-        64, ge=1, le=10**9, description="Smaller events are left out; pixels of the image. Paper: 64."
+    min_size: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Smaller events are left out; pixels of the image. Automatic: a 64th of the patch. Paper: 64.",
     )
     iou: Fraction = Field(
         0.5, gt=0, description="Overlap (IoU) from which an event counts as found. Paper: 0.5; YEAST 0.25."
@@ -107,3 +112,18 @@ class HeadConfig(Settings):
         description="Planes of such a crop, for networks of volumes. Automatic: as deep as it is wide.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
+
+    @property
+    def pooled(self) -> bool:
+        """Whether what is learned sees numbers of a spot, not crops."""
+        return self.head == "linear" and self.mode == "frozen"
+
+    @property
+    def balanced(self) -> bool:
+        """Whether rare classes count as much as frequent ones."""
+        return self.class_weights == "balanced" or (self.class_weights is None and not self.pooled)
+
+    @property
+    def least_size(self) -> int:
+        """Pixels that an event has at least."""
+        return self.min_size or max(self.patch**2 // 64, 1)

@@ -76,10 +76,10 @@ class Learner:
                 label,
                 n_classes=self.n_classes,
                 penalty=head.penalty,
-                balanced=head.class_weights == "balanced",
+                balanced=head.balanced,
             )
             return {HEAD + name: torch.from_numpy(getattr(fitted, name)).float() for name in NUMBERS}
-        weights = class_weights(label, self.n_classes, balanced=head.class_weights == "balanced")
+        weights = class_weights(label, self.n_classes, balanced=head.balanced)
         classes = torch.from_numpy(np.ascontiguousarray(label))
 
         def loss(logits: Tensor, rows: Tensor, _: int) -> Tensor:

@@ -124,7 +124,7 @@ class View:
     @property
     def pooled(self) -> bool:
         """Whether it sees numbers, not crops."""
-        return self.head.head == "linear" and self.head.mode == "frozen"
+        return self.head.pooled
 
     @property
     def frozen(self) -> bool:

@@ -77,7 +77,7 @@ def spot_features(
     covariance_px: npt.ArrayLike,
     *,
     delta: int | None = 1,
-    scale: float = 1.5,
+    scale: float = 1.0,
     least_radius: float = 3.0,
 ) -> tuple[F32, tuple[str, ...]]:
     """Describe spots by numbers (paper, section 3.4: what its linear classifier sees; how it pools, it does not say).

@@ -297,8 +297,9 @@ class Samples:
         if not found:
             least = 2 * self._span(min(self.config.delta))
             raise DataError(
-                f"{frames.movie.name} has {n} frames, but at least {least} are needed: half to learn from, half to judge by, for samples "
-                f"of {self.config.frames} frames at a distance of {min(self.config.delta)} (delta). Use a longer movie or a smaller delta."
+                f"{frames.movie.name} has {n} frame(s), but at least {least} are needed: half to learn from, half to judge by, for "
+                f"samples of {self.config.frames} frames at a distance of {min(self.config.delta)} (delta). Use a longer movie, or a "
+                "smaller delta."
             )
         return found
 
