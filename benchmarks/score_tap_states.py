@@ -156,7 +156,7 @@ def main() -> None:
         for name, where in (("left", slice(arguments.split)), ("right", slice(arguments.split, None)))
     ]
     examples = marked(arguments.marks, arguments.split)
-    networks = {"untrained": Tap(**weights.header["network"]).eval(), "best": network_of(weights)}
+    networks = {"untrained": Tap(**weights.header["network"]).eval(), "the weights": network_of(weights)}
     for path in sorted(arguments.snapshots.glob("*.pt")) if arguments.snapshots else ():
         networks[path.stem] = Tap(**weights.header["network"]).eval()
         networks[path.stem].load_state_dict(torch.load(path, weights_only=True))
