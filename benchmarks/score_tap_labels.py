@@ -43,6 +43,12 @@ NEAR = 12.0  # pixels; cells so near to a division within NEAR_FRAMES are ambigu
 NEAR_FRAMES = 2
 MITOTIC = (3, 1)  # frames before and after a division in which a HeLa cell counts as mitotic
 POSITIVES = 1 / 3  # share of the labels
+MODES = {
+    "frozen": "ResNet on TAP",
+    "pixels": "ResNet on pixels, from scratch",
+    "finetune": "ResNet and TAP, fine-tuned",
+    "scratch": "ResNet and network, from scratch",
+}
 
 
 def movie_of(path: Path) -> Movie:
@@ -104,9 +110,9 @@ def hela(folder: Path) -> tuple[Movie, Examples]:
     return movie, replace(examples_at(np.array(t), np.array(place), np.array(label), 0, 8.0), name="mitosis")
 
 
-def untrained(weights: Weights, frames: Frames) -> Weights:
+def untrained(weights: Weights, frames: Frames, seed: int = 0) -> Weights:
     """The same network with random weights, and running statistics of a few frames of the movie."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = Tap(**weights.header["network"]).train()
     with torch.no_grad():
         for t in frames.times[:: max(len(frames.times) // 6, 1)]:
@@ -156,7 +162,10 @@ class Table:
         self.arguments, self.examples, self.movies, self.weights = arguments, examples, movies, weights
         self.config = settled(weights, None)
         self.found: dict[str, dict[int, list[float]]] = {}
-        self.random = untrained(weights, movies[0]) if arguments.draws else None
+        self.right: dict[str, dict[int, list[float]]] = {}  # balanced accuracy
+        self.n_classes = len(examples.classes)
+        networks = range(arguments.untrained if arguments.draws else 0)
+        self.random = [untrained(weights, movies[0], seed) for seed in networks]
 
     def view(self, **changes: object) -> View:
         size = self.arguments.crop
@@ -164,8 +173,16 @@ class Table:
         steps = (0, 1) if head.per == "pair" else (0,)
         return View(self.config, head, steps, (size, size))
 
-    def note(self, name: str, n: int, truth: np.ndarray, score: np.ndarray) -> None:
-        self.found.setdefault(name, {}).setdefault(n, []).append(average_precision(truth, score))
+    def draws(self, pool: np.ndarray, n: int, times: int) -> Iterator[np.ndarray]:
+        return draws(self.examples.label, pool, n, times if n < len(pool) else 1)
+
+    def note(self, name: str, n: int, truth: np.ndarray, chances: np.ndarray) -> None:
+        """Note average precision (of class 1; with more than two classes, the mean over all) and balanced accuracy."""
+        classes = range(self.n_classes) if self.n_classes > 2 else (1,)
+        precision = float(np.mean([average_precision(truth == k, chances[:, k]) for k in classes]))
+        right = float(np.mean([np.mean(chances[truth == k].argmax(1) == k) for k in np.unique(truth)]))
+        self.found.setdefault(name, {}).setdefault(n, []).append(precision)
+        self.right.setdefault(name, {}).setdefault(n, []).append(right)
 
     def linear(self, folds: list[tuple[np.ndarray, np.ndarray]], numbers: list[int]) -> None:
         label = self.examples.label
@@ -174,25 +191,22 @@ class Table:
         raw = seen_by(replace(pixels, crop=(24, 24)), self.examples, self.movies, None, training=False)
         small = torch.nn.functional.avg_pool2d(raw.flatten(1, 2), 2).flatten(1)
         seen = {
-            "linear on TAP": seen_by(view, self.examples, self.movies, self.weights, training=False).numpy(),
-            "linear on an untrained network": seen_by(
-                view, self.examples, self.movies, self.random, training=False
-            ).numpy(),
-            "logistic regression on pixels": small.numpy(),
+            name: [seen_by(view, self.examples, self.movies, one, training=False).numpy() for one in networks]
+            for name, networks in (
+                ("linear on TAP", [self.weights]),
+                ("linear on untrained networks", self.random),
+            )
         }
+        seen["logistic regression on pixels"] = [small.numpy()]
         for number, (train, test) in enumerate(folds):
             after = f" ({number + 1})" if len(folds) > 1 else ""
-            self.note(
-                f"change of brightness, not learned{after}",
-                0,
-                label[test] == 1,
-                brightness(raw[torch.from_numpy(test)]),
-            )
-            for name, x in seen.items():
-                for n in numbers:
-                    for rows in draws(label, train, n, self.arguments.draws if n < len(train) else 1):
-                        fitted = fit_regression(x[rows], label[rows], n_classes=2, penalty=10.0)
-                        self.note(name + after, n, label[test] == 1, fitted.probabilities(x[test])[:, 1])
+            if self.n_classes == 2:
+                bright = brightness(raw[torch.from_numpy(test)])
+                self.note(f"change of brightness, not learned{after}", 0, label[test], np.stack([-bright, bright], 1))
+            for name, x, n in ((name, x, n) for name, each in seen.items() for x in each for n in numbers):
+                for rows in self.draws(train, n, self.arguments.draws):
+                    fitted = fit_regression(x[rows], label[rows], n_classes=self.n_classes, penalty=view.head.penalty)
+                    self.note(name + after, n, label[test], fitted.probabilities(x[test]))
 
     def trained(
         self, name: str, folds: list[tuple[np.ndarray, np.ndarray]], numbers: list[int], **changes: object
@@ -203,26 +217,28 @@ class Table:
         for_training = seen_by(view, self.examples, self.movies, network, training=True)
         for_test = for_training if view.frozen else seen_by(view, self.examples, self.movies, network, training=False)
         state = dict(network_of(self.weights).state_dict())
-        learner = Learner(view, (self.weights.header["network"], state), 2)
+        learner = Learner(view, (self.weights.header["network"], state), self.n_classes)
         for number, (train, test) in enumerate(folds):
             after = f" ({number + 1})" if len(folds) > 1 else ""
             for n in numbers:
-                for rows in draws(label, train, n, self.arguments.trained_draws):
+                for rows in self.draws(train, n, self.arguments.trained_draws):
                     start = time.process_time()
                     learned = finish(learner.learn(for_training[torch.from_numpy(rows)], label[rows]))
-                    score = learner.probabilities(learned, for_test[torch.from_numpy(test)])[:, 1]
-                    self.note(name + after, n, label[test] == 1, score)
+                    self.note(
+                        name + after, n, label[test], learner.probabilities(learned, for_test[torch.from_numpy(test)])
+                    )
                     values = self.found[name + after][n][-1]
                     print(
                         f"<!-- {name}{after} {n} {values:.3f} {time.process_time() - start:.0f} CPU-s -->", flush=True
                     )
 
-    def markdown(self, numbers: list[int], chance: float) -> str:
+    def markdown(self, numbers: list[int], chance: float, *, right: bool = False) -> str:
+        what = "balanced accuracy" if right else "AP"
         lines = [
-            f"| AP (mean ± sd; chance {chance:.3f}) | {' | '.join(f'{n} labels' for n in numbers)} |",
+            f"| {what} (mean ± sd; chance {chance:.3f}) | {' | '.join(f'{n} labels' for n in numbers)} |",
             f"| --- |{' --- |' * len(numbers)}",
         ]
-        for name, values in self.found.items():
+        for name, values in (self.right if right else self.found).items():
             cells = [values.get(n, values.get(0)) for n in numbers]
             texts = [f"{np.mean(v):.3f} ± {np.std(v):.3f} ({len(v)})" if v else "" for v in cells]
             lines.append(f"| {name} | {' | '.join(texts)} |")
@@ -254,8 +270,11 @@ def main() -> None:
     parser.add_argument("kind", choices=["sim", "hela"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--labels", type=int, nargs="+", default=[10, 30, 100])
+    parser.add_argument("--labels", type=int, nargs="+", default=[10, 30, 100, 300])
     parser.add_argument("--draws", type=int, default=10, help="of linear classifiers; 0: none of them")
+    parser.add_argument("--untrained", type=int, default=3, help="networks with random weights")
+    parser.add_argument("--learn", nargs="+", default=["train_1", "train_2"], help="simulated movies with labels")
+    parser.add_argument("--test", nargs="+", default=["test_21"], help="simulated movies that are tested")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--trained-draws", type=int, default=3)
     parser.add_argument("--modes", nargs="*", default=["frozen", "pixels", "finetune", "scratch"])
@@ -270,7 +289,7 @@ def main() -> None:
     config = settled(weights, None)
     arguments.per = "pair" if arguments.kind == "sim" else "frame"
     if arguments.kind == "sim":
-        paths = sorted(arguments.folder.glob("train_[12].tif")) + sorted(arguments.folder.glob("test_21.tif"))
+        paths = [arguments.folder / f"{name}.tif" for name in (*arguments.learn, *arguments.test)]
         movies = [Frames(movie_of(path), config) for path in paths]
         examples = joined([simulated(path, number) for number, path in enumerate(paths)])
     else:
@@ -278,7 +297,7 @@ def main() -> None:
         movies = [Frames(movie, config)]
     examples = kept(examples, movies, config, arguments)
     if arguments.kind == "sim":
-        is_test = examples.movie >= 2
+        is_test = examples.movie >= len(arguments.learn)
         folds = [(np.flatnonzero(~is_test), np.flatnonzero(is_test))]
     else:  # one division on one side, two on the other; only the first was held out when the network learned
         early, late = np.flatnonzero(examples.t <= 4), np.flatnonzero(examples.t >= 6)
@@ -287,20 +306,19 @@ def main() -> None:
     print(f"{[f'{len(a)} to learn, {len(b)} to test' for a, b in folds]}; of class 1: {examples.counts[1]}", flush=True)
     table = Table(arguments, examples, movies, weights)
     if arguments.draws:
-        table.linear(folds, [*arguments.labels, *([300, 1000] if arguments.kind == "sim" else [])])
+        table.linear(folds, arguments.labels)
         print(table.markdown(arguments.labels, chance), flush=True)
-    quick = {"n_steps": arguments.steps, "batch_size": arguments.batch}
-    for mode in arguments.modes:
-        names = {
-            "frozen": "ResNet on TAP",
-            "pixels": "ResNet on pixels, from scratch",
-            "finetune": "ResNet and TAP, fine-tuned",
-        }
-        name = names.get(mode, "ResNet and network, from scratch")
-        table.trained(name, folds, arguments.labels, mode=mode, **quick)
+
+    def note() -> None:
         if arguments.picture:
             picture(table.found, chance, arguments.picture, f"{arguments.kind}, {arguments.weights.stem}")
-            arguments.picture.with_suffix(".json").write_text(json.dumps(table.found))
+            arguments.picture.with_suffix(".json").write_text(json.dumps({"chance": chance, "found": table.found}))
+
+    note()
+    quick = {"n_steps": arguments.steps, "batch_size": arguments.batch}
+    for mode in arguments.modes:
+        table.trained(MODES[mode], folds, arguments.labels, mode=mode, **quick)
+        note()
     print(table.markdown(arguments.labels, chance), flush=True)
 
 
