@@ -175,7 +175,7 @@ def test_depth_of_a_crop_is_its_width_in_world_units_as_far_as_there_are_planes(
     ("movies", "settings", "says"),
     [
         ([], {}, "no movie was given"),
-        ([some((3, 1, 1, 20, 20))], {}, "movie has 3 frames, but at least 4 are needed"),
+        ([some((3, 1, 1, 20, 20))], {}, r"movie has 3 frame\(s\), but at least 4 are needed"),
         ([some((20, 2, 1, 20, 20))], {}, "movie has 2 channels, but the network takes 1"),
         ([some()], {"validation": (0.0, 1.0)}, "are left to learn from"),
         ([np.full((20, 1, 1, 20, 20), 3, np.uint8)], {}, "frames are blank"),
