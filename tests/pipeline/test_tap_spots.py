@@ -23,7 +23,7 @@ from howdah.methods.tap.network import Tap, pooling
 from howdah.nn.checkpoint import Weights, save_weights
 from howdah.pipeline import Job, link
 from howdah.pipeline.tap_features import own_tap_names, with_values
-from howdah.pipeline.tap_link import doubtful, for_movie, learned_share, with_divisions
+from howdah.pipeline.tap_link import doubtful, for_movie, learned_share, trust_in, with_divisions
 from howdah.pipeline.tap_spots import features_tap
 from howdah.progress import finish
 
@@ -213,7 +213,17 @@ class TestProbabilities:
 @pytest.mark.parametrize(("precision", "said"), [(None, False), (0.9, False), (0.2, True)])
 def test_a_poor_classifier_is_said_to_be_one(precision, said):
     metrics = {} if precision is None else {"average_precision division": precision}
-    assert ("Links can get worse" in doubtful({"metrics": metrics})) == said
+    assert ("links can get worse" in doubtful({"metrics": metrics})) == said
+
+
+def test_a_classifier_no_better_than_chance_says_nothing():
+    header = {"metrics": {"average_precision division": 0.1}, "data": {"labels": {"no division": 90, "division": 10}}}
+    assert trust_in({}) == 1.0
+    assert trust_in({**header, "metrics": {"average_precision division": 1.0}}) == 1.0
+    assert trust_in(header) == 0.0
+    found = for_movie(np.array([0.01, 0.99, np.nan]), prior=0.1, trust=0.0)
+    assert found[0] == pytest.approx(found[1])
+    assert np.isnan(found[2])
 
 
 def test_names_that_other_programs_give():

@@ -20,7 +20,7 @@ from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
 from howdah.pipeline.sources import open_source, parse_frames
 from howdah.pipeline.tap_features import DIVISION, own_tap_names, with_values
-from howdah.pipeline.tap_link import for_movie, learned_share
+from howdah.pipeline.tap_link import for_movie, learned_share, trust_in
 from howdah.pipeline.tap_network import PathLike, Sections, in_pixels, look_at
 from howdah.progress import Progress, Steps
 
@@ -131,7 +131,8 @@ def with_classes(
     for k, one in enumerate(names):
         values = probability[:, k].astype(np.float64)
         if _feature(one) == DIVISION:  # as linking needs it: with the share of divisions that this movie has
-            values = for_movie(values, prior=learned_share(classifier.header))
+            header = classifier.header
+            values = for_movie(values, prior=learned_share(header), trust=trust_in(header))
         tracks = with_values(tracks, _feature(one), "", rows, values)
     known: Bool = np.asarray(np.isfinite(probability).all(axis=1))
     positive = np.array([one != NEGATIVE for one in names])

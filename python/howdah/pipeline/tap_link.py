@@ -143,7 +143,18 @@ def division_probabilities(
         place = (time[here], centre[here], covariance[here])
         found[here] = predict_classes(classifier, seen.frames, *place, config=seen.config)[:, column]
         yield Progress("divisions", start + len(part), len(present))
-    return for_movie(found, prior=learned_share(classifier.header))
+    return for_movie(found, prior=learned_share(classifier.header), trust=trust_in(classifier.header))
+
+
+def trust_in(header: Mapping[str, Any]) -> float:
+    """Return how far a classifier's odds count, 0 to 1: by what its average precision was above chance in its cross-validation; 1 where it
+    had none. A poor one is sure of itself all the same."""
+    known = (header.get("metrics") or {}).get(f"average_precision {CLASS}")
+    if known is None:
+        return 1.0
+    labels: Mapping[str, int] = header.get("data", {}).get("labels", {})
+    chance = min(labels.get(CLASS, 0) / max(sum(labels.values()), 1), 1 - RAREST)
+    return float(np.clip((known - chance) / (1 - chance), 0, 1))
 
 
 def doubtful(header: Mapping[str, Any]) -> str:
@@ -152,8 +163,8 @@ def doubtful(header: Mapping[str, Any]) -> str:
     if known is None or known >= POOR:
         return ""
     return (
-        f"The average precision of its divisions was {known:.2f} on frames that it had not learned from. Links can get worse by it: "
-        "compare with those without it, make division_weight smaller, or label more divisions."
+        f"The average precision of its divisions was {known:.2f} on frames that it had not learned from. Its word counts little, and "
+        "links can get worse by it: compare with those without it, or label more divisions."
     )
 
 
@@ -173,16 +184,21 @@ def learned_share(header: Mapping[str, Any]) -> float:
     return labels.get(CLASS, 1) / max(sum(labels.values()), 2)
 
 
-def for_movie(probability: F64, *, prior: float) -> F64:
+def for_movie(probability: F64, *, prior: float, trust: float = 1.0) -> F64:
     """Return the (N,) probabilities with the share of divisions that a movie has, of those for the share ``prior``.
 
     The share is the one that is also the mean of the result; NaN stays, and counts for nothing.
+
+    Args:
+        probability: (N,).
+        prior: The share that they are meant for.
+        trust: The power that odds are taken to; see :func:`trust_in`.
     """
     known = np.isfinite(probability)
     if not known.any():
         return probability
     odds = np.clip(probability[known], 1e-9, 1 - 1e-9)
-    odds = odds / (1 - odds) * (1 - prior) / prior  # how much likelier a division makes what is seen
+    odds = (odds / (1 - odds) * (1 - prior) / prior) ** trust  # how much likelier a division makes what is seen
     share = prior
     for _ in range(ROUNDS):
         mean = max(float((odds * share / (odds * share + 1 - share)).mean()), RAREST)
