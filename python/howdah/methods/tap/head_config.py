@@ -63,8 +63,8 @@ class HeadConfig(Settings):
         "probabilities are then right for movies like those of the training; balanced for the others.",
     )
     # ---- trained heads
-    width: int = Field(32, ge=2, le=512, description="Filters of the first level of a trained head.")
-    n_steps: int = Field(300, ge=1, le=10_000_000, description="Steps of its training.")
+    width: int = Field(32, ge=2, le=512, description="Filters of the first level of a trained head; learn-events: 16.")
+    n_steps: int = Field(300, ge=1, le=10_000_000, description="Steps of its training; learn-events: 100.")
     batch_size: int = Field(16, ge=1, le=4096, description="Crops in a step.")
     learning_rate: Positive = Field(1e-3, description="Largest step size of Adam; it goes up quickly and down slowly.")
     network_rate: Fraction = Field(
@@ -83,7 +83,7 @@ class HeadConfig(Settings):
         None,
         ge=2,
         le=100,
-        description="Parts, blocks of frames, each of which is judged by what the others taught. Automatic: 5, fewer with few labels.",
+        description="Parts, blocks of frames, each of which is judged by what the others taught. Automatic: 5, fewer with few labels; learn-events: 3.",
     )
     leave_out: int = Field(
         0,
@@ -103,7 +103,11 @@ class HeadConfig(Settings):
         0.5, gt=0, description="Overlap (IoU) from which an event counts as found. Paper: 0.5; YEAST 0.25."
     )
     patch: int = Field(
-        64, ge=2 * STRIDE, le=1024, multiple_of=STRIDE, description="Edge of a training crop of events; pixels, shrunk."
+        64,
+        ge=2 * STRIDE,
+        le=1024,
+        multiple_of=STRIDE,
+        description="Edge of a training crop of events; pixels, shrunk; learn-events: 32.",
     )
     patch_depth: int | None = Field(
         None,
