@@ -1,10 +1,11 @@
 """TAP: dense features from raw movies by predicting the arrow of time (Gallusser, Stieber and Weigert, MICCAI 2023).
 
-Read it in the order of the paper: ``config``, ``network`` (with ``lean``, how it trains in little memory, and ``weights``), ``movies``,
-``background`` and ``samples`` (crops of raw movies), ``augment``, ``losses``, ``train`` (with ``schedule``, ``run``, ``judge``), ``predict`` (dense
-features; with ``folded``), ``attribution`` (where time has an arrow; with ``arrow``, the head in closed form), ``events`` (its peaks). Then what is
-built on the features: ``pooled`` (numbers of a spot), ``examples``, ``material`` and ``heads``, ``learner`` (with ``regression``), ``crossing``
-(cross-validation), ``classify`` (classes of spots), ``dense`` (events pixel by pixel).
+Read it in the order of the paper: ``config``, ``network`` (with ``lean``, how it trains in little memory, and
+``weights``), ``movies``, ``background`` and ``samples`` (crops of raw movies), ``augment``, ``losses``, ``train``
+(with ``schedule``, ``run``, ``judge``), ``predict`` (dense features; with ``folded``), ``attribution`` (where time
+has an arrow; with ``arrow``, the head in closed form), ``events`` (its peaks). Then what is built on the features:
+``pooled`` (numbers of a spot), ``examples``, ``material`` and ``heads``, ``learner`` (with ``regression``),
+``crossing`` (cross-validation), ``classify`` (classes of spots), ``dense`` (events pixel by pixel).
 Importing the package loads no torch.
 """
 

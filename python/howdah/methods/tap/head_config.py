@@ -83,7 +83,8 @@ class HeadConfig(Settings):
         None,
         ge=2,
         le=100,
-        description="Parts, blocks of frames, each of which is judged by what the others taught. Automatic: 5, fewer with few labels; learn-events: 3.",
+        description="Parts, blocks of frames, each of which is judged by what the others taught. Automatic: 5, fewer with few labels; "
+        "learn-events: 3.",
     )
     leave_out: int = Field(
         0,
