@@ -40,6 +40,17 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FILE", help="The result; its ending chooses the format (default: .mastodon)."),
 ]
+Image = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="The image: .tif, .ome.tif, .ome.zarr, .xml (BigDataViewer)."),
+]
+Network = Annotated[
+    Path | None,
+    typer.Option("--weights", "-w", metavar="FILE", help="A network that learned from such movies (`tap train`)."),
+]
+Trained = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where what was learned goes (.safetensors).")
+]
 Also = Annotated[
     list[Path],
     typer.Option(
@@ -174,12 +185,7 @@ def events(
     movie: dict[str, Any],
     results: dict[str, Any],
     weights: Weights,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="The result; its ending chooses the format (default: .mastodon)."
-        ),
-    ] = None,
+    out: Out = None,
     json: Json = False,
 ) -> None:
     """List where something happens, the surest first: spots with rank, quality and a tag. What a person made stays."""
@@ -198,10 +204,7 @@ def map_(
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],
     weights: Weights,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The image: .tif, .ome.tif, .ome.zarr, .xml (BigDataViewer)."),
-    ] = None,
+    out: Image = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="The movie comes along as first channel, so that Fiji shows both.")
     ] = False,
@@ -221,10 +224,7 @@ def embed(
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],
     weights: Weights,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The image: .ome.zarr, .tif, .ome.tif, .xml (BigDataViewer)."),
-    ] = None,
+    out: Image = None,
     json: Json = False,
 ) -> None:
     """Write the features of every pixel, one channel a feature."""
@@ -268,13 +268,8 @@ def learn(
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],
     lesson: dict[str, Any],
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", "-w", metavar="FILE", help="A network that learned from such movies (`tap train`)."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the classifier goes (.safetensors).")
-    ] = None,
+    weights: Network = None,
+    out: Trained = None,
     json: Json = False,
 ) -> None:
     """Learn classes of spots from few tags, or divisions from links, and say by cross-validation how good they are."""
@@ -323,13 +318,8 @@ def learn_events(
     settings: dict[str, dict[str, Any]],
     movie: dict[str, Any],
     lesson: dict[str, Any],
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", "-w", metavar="FILE", help="A network that learned from such movies (`tap train`)."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the trained weights go (.safetensors).")
-    ] = None,
+    weights: Network = None,
+    out: Trained = None,
     json: Json = False,
 ) -> None:
     """Learn to mark events pixel by pixel, from label images or tagged spots, and say how good that is."""

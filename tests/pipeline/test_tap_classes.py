@@ -177,5 +177,5 @@ def test_events_are_learned_from_tagged_spots(place: Path, tmp_path: Path) -> No
 def test_labels_of_another_movie_are_refused(place: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "truth.tif", ArrayImage(np.ones((2, 1, *SIZE), dtype=np.uint8)))
     lesson = EventLesson(truth=tmp_path / "truth.tif")
-    with pytest.raises(DataError, match=r"have 2 frames, but .* has 6"):
+    with pytest.raises(DataError, match=r"have 2 frame\(s\), but .* has 6"):
         finish(learn_events_tap(Job(place / "movie.tif"), tmp_path / "e.safetensors", lesson=lesson, settings=SETTINGS))

@@ -140,7 +140,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any]]:
             header = json.loads((opened.metadata() or {}).get(HEADER, "{}"))
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  it is no dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"Reading {path} failed: it is damaged or no safetensors file ({error}).") from None
+        raise WeightsError(
+            f"Reading {path} failed: it is damaged or no safetensors file ({error}). Copy it again."
+        ) from None
     if not isinstance(header, dict) or "sha256" not in header:
         raise WeightsError(f"Reading {path} failed: it has no header of Howdah; it was written by another program.")
     if not isinstance(header.get("resolved", {}), dict):
@@ -166,7 +168,9 @@ def read_state(path: str | os.PathLike[str]) -> State:
         try:
             state = load_file(file)
         except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(f"Reading {file} failed: it is damaged or no safetensors file ({error}).") from None
+            raise WeightsError(
+                f"Reading {file} failed: it is damaged or no safetensors file ({error}). Copy it again."
+            ) from None
     else:
         states, _ = _published(file)
         if len(states) != 1:

@@ -265,7 +265,7 @@ def _painted(opened: Opened, wanted: Sequence[int], path: Path) -> EventTruth:
     labels: ImageSeries = open_image(path)
     if labels.n_frames != opened.movie.n_frames:
         raise DataError(
-            f"The labels {path} have {labels.n_frames} frames, but {opened.movie.name} has {opened.movie.n_frames}. They must be of the "
+            f"The labels {path} have {labels.n_frames} frame(s), but {opened.movie.name} has {opened.movie.n_frames}. They must be of the "
             "same movie; frames without events are empty images. --frames says which of them were looked at."
         )
     times = [t for t in wanted if t not in opened.movie.missing and not labels.is_missing(t)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from math import prod
@@ -126,7 +127,7 @@ def writing(target: Path, image: ImageSeries, stage: str) -> Steps[None]:
         yield Progress(stage, done, image.n_frames)
 
 
-class Computed:
+class Computed(ABC):
     """An image that is computed when it is read; it has the frames and the calibration of a movie.
 
     What writers of images look at again (the first, the middle and the last frame) is kept.
@@ -188,8 +189,9 @@ class Computed:
             self._kept[frame] = self._compute(frame)
         return self._kept[frame]
 
+    @abstractmethod
     def _compute(self, frame: int) -> F32:
-        raise NotImplementedError
+        """Return what is kept of a frame: (Z, Y, X), or (C, Z, Y, X) where ``_channel`` chooses from it."""
 
     def close(self) -> None:
         """Let go of the movie's files."""

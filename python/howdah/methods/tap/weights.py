@@ -22,6 +22,7 @@ __all__ = ["HEAD", "METHOD", "head_of", "network_of", "network_part", "read_task
 
 METHOD = "tap"
 HEAD = "head."  # before the names of a task's own entries
+MADE_BY = {"classifier": "learn", "events": "learn-events"}  # verb of the command line, by the kind of file
 FIRST = "backbone.l_conv.0.conv_block.0.weight"
 MOST_FRAMES = 8  # as TapConfig.frames
 WHOLE = b"TimeArrowNet"  # the class that a pickled network of the published code names
@@ -59,8 +60,8 @@ def read_task(path: str | os.PathLike[str], *, kind: str) -> Weights:
     found = weights.header.get("kind", "network")
     if found != kind or not all(head_of(state) for state in weights.members):
         raise WeightsError(
-            f"Loading weights from {path} failed: the file is of kind '{found}'; expected '{kind}'. Choose a file that was "
-            "trained for this task."
+            f"Loading weights from {path} failed: the file is of kind '{found}'; expected '{kind}'. Choose a file that "
+            f"`howdah tap {MADE_BY.get(kind, 'train')}` wrote."
         )
     return weights
 
