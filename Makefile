@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench setup clean
+JAVA   := $(VENV)/java
+
+.PHONY: demo test lint java bench setup clean
 
 demo: $(VENV)/.run-ready          ## the main job on a synthetic embryo; results in howdah-demo/
 	$(BIN)/howdah demo --out howdah-demo
 
-test: lint                        ## linters, types, import contracts, all tests
+test: lint java                   ## linters, types, import contracts, all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev-ready
@@ -19,6 +21,18 @@ lint: $(VENV)/.dev-ready
 
 bench: $(VENV)/.dev-ready         ## repeatable measurements; tables in benchmarks/results/
 	$(BIN)/python benchmarks/run.py
+
+# Real ImageJ, SciJava, Jython and Appose for the tests; where there is no JDK or no Maven, these tests skip and say so.
+java:
+	@if command -v mvn >/dev/null && command -v javac >/dev/null; then $(MAKE) --no-print-directory $(JAVA)/.ready; \
+	 else echo "No JDK or no Maven here: tests that run Java are skipped (install a JDK >= 11 and maven)."; fi
+
+$(JAVA)/.ready: tests/java/pom.xml $(wildcard tests/java/*.java) | $(VENV)/bin/python
+	rm -rf $(JAVA) && mkdir -p $(JAVA)/classes
+	mvn -q -B -f tests/java/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+	  -DoutputDirectory=$(abspath $(JAVA))/jars
+	javac -encoding UTF-8 -cp '$(JAVA)/jars/*' -d $(JAVA)/classes tests/java/*.java
+	@touch $@
 
 setup: $(VENV)/.dev-ready         ## everything for working on Howdah
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,30 @@ def real_data() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip(f"needs the real movies: no folder {folder} (set HOWDAH_DATA to it)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def java_classpath() -> str:
+    """Class path of real ImageJ, SciJava, Jython, ImgLib2 and Appose, and of the launcher (`make java`)."""
+    folder = Path(os.environ.get("HOWDAH_TEST_JAVA", REPOSITORY / ".venv" / "java"))
+    if not (folder / ".ready").is_file():
+        pytest.skip("needs the Java programs of the tests: run `make java` (a JDK and Maven), or set HOWDAH_TEST_JAVA")
+    return os.pathsep.join([str(folder / "classes"), *sorted(map(str, (folder / "jars").glob("*.jar")))])
+
+
+@pytest.fixture(scope="session")
+def virtual_display() -> str:
+    """Path of `xvfb-run`, for tests that open windows."""
+    found = shutil.which("xvfb-run")
+    if found is None:
+        pytest.skip("needs a virtual display: install xvfb and xauth")
+    return found
+
+
+@pytest.fixture(scope="session")
+def real_fiji() -> Path:
+    """A real Fiji (or a folder of its jars), named by HOWDAH_FIJI."""
+    named = os.environ.get("HOWDAH_FIJI")
+    if not named or not (Path(named) / "jars").is_dir():
+        pytest.skip("needs a real Fiji: set HOWDAH_FIJI to its folder")
+    return Path(named)

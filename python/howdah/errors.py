@@ -5,12 +5,23 @@ HowdahError
 ├── DataError           the data do not allow what was asked (nothing to train on ...)  (also a ValueError)
 ├── WeightsError        a weights file is missing, damaged, or for something else       (also a ValueError)
 ├── MissingExtraError   an optional part is not installed                               (also an ImportError)
+├── ServiceError        the service cannot do what it was asked, or cannot be reached
+├── BridgeError         Java, Fiji, Mastodon or TrackMate cannot do what was asked
 └── Cancelled           the user stopped the work; the last good state is kept
 """
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "ConfigError", "DataError", "HowdahError", "MissingExtraError", "WeightsError"]
+__all__ = [
+    "BridgeError",
+    "Cancelled",
+    "ConfigError",
+    "DataError",
+    "HowdahError",
+    "MissingExtraError",
+    "ServiceError",
+    "WeightsError",
+]
 
 
 class HowdahError(Exception):
@@ -31,6 +42,14 @@ class WeightsError(HowdahError, ValueError):
 
 class MissingExtraError(HowdahError, ImportError):
     """An optional part is not installed; the message names the extra that brings it."""
+
+
+class ServiceError(HowdahError):
+    """The service cannot do what it was asked, or cannot be reached."""
+
+
+class BridgeError(HowdahError):
+    """Java, Fiji, Mastodon or TrackMate cannot do what was asked."""
 
 
 class Cancelled(HowdahError):
