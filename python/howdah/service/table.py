@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from howdah.progress import Steps
@@ -22,6 +22,8 @@ class Task:
         parameters: What it is told.
         start: Begins the work; returns its steps (:class:`howdah.progress.Progress`), whose result is a mapping.
         learns: Whether it uses a network, so that one runs at a time on a device.
+        results: Parameter that names a result -> how that file's name ends where the client gave none:
+            ``{"out": "tracked.mastodon"}``.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Task:
     parameters: type[Parameters]
     start: Callable[[Any], Steps[dict[str, Any]]]
     learns: bool = True
+    results: Mapping[str, str] = field(default_factory=dict)
 
 
 TASKS: dict[str, Task] = {}
