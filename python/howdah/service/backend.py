@@ -39,7 +39,7 @@ class Backend:
         """
         raise NotImplementedError
 
-    def job(self, id: str) -> Job:
+    def job(self, job_id: str) -> Job:
         """Return a job as it is now.
 
         Raises:
@@ -51,23 +51,23 @@ class Backend:
         """Return jobs, the newest first."""
         raise NotImplementedError
 
-    def wait(self, id: str, timeout: float | None = None) -> Job:
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Return a job when it is over, or as it is after ``timeout`` seconds."""
         raise NotImplementedError
 
-    def cancel(self, id: str) -> Job:
+    def cancel(self, job_id: str) -> Job:
         """Stop a job at once; one that is over stays as it is."""
         raise NotImplementedError
 
-    def delete(self, id: str) -> None:
+    def delete(self, job_id: str) -> None:
         """Forget a job and remove its folder; a running one is cancelled first. Files that a client named stay."""
         raise NotImplementedError
 
-    def lines(self, id: str, after: int = 0) -> list[dict[str, Any]]:
+    def lines(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
         """Return log lines with a number above ``after``: ``{"number", "time", "level", "text"}``."""
         raise NotImplementedError
 
-    def curves(self, id: str) -> dict[str, list[tuple[int, float]]]:
+    def curves(self, job_id: str) -> dict[str, list[tuple[int, float]]]:
         """Return the curves: ``"stage/name"`` -> points (steps done, value), in the order of time."""
         raise NotImplementedError
 

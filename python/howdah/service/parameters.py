@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from bdv_io.image import Hints, Vector
@@ -79,8 +79,8 @@ class ValueRole:
     role: Literal["array", "table"]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Take what :func:`_array` and :func:`_table` have let through."""
-        return core_schema.any_schema()
+        """Take an object or a path."""
+        return core_schema.no_info_plain_validator_function(_array if self.role == "array" else _table)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Say the role in the JSON schema."""
@@ -109,8 +109,8 @@ def _table(value: Any) -> Table | Path:
 
 InFile = Annotated[Path, FileRole("read")]
 OutFile = Annotated[Path, FileRole("write")]
-InArray = Annotated[Image | Path, BeforeValidator(_array), ValueRole("array")]
-InTable = Annotated[Table | Path, BeforeValidator(_table), ValueRole("table")]
+InArray = Annotated[Image | Path, ValueRole("array")]
+InTable = Annotated[Table | Path, ValueRole("table")]
 
 
 class Parameters(Settings):

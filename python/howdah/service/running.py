@@ -34,7 +34,8 @@ def run_task(
     """Run a task to its end in this process.
 
     Args:
-        name: Name of the task. parameters: What it is told; images as :class:`Image`, tables as mappings of columns, files as paths.
+        name: Name of the task.
+        parameters: What it is told; images as :class:`Image`, tables as mappings of columns, files as paths.
         show: Called with each progress.
         cancelled: Asked between steps; once it says yes the work is closed and leaves its last good state.
         folder: Where results go that nobody named.
