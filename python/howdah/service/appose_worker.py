@@ -35,7 +35,7 @@ from howdah.progress import Progress
 from howdah.service.clean import plain
 from howdah.service.parameters import Image
 from howdah.service.running import run_task, sentence_of
-from howdah.service.shared import Blocks, allocate, block_message, image_of, pack_image, pack_table, table_of
+from howdah.service.shared import Blocks, allocate, block_message, image_of, numbered, pack_image, pack_table, table_of
 from howdah.service.table import TASKS
 
 __all__ = ["EXIT_CODES", "ApposeTask", "guard", "hello", "main", "make_blocks", "release", "run"]
@@ -110,7 +110,7 @@ def guard() -> None:
     requests = os.dup(0)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    sys.stdin = _Requests(requests)  # type: ignore[assignment]
+    sys.stdin = _Requests(requests)
     for module in (worker, sys.modules["__main__"]):
         if hasattr(module, "Worker"):
             module.print = messages  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ def make_blocks(planes: int, plane_bytes: int) -> dict[str, Any]:
     """Make blocks of shared memory for an image (a table: one plane) that Fiji will send; :func:`run` frees them.
 
     Returns:
-        ``{"blocks": [what Appose makes an NDArray of bytes of, (planes, plane_bytes)]}``.
+        ``{"blocks": {"0": what Appose makes an NDArray of bytes of, (planes, plane_bytes), ...}}``.
 
     Raises:
         ServiceError: There is too little shared memory.
@@ -186,9 +186,8 @@ def make_blocks(planes: int, plane_bytes: int) -> dict[str, Any]:
     names = allocate(_blocks, planes, plane_bytes)
     sizes = [_blocks.bytes_of(name).size for name in names]
     shapes = [(size // plane_bytes, plane_bytes) for size in sizes]
-    return {
-        "blocks": [block_message(n, np.dtype(np.uint8), s) for n, s in zip(names, shapes, strict=True)],
-    }
+    bytewise = np.dtype(np.uint8)
+    return {"blocks": numbered([block_message(n, bytewise, shape) for n, shape in zip(names, shapes, strict=True)])}
 
 
 def release(names: Sequence[str]) -> None:
@@ -346,7 +345,7 @@ def _field_for(name: str, key: str, role: str, fields: Mapping[str, Any]) -> tup
     of_kind = [field for field, form in formats.items() if form == role]
     if of_kind:
         return of_kind[0], role
-    for field in ("source", "image"):
+    for field in ("source", "sources", "image"):
         if role == "array" and formats.get(field) == "path":
             return field, "path"
     raise ConfigError(
@@ -391,7 +390,7 @@ def _packed(result: Mapping[str, Any], sent: Sequence[str], made: set[str]) -> d
         else:
             packed[key] = plain(value)
             continue
-        made.update(block["shm"]["name"] for part in packed[key].values() for block in part["blocks"])
+        made.update(block["shm"]["name"] for part in packed[key].values() for block in part["blocks"].values())
     return packed
 
 

@@ -163,6 +163,11 @@ def block_message(name: str, dtype: np.dtype[Any], shape: Sequence[int]) -> dict
     return {"appose_type": "ndarray", "dtype": dtype.name, "shape": [int(n) for n in shape], "shm": shm}
 
 
+def numbered(messages: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return blocks by their number: Appose in Java makes arrays of what stands in a map, not in a list."""
+    return {str(number): message for number, message in enumerate(messages)}
+
+
 def header_of(image: Image) -> dict[str, Any]:
     """Describe an image for Fiji: shape, dtype (``"<u2"``), axes, voxel_size (z, y, x), unit, interval_s."""
     return {
@@ -222,7 +227,7 @@ def pack_image(image: Image, blocks: Blocks, *, reuse: Sequence[str] = ()) -> di
         reuse: Blocks that nobody needs any more; taken where their sizes fit.
 
     Returns:
-        ``{"header": as header_of, "blocks": [what Appose makes an NDArray of]}``; a block is (planes, Y, X).
+        ``{"header": as header_of, "blocks": {"0": what Appose makes an NDArray of, ...}}``; a block is (planes, Y, X).
 
     Raises:
         ServiceError: The image is empty, complex or has numbers that ImageJ cannot show, or there is too little shared memory.
@@ -241,7 +246,7 @@ def pack_image(image: Image, blocks: Blocks, *, reuse: Sequence[str] = ()) -> di
         room = blocks.bytes_of(name)[: part.nbytes].view(data.dtype).reshape(part.shape)
         np.copyto(room, part)
         messages.append(block_message(name, data.dtype, part.shape))
-    return {"header": header_of(image), "blocks": messages}
+    return {"header": header_of(image), "blocks": numbered(messages)}
 
 
 def _parts(flat: npt.NDArray[Any], plane_bytes: int) -> Iterator[npt.NDArray[Any]]:
@@ -276,7 +281,7 @@ def pack_table(table: Table, blocks: Blocks) -> dict[str, Any]:
     """Put the columns of a table into one block, one after another, little-endian.
 
     Returns:
-        ``{"header": {"rows": N, "columns": [["t", "<i4"], ...]}, "blocks": [one, or none for a table without rows]}``.
+        ``{"header": {"rows": N, "columns": [["t", "<i4"], ...]}, "blocks": {"0": ...}}``, no block for no rows.
 
     Raises:
         ServiceError: There is too little shared memory, or a column holds no numbers.
@@ -288,13 +293,13 @@ def pack_table(table: Table, blocks: Blocks) -> dict[str, Any]:
         "columns": [[name, c.dtype.str] for name, c in columns.items()],
     }
     if not size:
-        return {"header": header, "blocks": []}
+        return {"header": header, "blocks": {}}
     name = blocks.make(size)
     room, start = blocks.bytes_of(name), 0
     for column in columns.values():
         room[start : start + column.nbytes] = column.view(np.uint8)
         start += column.nbytes
-    return {"header": header, "blocks": [block_message(name, np.dtype(np.uint8), [size])]}
+    return {"header": header, "blocks": numbered([block_message(name, np.dtype(np.uint8), [size])])}
 
 
 def _for_java(name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
