@@ -24,9 +24,9 @@ from howdah import (
 )
 from howdah.cli_hints import with_movie
 from howdah.cli_options import Json, with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import BAD_INPUT, guarded, run_verb, show_result, warn
 from howdah.config import read_toml
+from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["app", "main"]
 

@@ -9,12 +9,12 @@ import typer
 
 from howdah.cli_hints import grouped, with_movie
 from howdah.cli_options import Border, Json, rules_of, with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
 from howdah.pipeline.efficientcellseg_masks import masks_for_spots
 from howdah.pipeline.efficientcellseg_weights import encoder_weights
+from howdah.pipeline.sections import SECTIONS
 from howdah.pipeline.stills import default_result
 
 __all__ = ["add_to"]

@@ -1,0 +1,3 @@
+"""stub"""
+
+BATCH = None
