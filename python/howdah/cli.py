@@ -16,6 +16,7 @@ from howdah import (
     cli_calibrate,
     cli_efficientcellseg,
     cli_embedtrack,
+    cli_fiji,
     cli_flow,
     cli_lineage,
     cli_loop,
@@ -126,6 +127,7 @@ def train(
 
 
 cli_flow.add_to(app)
+cli_fiji.add_to(app)
 
 
 @app.command()
