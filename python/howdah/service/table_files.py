@@ -12,7 +12,7 @@ from bdv_io.image import WriteOptions
 from howdah import __version__, pipeline
 from howdah.errors import ConfigError
 from howdah.linking import LinkingConfig
-from howdah.pipeline.evaluation import evaluate
+from howdah.pipeline.evaluation import Judging, evaluate
 from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps
 from howdah.service.clean import load_image, load_table
@@ -90,6 +90,11 @@ class Evaluate(Described):
     sparse: bool = Field(default=False, description="The truth holds some cells only: what it lacks is unknown.")
     out: OutFile | None = Field(default=None, description="Write the measures as .json or .csv.")
 
+    @property
+    def how(self) -> Judging:
+        """As the pipeline takes it."""
+        return Judging(self.reach, self.frame_tolerance, self.sparse, self.hints)
+
 
 class Check(Parameters):
     """What `check` is told."""
@@ -112,10 +117,8 @@ def _check(p: Check) -> dict[str, Any]:
     if not data.size or data.dtype.kind not in "uif":
         raise ConfigError(f"The image has the shape {data.shape} and the type {data.dtype}; expected numbers.")
     low, high = data.min(), data.max()
-    if p.what == "threshold":
-        answer = np.where(data > data.mean(dtype=np.float64), np.uint8(255), np.uint8(0))
-    else:
-        answer = (high - data) + low
+    above = data > data.mean(dtype=np.float64)
+    answer = np.where(above, np.uint8(255), np.uint8(0)) if p.what == "threshold" else (high - data) + low
     total = data.sum(dtype=np.uint64 if data.dtype.kind == "u" else np.float64 if data.dtype.kind == "f" else np.int64)
     return {
         "shape": data.shape,
@@ -190,15 +193,7 @@ FILES = [
         "evaluate",
         "Compare a result with the truth: detection, links, divisions, masks, by what both hold.",
         Evaluate,
-        lambda p: evaluate(
-            p.result,
-            p.truth,
-            out=p.out,
-            reach=p.reach,
-            frame_tolerance=p.frame_tolerance,
-            sparse=p.sparse,
-            hints=p.hints,
-        ),
+        lambda p: evaluate(p.result, p.truth, p.how, out=p.out),
         learns=False,
     ),
     Task(

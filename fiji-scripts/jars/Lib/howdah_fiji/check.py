@@ -113,7 +113,7 @@ def _backend(run):
     found = [finding("backend", "%s, after %.1f s" % (where, time.time() - begin))]
     if hasattr(backend, "health"):
         said = backend.health()
-        version = str(said.get("version", "unknown"))
+        version = str(said.get("version") or said.get("howdah") or "unknown")
         advice = "Run `howdah fiji install FOLDER-OF-FIJI` from the newer one."
         found.append(finding("backend's version", version, version == howdah_fiji.VERSION, advice))
         begin = time.time()
