@@ -19,6 +19,7 @@ from howdah import (
     cli_flow,
     cli_lineage,
     cli_loop,
+    cli_serve,
     cli_tap,
     pipeline,
 )
@@ -335,6 +336,7 @@ cli_calibrate.add_to(app)
 cli_embedtrack.add_to(app)
 cli_efficientcellseg.add_to(app)
 cli_tap.add_to(app)
+cli_serve.add_to(app)
 
 
 def main() -> None:
