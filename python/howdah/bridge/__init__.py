@@ -3,4 +3,15 @@
 Read in this order: :mod:`checks` (before the JVM starts), :mod:`start` (start, join, and a clean end), :mod:`axes` (Java's x, y, z),
 :mod:`images` (numpy and ImageJ's images), :mod:`mastodon` and :mod:`trackmate` (live models), :mod:`bdv` (sources shown), and
 :mod:`installation` (Howdah's scripts in a Fiji folder).
+
+    import howdah.bridge
+
+    with howdah.bridge.start("/opt/Fiji") as fiji:
+        print(fiji.version)
+
+Importing this package starts no JVM and loads no Java part.
 """
+
+from howdah.bridge.start import Fiji, join, start, start_imagej
+
+__all__ = ["Fiji", "join", "start", "start_imagej"]
