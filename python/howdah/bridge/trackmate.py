@@ -19,10 +19,10 @@ import numpy as np
 
 from bdv_io.trackmate import read_trackmate, write_trackmate
 from bdv_io.tracks import Tracks
-from howdah.bridge.java_calls import calling, java_class, text_of
+from howdah.bridge.java_classes import java_class, java_errors
 from howdah.errors import BridgeError
 
-__all__ = ["TRACKMATE", "model_of", "read_model", "tracks_of", "writer_of"]
+__all__ = ["TRACKMATE", "model_of", "read_model", "tracks_of", "version_of_trackmate", "writer_of"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def model_of(tracks: Tracks) -> Any:
 
 def read_model(reader: Any, name: str) -> Any:
     """Return the model of a ``TmXmlReader``; ``name`` says of what, for messages."""
-    with calling(f"Giving {name} to TrackMate"):
+    with java_errors(f"Giving {name} to TrackMate"):
         model = reader.getModel() if reader.isReadingOk() else None
         said = " ".join(str(reader.getErrorMessage()).split())
     if model is None:
@@ -73,7 +73,7 @@ def tracks_of(model: Any, *, settings: Any = None) -> Tracks:
     """
     with tempfile.TemporaryDirectory(prefix="howdah-") as folder:
         file = Path(folder) / "model.xml"
-        with calling("Reading TrackMate's model"):
+        with java_errors("Reading TrackMate's model"):
             writer = writer_of(file, model, settings)
             writer.writeToFile()
         tracks = read_trackmate(file)
@@ -85,7 +85,8 @@ def tracks_of(model: Any, *, settings: Any = None) -> Tracks:
 
 def writer_of(file: Path, model: Any, settings: Any) -> Any:
     """Return a ``TmXmlWriter`` for a file that holds model and settings already, but has not written yet."""
-    jpype = __import__("jpype")
+    import jpype
+
     silent = java_class(TRACKMATE + "Logger").VOID_LOGGER
     writer = java_class(TRACKMATE + "io.TmXmlWriter")(java_class("java.io.File")(str(file)), silent)
     with jpype.synchronized(model):
@@ -110,5 +111,5 @@ def _with_interval(tracks: Tracks) -> Tracks:
 
 def version_of_trackmate() -> str:
     """Return TrackMate's version, such as ``8.1.6``; empty where it does not say."""
-    name = text_of(java_class(TRACKMATE + "TrackMate").PLUGIN_NAME_VERSION)
-    return name or ""
+    name = java_class(TRACKMATE + "TrackMate").PLUGIN_NAME_VERSION
+    return str(name or "")

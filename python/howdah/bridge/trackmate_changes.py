@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from bdv_io.tags import UNTAGGED, Feature, TagSet
 from bdv_io.tracks import Tracks
-from howdah.bridge.java_calls import calling, java_class, on_swing
+from howdah.bridge.java_classes import java_class, java_errors
+from howdah.bridge.swing import on_swing
 from howdah.bridge.trackmate import model_of, tracks_of
 from howdah.errors import BridgeError
 
@@ -107,7 +108,7 @@ def apply_to(model: Any, tracks: Tracks, *, settings: Any = None) -> Changes:
     update = _Update(model, found, model_of(tracks.select(rows)), interval=old.interval or tracks.interval or 1.0)
 
     def run() -> None:
-        with calling("Changing TrackMate's model"):
+        with java_errors("Changing TrackMate's model"):
             update.run()
 
     on_swing(run)
@@ -124,7 +125,8 @@ class _Update:
         self.fresh: dict[int, Any] = {}
 
     def run(self) -> None:
-        jpype = __import__("jpype")
+        import jpype
+
         model, made = self.model, self.made
         self._declare()
         with jpype.synchronized(model):

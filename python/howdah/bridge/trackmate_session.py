@@ -15,7 +15,9 @@ from bdv_io.errors import MissingDataError, WriteError
 from bdv_io.safe_write import replacing
 from bdv_io.trackmate.document import count_elements
 from bdv_io.tracks import Tracks
-from howdah.bridge.java_calls import calling, has_display, java_class, need_display, on_swing, text_of
+from howdah.bridge.images import open_imageplus
+from howdah.bridge.java_classes import java_class, java_errors
+from howdah.bridge.swing import has_display, need_display, on_swing, open_windows
 from howdah.bridge.trackmate import TRACKMATE, model_of, read_model, tracks_of, writer_of
 from howdah.bridge.trackmate_changes import Changes, apply_to
 from howdah.errors import BridgeError
@@ -79,7 +81,7 @@ class TrackMateSession:
             WriteError: The disk is full, the folder is missing, or reading back failed; the old file is intact.
         """
         target = Path(path)
-        if not text_of(self.settings.imageFileName):
+        if not _text(self.settings.imageFileName):
             log.warning(
                 "%s: the image of this session was never saved, so TrackMate will open the file without it. Save the image "
                 "first, then show the tracks on it.",
@@ -95,7 +97,7 @@ class TrackMateSession:
                     f"{wanted[1]}. What was there before is unchanged."
                 )
 
-        with replacing(target, verify=verify) as temporary, calling(f"Saving TrackMate's session to {target}"):
+        with replacing(target, verify=verify) as temporary, java_errors(f"Saving TrackMate's session to {target}"):
             writer = writer_of(temporary, self.model, self.settings)
             writer.appendLog(self.log or "Saved by Howdah.")
             writer.appendGUIState(CONFIGURE)
@@ -111,10 +113,10 @@ class TrackMateSession:
         need_display("Showing a TrackMate session")
 
         def run() -> None:
-            before = _windows()
-            with calling("Showing a TrackMate session"):
+            before = open_windows()
+            with java_errors("Showing a TrackMate session"):
                 self._show(track_scheme=track_scheme, window=window)
-            self.windows += [one for one in _windows() if one not in before]
+            self.windows += [one for one in open_windows() if one not in before]
 
         on_swing(run)
 
@@ -145,7 +147,7 @@ class TrackMateSession:
             return
 
         def run() -> None:
-            with calling("Closing a TrackMate session"):
+            with java_errors("Closing a TrackMate session"):
                 for view in self.views[:1]:  # the overlay on the image
                     view.clear()
                 own = self.image.getWindow() if self.image is not None else None
@@ -178,7 +180,7 @@ def show(
         BdvIoError: The annotation is not consistent.
     """
     need_display("Showing tracks in TrackMate")
-    session = _session(model_of(tracks), _image(image, fiji), None, None)
+    session = _session(model_of(tracks), _image(image), None, None)
     _check_image(tracks, session.image)
     session.show(track_scheme=track_scheme, window=window)
     return session
@@ -202,10 +204,10 @@ def load(path: str | os.PathLike[str], *, image: Any = None, windows: bool = Tru
         raise MissingDataError(f"Loading the TrackMate file {file} failed: there is no such file.")
     if windows:
         need_display(f"Loading {file} into TrackMate")
-    with calling(f"Loading {file} into TrackMate"):
+    with java_errors(f"Loading {file} into TrackMate"):
         reader = java_class(TRACKMATE + "io.TmXmlReader")(java_class("java.io.File")(str(file)))
     model = read_model(reader, str(file))
-    with calling(f"Loading {file} into TrackMate"):
+    with java_errors(f"Loading {file} into TrackMate"):
         found = image if image is not None else reader.readImage()
         if found is None:
             log.warning("%s: its image was not found; a black one stands for it.", file)
@@ -213,7 +215,7 @@ def load(path: str | os.PathLike[str], *, image: Any = None, windows: bool = Tru
         settings = reader.readSettings(found)
         display = reader.getDisplaySettings()
         session = _session(model, found, settings, display)
-        session.log = text_of(reader.getLog()) or ""
+        session.log = _text(reader.getLog())
     if windows:
         session.show()
     return session
@@ -225,7 +227,7 @@ def open_sessions() -> list[TrackMateSession]:
     Raises:
         BridgeError: No Java is running, or it has no TrackMate.
     """
-    with calling("Looking for open TrackMate sessions"):
+    with java_errors("Looking for open TrackMate sessions"):
         found = []
         for trackmate in _registry():
             image = trackmate.getSettings().imp
@@ -240,7 +242,7 @@ def open_sessions() -> list[TrackMateSession]:
 
 
 def _session(model: Any, image: Any, settings: Any, display: Any, trackmate: Any = None) -> TrackMateSession:
-    with calling("Making a TrackMate session"):
+    with java_errors("Making a TrackMate session"):
         found = _blank(model) if image is None else image
         if settings is None:
             settings = java_class(TRACKMATE + "Settings")(found)
@@ -277,7 +279,7 @@ def _declare(model: Any, settings: Any) -> None:
 def _say_where(settings: Any, image: Any) -> None:
     """Give settings the folder of the image, which they lack where the file lay beside the image: a copy would not find it."""
     info = image.getOriginalFileInfo()
-    if not text_of(settings.imageFolder) and info is not None and text_of(info.directory):
+    if not _text(settings.imageFolder) and info is not None and _text(info.directory):
         settings.imageFolder = info.directory
         settings.imageFileName = info.fileName
 
@@ -305,32 +307,21 @@ def _display_of(image: Any) -> Any:
     return None
 
 
-def _windows() -> list[Any]:
-    return [one for one in java_class("java.awt.Window").getWindows() if one.isDisplayable()]
-
-
 def _blank(model: Any) -> Any:
     return java_class(TRACKMATE + "visualization.ViewUtils").makeEmpytImagePlus(model)
 
 
-def _image(image: Any, fiji: Any) -> Any:
+def _image(image: Any) -> Any:
     if image is None or not isinstance(image, (str, os.PathLike)):
         return image
-    file = Path(image)
-    if not file.is_file():
-        raise BridgeError(f"Showing tracks on {file} failed: there is no such file.")
-    with calling(f"Opening {file} in ImageJ"):
-        opened = java_class("ij.IJ").openImage(str(file))
-    if opened is None:
-        raise BridgeError(f"Opening {file} in ImageJ failed: it knows no reader for it. Save the movie as TIFF.")
-    return opened
+    return open_imageplus(Path(image))
 
 
 def _check_image(tracks: Tracks, image: Any) -> None:
     """Refuse an image on which TrackMate would draw the tracks at the wrong place or time."""
     if not tracks.n_spots:
         return
-    title, unit = str(image.getTitle()), text_of(image.getCalibration().getUnit()) or ""
+    title, unit = str(image.getTitle()), _text(image.getCalibration().getUnit())
     if _plain(unit) != _plain(tracks.space_unit):
         raise BridgeError(
             f"Showing tracks on '{title}' failed: the tracks are in '{tracks.space_unit}', the image is calibrated in "
@@ -352,3 +343,8 @@ def _check_image(tracks: Tracks, image: Any) -> None:
 def _plain(unit: str) -> str:
     plain = unit.strip().lower()
     return "µm" if plain in MICROMETRE or plain == "\\u00b5m" else "pixel" if plain in PIXEL else plain
+
+
+def _text(value: Any) -> str:
+    """A Java text as Python's; Java's null is empty."""
+    return "" if value is None else str(value)
