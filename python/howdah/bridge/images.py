@@ -20,7 +20,7 @@ from howdah.bridge.axes import five, from_planes, to_planes
 from howdah.bridge.java_classes import java_class, java_errors
 from howdah.errors import BridgeError, DataError
 
-__all__ = ["Picture", "exact_for_imagej", "from_imageplus", "open_imageplus", "to_imageplus"]
+__all__ = ["Picture", "calibration_of", "exact_for_imagej", "from_imageplus", "open_imageplus", "to_imageplus"]
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +238,13 @@ def _planes_of(path: str | Path) -> int | None:
         return planes
     log.warning("The planes of %s could not be counted, so nothing tells whether ImageJ opened all of them.", path)
     return None
+
+
+def calibration_of(image: Any) -> tuple[Vector, str, tuple[float, str] | None]:
+    """Return what an ImagePlus says of its voxels: edge lengths (z, y, x), unit, and time between frames with its unit or None."""
+    with java_errors(f"Reading the calibration of {image.getTitle()}"):
+        size, unit, interval, _ = _calibration(image)
+    return size, unit, interval
 
 
 def _fill(stack: Any, planes: Array, java_type: str) -> None:
