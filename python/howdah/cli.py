@@ -22,6 +22,7 @@ from howdah import (
     cli_flow,
     cli_lineage,
     cli_loop,
+    cli_serve,
     cli_tap,
     pipeline,
 )
@@ -341,6 +342,7 @@ cli_efficientcellseg.add_to(app)
 cli_tap.add_to(app)
 cli_batch.add_to(app)
 cli_evaluate.add_to(app)
+cli_serve.add_to(app)
 
 
 def main() -> None:
