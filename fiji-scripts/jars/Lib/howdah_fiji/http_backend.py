@@ -154,9 +154,9 @@ class HttpBackend(object):
     def _received(self, job):
         result = dict(job.get("result") or {})
         for name, value in list(result.items()):
-            if isinstance(value, dict) and isinstance(value.get("array"), type("")):
+            if isinstance(value, dict) and "array" in value and "shape" in value:
                 result[name] = self.download_image(value["array"], "%s of %s" % (name, job["task"]))
-            elif isinstance(value, dict) and isinstance(value.get("table"), type("")):
+            elif isinstance(value, dict) and "table" in value and "columns" in value:
                 result[name] = self.download_table(value["table"])
         return result
 
