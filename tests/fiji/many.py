@@ -1,6 +1,6 @@
-#@ ConsoleService console
-#@ StartupService startup
-#@ File (label="List of runs", persist=false) runs
+# @ ConsoleService console
+# @ StartupService startup
+# @ File (label="List of runs", persist=false) runs
 """Runs many scripts in one Java, each through SciJava's own `--run SCRIPT 'a=1,b="x"'`; called by the tests, with -Dhowdah.exit=false.
 
 A run is [script, parameters, result file, seconds to wait for that file].

@@ -82,12 +82,8 @@ class Run(object):
                 raise Problem("Parameter '%s' must be true or false; it was given as %s." % (name, value))
 
     def name_of_file(self):
-        """Return the file name of the script that runs: its name as Fiji's menu shows it, with underscores.
-
-        Where the name has no blank, an underscore stands at the end: Fiji's window lists no script without one in its file name.
-        """
-        name = self.name.replace(" ", "_")
-        return name + ("" if "_" in name else "_") + ".py"
+        """Return the file name of the script that runs: its name as Fiji's menu shows it, with underscores."""
+        return self.name.replace(" ", "_") + ".py"
 
     def text(self, name, must=False):
         """Return a text parameter without blanks around; an empty one that must be there is an error."""
