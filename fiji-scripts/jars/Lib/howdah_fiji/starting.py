@@ -146,7 +146,8 @@ def _other(url, chosen):
             "The backend at %s needs its token: give it in Plugins > Howdah > Backend > Choose backend." % url,
             BAD_INPUT,
         )
-    backend = HttpBackend(url, token, notice.get("log") if own else None, _trust(notice.get("certificate") if own else chosen.get("certificate")))
+    trust = _trust(notice.get("certificate") if own else chosen.get("certificate"))
+    backend = HttpBackend(url, token, notice.get("log") if own else None, trust)
     backend.health()
     return backend
 
