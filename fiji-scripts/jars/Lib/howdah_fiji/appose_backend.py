@@ -7,8 +7,6 @@ there), waitFor (it has no time-out), wrap (it asks the network), a task's end a
 import re
 import time
 
-from howdah_fiji import images, shared, tables
-from howdah_fiji.problems import CODES, FAULT, MISSING_PART, STOPPED, Problem
 from java.io import File, IOException
 from java.lang import (
     IllegalArgumentException,
@@ -25,6 +23,9 @@ from java.util.concurrent import LinkedBlockingQueue, TimeUnit
 from java.util.concurrent.locks import ReentrantLock
 from java.util.function import Consumer
 from org.apposed.appose import Appose
+
+from howdah_fiji import images, shared, tables
+from howdah_fiji.problems import CODES, FAULT, MISSING_PART, STOPPED, Problem
 
 START_S = 90  # the first start compiles Python files, and disks may be slow
 ANSWER_S = 60  # for what takes milliseconds
@@ -71,6 +72,7 @@ class ApposeBackend(object):
 
     def health(self, timeout_s=ANSWER_S):
         """Return what the worker says about itself: {"howdah", "python", "pid", "tasks"}."""
+        self._living()
         return self._ask(HELLO, {}, timeout_s)
 
     def run(self, task, parameters, image=None, table=None, progress=None):
@@ -129,7 +131,7 @@ class ApposeBackend(object):
             self.facts = self._ask(HELLO, {}, self.start_s)
         except Problem as problem:
             end(self._service, 0)
-            raise Problem(advised(problem.sentence, self.python), MISSING_PART)  # noqa: B904
+            raise Problem(advised(problem.sentence, self.python), MISSING_PART)
 
     def _ask(self, script, inputs, timeout_s=ANSWER_S):
         return Call(self, script, inputs, None, None, timeout_s).result()
@@ -323,7 +325,7 @@ def launched(python):
     try:
         return builder.build().service([exe.getName()], "-c", MAIN).start()
     except (IOException, IllegalArgumentException) as error:
-        raise Problem("The Python at %s does not start: %s" % (python, error.getMessage()), MISSING_PART)  # noqa: B904
+        raise Problem("The Python at %s does not start: %s" % (python, error.getMessage()), MISSING_PART)
 
 
 def end(service, patience_s):

@@ -3,9 +3,10 @@
 The worker makes the blocks and frees them (see howdah.service.shared); here they are only attached and let go.
 """
 
+from jarray import zeros
+
 from howdah_fiji import images, tables
 from howdah_fiji.problems import FAULT, Problem
-from jarray import zeros
 
 
 class Room(object):
