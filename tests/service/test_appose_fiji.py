@@ -50,8 +50,10 @@ def gone_within(seconds: float, *, pids: list[int], blocks: list[str]) -> bool:
 def test_what_fiji_meets(java_classpath: str, tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     told = f'python="{sys.executable}",lib="{LIBRARY}",out="{out}"'
-    script = str(Path(__file__).with_name("appose_checks.py"))
-    command, environment = java(java_classpath, tmp_path, "Launcher", "--headless", "--run", script, told)
+    script = tmp_path / "appose_checks.py"
+    header = "#@ String python\n#@ String lib\n#@ String out\n"
+    script.write_text(header + Path(__file__).with_name("appose_checks.py").read_text())
+    command, environment = java(java_classpath, tmp_path, "Launcher", "--headless", "--run", str(script), told)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(out.read_text())

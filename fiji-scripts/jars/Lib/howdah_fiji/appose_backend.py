@@ -72,6 +72,7 @@ class ApposeBackend(object):
 
     def health(self, timeout_s=ANSWER_S):
         """Return what the worker says about itself: {"howdah", "python", "pid", "tasks"}."""
+        self._living()
         return self._ask(HELLO, {}, timeout_s)
 
     def run(self, task, parameters, image=None, table=None, progress=None):
