@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 def extra_tasks() -> Any:
     """The module of these tasks."""
     spec = importlib.util.spec_from_file_location("extra_tasks", HERE / "extra_tasks.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["extra_tasks"] = module
     spec.loader.exec_module(module)

@@ -49,7 +49,7 @@ def nap(p: Nap) -> Steps[dict[str, Any]]:
 
 
 def deaf(p: Nap) -> dict[str, Any]:
-    print("falling asleep", file=sys.stderr)
+    sys.stderr.write("falling asleep\n")
     time.sleep(p.seconds)  # goes on after a signal that raises nothing
     return {}
 
@@ -61,7 +61,7 @@ def note(p: Note) -> dict[str, Any]:
 
 
 def noisy(p: Parameters) -> dict[str, Any]:
-    print("a print")
+    sys.stdout.write("a print\n")
     os.write(1, b"bytes to descriptor 1\n")
     warnings.warn("a warning", stacklevel=1)
     logging.getLogger("howdah").warning("a log line")
@@ -84,7 +84,7 @@ def fault(p: Parameters) -> dict[str, Any]:
 
 
 def die(p: Parameters) -> dict[str, Any]:
-    print("last words", file=sys.stderr, flush=True)
+    sys.stderr.write("last words\n")
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
