@@ -21,11 +21,13 @@ from bdv_io import BdvIoError
 from bdv_io.image import Hints, Vector
 from bdv_io.tiff.units import OME_LENGTHS, length_unit
 from howdah.errors import ServiceError
+from howdah.service.parameters import Image
 
-__all__ = ["DTYPES", "ArrayHeader", "begin_tiff", "npy_offset"]
+__all__ = ["DTYPES", "NOTE", "ArrayHeader", "begin_tiff", "mapped_upload", "npy_offset"]
 
 DTYPES = ("|u1", "<u2", "<u4", "|i1", "<i2", "<i4", "<f4", "<f8")
 KEYS = ("shape", "dtype", "axes", "voxel_size", "unit", "interval_s")
+NOTE = "upload.json"
 LONGEST_HEADER = 4096
 MOST_PLANES = 500_000
 EXAMPLE = '{"shape": [3, 512, 512], "dtype": "<u2", "axes": "TYX", "voxel_size": [1, 0.2, 0.2], "unit": "µm", "interval_s": 30}'
@@ -64,7 +66,7 @@ class ArrayHeader:
     def of(cls, array: Any, axes: str, **calibration: Any) -> ArrayHeader:
         """Return the header of a numpy array (``shape`` and ``dtype`` are asked of it)."""
         dtype = np.dtype(array.dtype)
-        little = "|u1" if dtype == bool else dtype.newbyteorder("<").str
+        little = "|u1" if dtype == np.bool_ else dtype.newbyteorder("<").str
         return cls.checked({"shape": list(array.shape), "dtype": little, "axes": axes, **calibration})
 
     @classmethod
@@ -104,7 +106,9 @@ class ArrayHeader:
         if dtype in ("<u1", "<i1", "|b1"):
             dtype = "|i1" if dtype == "<i1" else "|u1"
         if dtype not in DTYPES:
-            raise ServiceError(f"The header X-Howdah-Array: 'dtype' must be one of {', '.join(DTYPES)} (little-endian).")
+            raise ServiceError(
+                f"The header X-Howdah-Array: 'dtype' must be one of {', '.join(DTYPES)} (little-endian)."
+            )
         if not isinstance(axes, str) or len(axes) != len(shape) or not re.fullmatch(r"[TCZ]{0,3}YX", axes.upper()):
             raise ServiceError(
                 "The header X-Howdah-Array: 'axes' must have one letter (T, C, Z) for each axis of 'shape' and end in YX, for "
@@ -175,10 +179,25 @@ def begin_tiff(path: Path, header: ArrayHeader) -> int:
                 returnoffset=True,
             )
     except (tifffile.OmeXmlError, ValueError) as error:
-        raise ServiceError(f"An image of shape {header.shape} and type {header.dtype} cannot be kept: {error}") from error
+        raise ServiceError(
+            f"An image of shape {header.shape} and type {header.dtype} cannot be kept: {error}"
+        ) from error
     if place is None:
         raise ServiceError(f"An image of shape {header.shape} cannot be kept in one block.")
     return int(place[0])
+
+
+def mapped_upload(path: Path) -> Image | None:
+    """Return what a client sent as an array, mapped from the disk with the axes that it named; None for any other file."""
+    try:
+        said = json.loads((path.parent / NOTE).read_text(encoding="ascii"))
+        if said["kind"] != "array" or said["file"] != path.name:
+            return None
+        header = ArrayHeader.checked(said["header"])
+        data = np.memmap(path, dtype=header.dtype, mode="r", offset=said["offset"], shape=header.shape)
+    except (OSError, ValueError, KeyError, TypeError, ServiceError):
+        return None
+    return Image(data, header.axes, header.voxel_size, header.unit, header.interval_s)
 
 
 def npy_offset(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:

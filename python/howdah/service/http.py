@@ -61,11 +61,10 @@ def create_app(
         docs_url=None,  # these pages load scripts from elsewhere; the page has its own description
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        on_shutdown=None,
     )
     app.state.service = service
     install_answers(app)
     for routes in (job_routes, data_routes, file_routes, page_routes):
         app.include_router(routes(service))
-    app.add_middleware(Gate, guard=guard, limits=bounds, hosts=hosts)
+    app.add_middleware(Gate, service=service, hosts=hosts)
     return app

@@ -105,7 +105,9 @@ def part_of_file(
         else:
             first, last = int(asked[1]), min(int(asked[2] or size), size - 1)
         if first >= size or (first > last and asked[2] is not None):
-            raise Refused(f"The part asked for lies outside the {size:,} bytes.", 416, {"Content-Range": f"bytes */{size}"})
+            raise Refused(
+                f"The part asked for lies outside the {size:,} bytes.", 416, {"Content-Range": f"bytes */{size}"}
+            )
         status, more["Content-Range"] = 206, f"bytes {first}-{last}/{size}"
     more["Content-Length"] = str(max(last - first + 1, 0))
     if request.method == "HEAD":

@@ -72,7 +72,11 @@ def data_routes(service: Service) -> APIRouter:
             raise Refused(f"The table has {header.n_bytes:,} bytes; at most {MOST_TABLE:,} are taken.", 413)
         size = uploads.expect(request.headers.get("content-length"), header.n_bytes)
         upload = await uploads.take(
-            request.stream(), size, kind="table", name="table.npz", header={"columns": header.columns, "rows": header.rows}
+            request.stream(),
+            size,
+            kind="table",
+            name="table.npz",
+            header={"columns": header.columns, "rows": header.rows},
         )
         await asyncio.to_thread(_to_npz, upload.path, header)
         return Json({"table": f"upload:{upload.id}"}, 201)
@@ -80,10 +84,8 @@ def data_routes(service: Service) -> APIRouter:
     @routes.get("/tables/{data_id}", responses=RAW_ANSWER, response_class=Response)
     def table(data_id: DataId) -> Response:
         """Return a table as packed columns, with the header ``X-Howdah-Table``: an upload's, or one of a job's result."""
-        if RESULT.fullmatch(data_id):
-            path = service.result_file(data_id)[1]
-        else:
-            path = _upload(service, data_id, "table").path
+        is_result = RESULT.fullmatch(data_id) is not None
+        path = service.result_file(data_id)[1] if is_result else _upload(service, data_id, "table").path
         if path.suffix != ".npz":
             raise Refused(f"{data_id} is an image; ask /api/arrays for it.", 404)
         header, data = pack(load_table(path))

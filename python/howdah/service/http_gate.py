@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from urllib.parse import quote
 
 from fastapi.responses import RedirectResponse, Response
@@ -10,7 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from howdah.service.http_answers import problem
-from howdah.service.security import Guard, Limits, Rate
+from howdah.service.http_service import Service
+from howdah.service.security import Rate
 
 __all__ = ["Gate"]
 
@@ -34,8 +36,9 @@ class _TooLarge(Exception):
 class Gate:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, *, guard: Guard, limits: Limits, hosts: tuple[str, ...] = ()) -> None:
-        self.app, self.guard, self.limits = app, guard, limits
+    def __init__(self, app: ASGIApp, *, service: Service, hosts: tuple[str, ...] = ()) -> None:
+        self.app, self.service, self.guard = app, service, service.guard
+        self.limits = limits = service.limits
         self.hosts = frozenset(host.lower() for host in hosts)
         self.rate = Rate(limits.per_second, limits.burst)
         self.wrong = Rate(limits.wrong_tokens / 60, limits.wrong_tokens)
@@ -64,13 +67,16 @@ class Gate:
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         address = str((scope.get("client") or ("unknown", 0))[0])
         if self.hosts and _host(headers.get("host", "")) not in self.hosts:
-            return problem("This service is not known under that name. Use the address that `howdah serve` printed.", 421)
+            return problem(
+                "This service is not known under that name. Use the address that `howdah serve` printed.", 421
+            )
         if not self.rate.allows(address):
             return problem("Too many requests from this computer. Wait a second and repeat.", 429, {"Retry-After": "1"})
         if scope["path"] not in OPEN and not self.guard.admits(
             headers.get("authorization", ""), headers.get("cookie", "")
         ):
             return self._unknown(scope, headers, address)
+        self.service.last_asked = time.monotonic()
         length = headers.get("content-length", "0")
         if scope["path"] not in STREAMED and (not length.isdigit() or int(length) > self.limits.body):
             return self._too_large()

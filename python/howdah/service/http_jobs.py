@@ -52,27 +52,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def job_routes(service: Service) -> APIRouter:
     """Return the routes of tasks and jobs."""
     routes = APIRouter(prefix="/api", responses=ERRORS, default_response_class=Json)
+    _service_routes(routes, service)
     backend = service.backend
-    began = time.time()
-
-    @routes.get("/health")
-    async def health() -> Response:
-        """Say that the service is there."""
-        return Json({"state": "ready", "version": __version__, "up_s": round(time.time() - began, 1)})
-
-    @routes.get("/tasks")
-    async def tasks() -> Response:
-        """List the tasks: name, summary, whether it uses a network."""
-        return Json([{"name": t.name, "summary": t.summary, "learns": t.learns} for t in TASKS.values()])
-
-    @routes.get("/tasks/{name}")
-    async def task(name: str) -> Response:
-        """Return a task with the JSON schema of its parameters."""
-        if name not in TASKS:
-            raise Refused(f"There is no task {name[:80]!r}. GET /api/tasks lists them.", 404)
-        found = TASKS[name]
-        about = {"name": found.name, "summary": found.summary, "learns": found.learns}
-        return Json({**about, "parameters": found.parameters.model_json_schema()})
 
     @routes.post("/jobs", status_code=201)
     async def submit(
@@ -122,6 +103,32 @@ def job_routes(service: Service) -> APIRouter:
         backend.delete(job_id)
         return Response(status_code=204)
 
+    return routes
+
+
+def _service_routes(routes: APIRouter, service: Service) -> None:
+    """Add the routes of the service itself and of its tasks."""
+    began = time.time()
+
+    @routes.get("/health")
+    async def health() -> Response:
+        """Say that the service is there."""
+        return Json({"state": "ready", "version": __version__, "up_s": round(time.time() - began, 1)})
+
+    @routes.get("/tasks")
+    async def tasks() -> Response:
+        """List the tasks: name, summary, whether it uses a network."""
+        return Json([{"name": t.name, "summary": t.summary, "learns": t.learns} for t in TASKS.values()])
+
+    @routes.get("/tasks/{name}")
+    async def task(name: str) -> Response:
+        """Return a task with the JSON schema of its parameters."""
+        if name not in TASKS:
+            raise Refused(f"There is no task {name[:80]!r}. GET /api/tasks lists them.", 404)
+        found = TASKS[name]
+        about = {"name": found.name, "summary": found.summary, "learns": found.learns}
+        return Json({**about, "parameters": found.parameters.model_json_schema()})
+
     @routes.post("/shutdown", status_code=202)
     async def shutdown(later: BackgroundTasks) -> Response:
         """Stop the service. Jobs that run are queued again when it starts next."""
@@ -129,8 +136,6 @@ def job_routes(service: Service) -> APIRouter:
             raise Refused("This service cannot be stopped from outside.", 403)
         later.add_task(service.stop)
         return Json({"state": "stopping"}, 202, background=later)
-
-    return routes
 
 
 async def _held(service: Service, request: Request, job: Job, wait: float) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ __all__ = ["RESULT", "Service"]
 RESULT = re.compile(r"(?P<job>[0-9a-f]{12})\.(?P<name>[A-Za-z0-9_-]{1,64}\.(?:npy|npz))")
 REFERENCE = re.compile(r"(?P<kind>upload|array|table):(?P<id>[A-Za-z0-9_.-]{1,128})")
 MOST_FILES = 10_000
+LOOK_EVERY = 200
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Service:
     Attributes:
         backend: Runs the jobs. guard: Knows the token. limits: How much a client may ask for. uploads: What clients sent.
         waiters: Threads in which answers are held back. stop: Ends the process, None where a client must not.
-        waiting: Answers that are held back now.
+        waiting: Answers that are held back now. last_asked: When a client last asked for anything (monotonic clock).
     """
 
     backend: Backend
@@ -43,7 +45,9 @@ class Service:
     waiters: ThreadPoolExecutor
     stop: Callable[[], object] | None = None
     waiting: int = 0
+    last_asked: float = field(default_factory=time.monotonic)
     roots: Roots = field(init=False)
+    _unchecked: int = field(default=LOOK_EVERY, init=False)
 
     def __post_init__(self) -> None:
         own = (self.backend.folder / "jobs", self.uploads.folder)
@@ -72,9 +76,16 @@ class Service:
         placed = {name: self._placed(value) for name, value in parameters.items()}
         _, checked = prepare(task, _json(placed), folder=self.backend.folder / "jobs")
         self.roots.check(checked)
-        if len(self.backend.jobs(state="queued", limit=self.limits.queued)) >= self.limits.queued:
-            raise Refused(f"{self.limits.queued} jobs are waiting already. Try again when some are done.", 429)
+        self._check_queue()
         return self.backend.submit(task, placed, key=key)
+
+    def _check_queue(self) -> None:
+        """Refuse a job when too many wait; to count them takes a while, so that is done now and then."""
+        self._unchecked += 1
+        if self._unchecked >= min(LOOK_EVERY, self.limits.queued):
+            if len(self.backend.jobs(state="queued", limit=self.limits.queued)) >= self.limits.queued:
+                raise Refused(f"{self.limits.queued} jobs are waiting already. Try again when some are done.", 429)
+            self._unchecked = 0
 
     def _placed(self, value: Any) -> Any:
         """Return a parameter with the path of an upload or of a result in the place of its name."""

@@ -91,7 +91,9 @@ def pack(table: Mapping[str, Column]) -> tuple[TableHeader, bytes]:
         values = values.astype(np.uint8) if values.dtype == bool else values
         little = values.dtype.newbyteorder("<")
         if values.ndim != 1 or little.str not in DTYPES or not _is_name(name):
-            raise ServiceError(f"The column {name!r} of a table has the shape {values.shape} and the type {values.dtype}.")
+            raise ServiceError(
+                f"The column {name!r} of a table has the shape {values.shape} and the type {values.dtype}."
+            )
         columns[name] = np.ascontiguousarray(values, dtype=little)
     lengths = {len(column) for column in columns.values()}
     if len(lengths) != 1:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from howdah.service.arrays import NOTE
 from howdah.service.security import Limits, Refused
 
 __all__ = ["Upload", "Uploads"]
 
 Kind = Literal["array", "file", "table"]
-NOTE = "upload.json"
 IDENTITY = re.compile(r"[0-9a-f]{16}")
 SUFFIX = re.compile(r"((?:\.[A-Za-z0-9_]{1,12}){1,2})$")
 BLOCK = 4 << 20
@@ -95,7 +95,9 @@ class Uploads:
             raise Refused("The request does not say its length (Content-Length), which an upload must.", 411)
         size = int(length)
         if size > self.limits.upload:
-            raise Refused(f"The upload has {size:,} bytes; at most {self.limits.upload:,} are taken (--max-upload).", 413)
+            raise Refused(
+                f"The upload has {size:,} bytes; at most {self.limits.upload:,} are taken (--max-upload).", 413
+            )
         if needed is not None and size != needed:
             raise Refused(f"The upload has {size:,} bytes; its header says {needed:,}. Check shape and type.")
         free = shutil.disk_usage(self.folder).free - self._promised - self.limits.spare_disk
@@ -164,7 +166,9 @@ class Uploads:
             except StopAsyncIteration:
                 break
             except TimeoutError:
-                raise Refused(f"No byte came for {self.limits.silence_s:g} s. Nothing of the upload was kept.", 408) from None
+                raise Refused(
+                    f"No byte came for {self.limits.silence_s:g} s. Nothing of the upload was kept.", 408
+                ) from None
             total += len(chunk)
             waiting += len(chunk)
             held.append(chunk)
