@@ -148,18 +148,16 @@ def check_a_tiff_that_does_not_fit_the_heap_is_an_error_and_not_a_shorter_stack(
     with tifffile.TiffWriter(path) as writer:
         for _ in range(90):
             writer.write(np.zeros((2048, 1024), np.uint16), contiguous=True)
-    with pytest.raises(BridgeError, match="ImageJ returned [0-9]+ of 90 planes"):
+    with pytest.raises(BridgeError, match=r"ImageJ returned [0-9]+ of 90 planes"):
         open_imageplus(path)
     path.unlink()
     java_class("java.lang.System").gc()
 
 
 def check_a_java_exception_is_a_sentence_with_its_cause(fiji):
-    with pytest.raises(
-        BridgeError, match=r"Counting failed in Java: NumberFormatException: For input string: \"x\""
-    ) as caught:
-        with java_errors("Counting"):
-            java_class("java.lang.Integer").parseInt("x")
+    words = r"Counting failed in Java: NumberFormatException: For input string: \"x\""
+    with pytest.raises(BridgeError, match=words) as caught, java_errors("Counting"):
+        java_class("java.lang.Integer").parseInt("x")
     assert "parseInt" in "".join(caught.value.__notes__)
     with pytest.raises(BridgeError, match=r"no class org\.mastodon\.Nothing.*Mastodon"):
         java_class("org.mastodon.Nothing")
@@ -215,7 +213,7 @@ def check_what_cannot_be_shared_is_a_sentence(fiji):
         to_imglib(np.zeros((4, 4), ">u2"))
     with pytest.raises(DataError, match=r"2\.00 GiB cannot be shared"):
         to_imglib(np.empty((2, 2**30), np.uint8))
-    with pytest.raises(DataError, match="NativeBoolType|BitType"):
+    with pytest.raises(DataError, match=r"NativeBoolType|BitType"):
         from_imglib(java_class("net.imglib2.img.array.ArrayImgs").booleans(longs(2, 2)))
 
 

@@ -1,6 +1,7 @@
 """Run the `check_*` functions of a module in one child process with Java: `python in_java.py MODULE.py HOW JSON-OF-ARGUMENTS`.
 
-HOW is `imagej` (ImageJ 1 alone) or `fiji`. Each result is one line `check: NAME ok` or `check: NAME TRACEBACK-AS-JSON`; the process ends with 7.
+HOW is `imagej` (ImageJ 1 alone) or `fiji`. Each result is one line, `check: NAME ok` or
+`check: NAME TRACEBACK-AS-JSON`; the process ends with 7.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ def run_checks(module: str, how: str, home: Path, *, before: tuple[str, ...] = (
     return results
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     path, how, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     specification = importlib.util.spec_from_file_location("checks", path)
@@ -87,9 +93,9 @@ def main() -> None:
             continue
         try:
             check(fiji) if len(inspect.signature(check).parameters) == 1 else check(fiji, Path.cwd())
-            print(f"check: {name} ok", flush=True)
-        except BaseException:
-            print(f"check: {name} {json.dumps(traceback.format_exc())}", flush=True)
+            say(f"check: {name} ok")
+        except BaseException:  # noqa: BLE001 - whatever a check raises is its result
+            say(f"check: {name} {json.dumps(traceback.format_exc())}")
     sys.exit(ENDS_WITH)
 
 

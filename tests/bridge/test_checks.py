@@ -102,12 +102,12 @@ def test_a_java_that_will_not_do_is_a_sentence(monkeypatch, tmp_path, script, se
 
 def test_a_java_home_without_java_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(BridgeError, match="JAVA_HOME is .*but there is no .*java"):
+    with pytest.raises(BridgeError, match=r"JAVA_HOME is .*but there is no .*java"):
         find_java()
 
 
 def test_folders_that_are_no_fiji(tmp_path):
-    with pytest.raises(BridgeError, match="There is no folder .*nowhere"):
+    with pytest.raises(BridgeError, match=r"There is no folder .*nowhere"):
         read_fiji(tmp_path / "nowhere")
     folder_with(tmp_path / "around" / "Fiji.app")
     with pytest.raises(BridgeError, match=r"has no folder 'jars', so it is no Fiji\. Did you mean .*Fiji\.app\?"):

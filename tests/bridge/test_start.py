@@ -1,4 +1,4 @@
-"""Starting and ending Java from Python: PyImageJ's real failures, and an end with the script's own exit code. Real JPype, scyjava, PyImageJ."""
+"""Starting and ending Java from Python: real failures of PyImageJ, and ends with the script's own exit code."""
 
 import json
 import textwrap

@@ -12,6 +12,7 @@ from howdah.errors import BridgeError
 
 __all__ = ["NEEDED", "NOTABLE", "FijiFolder", "Jar", "read_fiji"]
 
+CLASSIFIER = re.compile(r"-(natives?|linux|windows|win|macos|osx|android|x86|arm|aarch|jdk|all|shaded)[\w.\-]*$")
 JAR = re.compile(r"(?P<name>.+?)(?:-(?P<version>\d[\w.+\-]*|SNAPSHOT))?\.jar")
 
 # artifact -> what it is for; without these the bridge cannot start
@@ -129,7 +130,7 @@ def read_fiji(path: str | Path) -> FijiFolder:
     doubles = {
         name: versions
         for name, jars in found.items()
-        if len(versions := tuple(sorted({jar.version for jar in jars}))) > 1
+        if len(versions := tuple(sorted({CLASSIFIER.sub("", jar.version) for jar in jars}))) > 1
     }
     return FijiFolder(folder, {name: jars[-1] for name, jars in found.items()}, doubles)
 
