@@ -13,9 +13,12 @@ import typer
 from bdv_io.image import WriteOptions
 from howdah import (
     __version__,
+    cli_batch,
     cli_calibrate,
     cli_efficientcellseg,
     cli_embedtrack,
+    cli_evaluate,
+    cli_fiji,
     cli_flow,
     cli_lineage,
     cli_loop,
@@ -24,9 +27,9 @@ from howdah import (
 )
 from howdah.cli_hints import with_movie
 from howdah.cli_options import Json, with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import BAD_INPUT, guarded, run_verb, show_result, warn
 from howdah.config import read_toml
+from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["app", "main"]
 
@@ -126,6 +129,7 @@ def train(
 
 
 cli_flow.add_to(app)
+cli_fiji.add_to(app)
 
 
 @app.command()
@@ -335,6 +339,8 @@ cli_calibrate.add_to(app)
 cli_embedtrack.add_to(app)
 cli_efficientcellseg.add_to(app)
 cli_tap.add_to(app)
+cli_batch.add_to(app)
+cli_evaluate.add_to(app)
 
 
 def main() -> None:

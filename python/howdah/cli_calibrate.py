@@ -10,8 +10,8 @@ import typer
 from howdah import pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
+from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["add_to"]
 

@@ -9,10 +9,10 @@ import typer
 
 from howdah.cli_hints import with_movie
 from howdah.cli_options import Border, Json, rules_of, with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.embedtrack import track_embedtrack, train_embedtrack
+from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["add_to"]
 

@@ -9,10 +9,10 @@ import typer
 
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
 from howdah.pipeline import Job, default_target
 from howdah.pipeline.flow import train_flow
+from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["add_to"]
 

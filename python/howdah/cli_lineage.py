@@ -11,11 +11,12 @@ import typer
 from howdah import pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import guarded, run, show_result
 from howdah.errors import ConfigError
 from howdah.pipeline import lineage_tables, lineages
 from howdah.pipeline.backtrack import backtrack as follow
+from howdah.pipeline.lineage_texts import box_of, range_of, tag_of
+from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["add_to"]
 
@@ -69,38 +70,6 @@ def _target(out: Path | None, project: Path, ending: str) -> Path:
     return out or pipeline.default_target(project, f"{ending}.mastodon")
 
 
-def _tag(text: str) -> tuple[str, str]:
-    tag_set, equals, tag = text.partition("=")
-    if not equals or not tag_set.strip() or not tag.strip():
-        raise ConfigError(f"'{text}' names no tag. Write the tag set and the tag: Detection=unlabeled")
-    return tag_set.strip(), tag.strip()
-
-
-def _range(text: str | None) -> tuple[int | None, int | None]:
-    """Turn ``"10-20"``, ``"10-"``, ``"-20"`` or ``"10"`` into the first and the last frame."""
-    if text is None:
-        return None, None
-    first, dash, last = text.strip().partition("-")
-    if any(part.strip() and not part.strip().isdecimal() for part in (first, last)) or not (first + last).strip():
-        raise ConfigError(f"'{text}' is no range of frames. Write for example 10-20, 10- or -20 (frames count from 0).")
-    low = int(first) if first.strip() else None
-    return low, int(last) if last.strip() else (None if dash else low)
-
-
-def _box(text: str | None) -> tuple[list[float], list[float]] | None:
-    if text is None:
-        return None
-    try:
-        low, high = ([float(number) for number in corner.split(",")] for corner in text.split(":"))
-        if len(low) != 3 or len(high) != 3:
-            raise ValueError
-    except ValueError:
-        raise ConfigError(
-            f"'{text}' is no box. Write its lowest and highest corner, z,y,x in world units: 0,10,10:20,90,90"
-        ) from None
-    return low, high
-
-
 # ---- tags ----------------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +107,7 @@ def proliferators(
     """Tag lineages that divide in a period, and those that do not; what is not known for the whole period stays blank."""
 
     def work() -> Any:
-        first, last = _range(frames)
+        first, last = range_of(frames)
         target = _target(out, project, "proliferators")
         return lineages.tag_proliferating(project, target, first=first or 0, last=last)
 
@@ -172,7 +141,7 @@ def map_tag(
 ) -> None:
     """Give everything that has one tag another one, for example Detection=unlabeled to Detection=tp: accept all."""
     target = _target(out, project, "tagged")
-    _show(lambda: lineages.map_tags(project, target, _tag(old), _tag(new), links=links), as_json=json)
+    _show(lambda: lineages.map_tags(project, target, tag_of(old), tag_of(new), links=links), as_json=json)
 
 
 @lineage.command()
@@ -214,7 +183,7 @@ def complete(
     """Mark lineages as completed (Status = Completed) that reach the last frame with every branch."""
 
     def work() -> Any:
-        ends = None if may_end is None else _tag(may_end)
+        ends = None if may_end is None else tag_of(may_end)
         target = _target(out, project, "completed")
         return lineages.complete_lineages(
             project, target, from_first=from_first, ends=ends, gaps=gaps, confirmed=confirmed, image=image
@@ -270,7 +239,7 @@ def open_(
     """List where lineages are incomplete (begin late, end early, skip frames), the largest lineages first."""
 
     def work() -> Any:
-        ends = None if may_end is None else _tag(may_end)
+        ends = None if may_end is None else tag_of(may_end)
         return lineage_tables.open_ends(project, out=out, ends=ends, image=image, whole=json)
 
     _show(work, as_json=json)
@@ -322,9 +291,9 @@ def remove(
                 "Say what shall be removed: either --tag SET=TAG (with --links for links), or --frames and --box."
             )
         if tag is not None:
-            return lineages.remove_tagged(project, target, _tag(tag), links=links, also_mine=also_mine)
-        first, last = _range(frames)
-        return lineages.remove_places(project, target, first=first, last=last, box=_box(box), also_mine=also_mine)
+            return lineages.remove_tagged(project, target, tag_of(tag), links=links, also_mine=also_mine)
+        first, last = range_of(frames)
+        return lineages.remove_places(project, target, first=first, last=last, box=box_of(box), also_mine=also_mine)
 
     _show(work, as_json=json)
 

@@ -14,10 +14,10 @@ import typer
 from howdah import pipeline
 from howdah.cli_hints import with_movie
 from howdah.cli_options import with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import console, guarded, run, show_result
 from howdah.pipeline.loop import Loop, once
 from howdah.pipeline.loop_watch import watch
+from howdah.pipeline.sections import SECTIONS
 from howdah.progress import Progress, Steps, finish
 
 __all__ = ["add_to"]

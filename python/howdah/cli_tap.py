@@ -9,9 +9,9 @@ import typer
 
 from howdah.cli_hints import grouped, with_movie
 from howdah.cli_options import Json, with_settings
-from howdah.cli_sections import SECTIONS
 from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
+from howdah.pipeline.sections import SECTIONS
 from howdah.pipeline.tap import train_tap
 from howdah.pipeline.tap_classify import classify_tap
 from howdah.pipeline.tap_dense import EventLesson, learn_events_tap, segment_events_tap

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "python"), str(ROOT / "tests")]
 
 from howdah.cli_options import shown  # noqa: E402
-from howdah.cli_sections import SECTIONS  # noqa: E402
 from howdah.config import Settings  # noqa: E402
+from howdah.pipeline.sections import SECTIONS  # noqa: E402
 
 TARGET = ROOT / "docs" / "settings.md"
 HEAD = """# Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from methods import settings_page
 
-from howdah.cli_sections import SECTIONS
+from howdah.pipeline.sections import SECTIONS
 
 
 def test_the_page_is_up_to_date():

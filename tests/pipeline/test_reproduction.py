@@ -12,10 +12,10 @@ from bdv_io import MissingDataError
 from bdv_io.formats import open_image, read_tracks, write_image, write_tracks
 from bdv_io.image import ArrayImage
 from howdah import synthetic
-from howdah.cli_sections import SECTIONS
 from howdah.errors import ConfigError
 from howdah.pipeline import finish, reproduce
 from howdah.pipeline.reproduction import known_reproductions
+from howdah.pipeline.sections import SECTIONS
 
 QUICK = {
     "elephant": {"n_epochs": 1, "n_crops": 1, "crop_size": [8, 16, 16], "prior_training": False, "device": "cpu"},

@@ -10,11 +10,11 @@ import tifffile
 from pipeline import perfect
 
 from bdv_io import MissingDataError
-from howdah.cli_sections import SECTIONS
 from howdah.errors import DataError
 from howdah.pipeline import finish, reproduce
 from howdah.pipeline.reproduction import known_reproductions
 from howdah.pipeline.reproduction_efficientcellseg import segmentation_score
+from howdah.pipeline.sections import SECTIONS
 
 QUICK = {
     "efficientcellseg": {

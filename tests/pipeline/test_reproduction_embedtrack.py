@@ -11,9 +11,9 @@ import tifffile
 from pipeline import perfect
 
 from bdv_io import MissingDataError
-from howdah.cli_sections import SECTIONS
 from howdah.pipeline import finish, reproduce
 from howdah.pipeline.reproduction import known_reproductions
+from howdah.pipeline.sections import SECTIONS
 
 NAME = "Fluo-N2DH-SIM+"
 QUICK = {

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.errors import MissingDataError
+from bdv_io.formats import open_image
 from bdv_io.image import Vector
 from howdah.bridge.axes import five
 from howdah.bridge.imglib import to_imglib
@@ -27,7 +28,7 @@ class BdvWindow:
 
     Attributes:
         handle: bdv-vistools' ``BdvHandle``.
-        sources: Its sources (``BdvSource``), in the order in which they were shown.
+        sources: bdv-vistools' ``BdvSource``, one a setup of a file, one an array (with all its channels).
     """
 
     handle: Any
@@ -66,7 +67,10 @@ def show_file(fiji: Fiji, path: str | Path, *, window: BdvWindow | None = None) 
     functions = fiji.jimport("bdv.util.BdvFunctions")
     with java_errors(f"Showing {path} in BigDataViewer"):
         data = fiji.jimport("mpicbg.spim.data.XmlIoSpimData")().load(str(Path(path).absolute()))
-        return _window(list(functions.show(data, _options(fiji, window))), window)
+        sources = list(functions.show(data, _options(fiji, window)))
+        for source, (low, high) in zip(sources, _ranges(path), strict=False):
+            source.setDisplayRange(low, high)
+    return _window(sources, window)
 
 
 def show_array(
@@ -103,6 +107,23 @@ def show_array(
         shown = _window([functions.show(shared, title, options)], window)
         shown.contrast(float(image.min()), max(float(image.max()), float(image.min()) + 1))
     return shown
+
+
+def _ranges(path: str | Path) -> list[tuple[float, float]]:
+    """A display range for each setup of a file, from the coarsest level of its first frame; BigDataViewer's own is the whole type."""
+    movie = open_image(path)
+    ranges = []
+    try:
+        for number, setup in enumerate(movie.setups):
+            frame = next((t for t in range(movie.n_frames) if not movie.is_missing(t, number)), None)
+            if frame is None:
+                ranges.append((0.0, 1.0))
+                continue
+            low, high = np.percentile(movie.read(frame, number, len(setup.levels) - 1), (1.0, 99.9))
+            ranges.append((float(low), max(float(high), float(low) + 1)))
+    finally:
+        movie.close()
+    return ranges
 
 
 def _options(fiji: Fiji, window: BdvWindow | None) -> Any:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import ArrayImage
+from bdv_io import ArrayImage, FormatError, UnsupportedError
 from bdv_io.formats import open_image
-from bdv_io.image import Vector
+from bdv_io.image import Hints, Vector
 from howdah.bridge.axes import five, from_planes, to_planes
 from howdah.bridge.java_classes import java_class, java_errors
 from howdah.errors import BridgeError, DataError
@@ -208,13 +208,9 @@ def open_imageplus(path: str | Path) -> Any:
 
     Raises:
         BridgeError: ImageJ cannot open it, or returns fewer planes than the file has.
-        BdvIoError: The file is missing or is no image.
+        MissingDataError: There is no such file.
     """
-    movie = open_image(path)
-    try:
-        expected = sum(movie.n_frames * setup.shape[0] for setup in movie.setups)
-    finally:
-        movie.close()
+    expected = _planes_of(path)
     with java_errors(f"Opening {path} with ImageJ"):
         image = java_class("ij.IJ").openImage(str(path))
     if image is None:
@@ -224,9 +220,24 @@ def open_imageplus(path: str | Path) -> Any:
     found = int(image.getStackSize())
     if int(image.getType()) == RGB and expected == 3 * found:
         expected = found
-    if found != expected:
+    if expected is not None and found != expected:
         raise BridgeError(_lost(found, expected, str(path)))
     return image
+
+
+def _planes_of(path: str | Path) -> int | None:
+    """Planes that a file has; None for a format that Howdah does not read."""
+    for hints in (None, Hints(axes="TYX")):  # a stack that does not say its axes still has a number of planes
+        try:
+            movie = open_image(path, hints=hints)
+        except (FormatError, UnsupportedError) as error:
+            log.debug("counting the planes of %s: %s", path, error)
+            continue
+        planes = sum(movie.n_frames * setup.shape[0] for setup in movie.setups)
+        movie.close()
+        return planes
+    log.warning("The planes of %s could not be counted, so nothing tells whether ImageJ opened all of them.", path)
+    return None
 
 
 def _fill(stack: Any, planes: Array, java_type: str) -> None:

@@ -345,14 +345,25 @@ def _start_errors(doing: str, said: list[str]) -> Iterator[None]:
     except ImportError as error:
         raise MissingExtraError(f"{doing} failed: {error}. Install with: pip install 'howdah[fiji]'") from error
     except _kinds_of_trouble() as error:
-        reason = "; ".join(
-            dict.fromkeys([str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, *said])
-        )
+        reason = _reason(error, said)
         text = f"{doing} failed: {reason[:600].rstrip('.')}."
         if jvm_runs():
             _spoilt.append(text)
             text += " Java is running now and cannot be started again: restart Python first."
         raise BridgeError(f"{text} `howdah doctor` lists what is there.") from error
+
+
+def _reason(error: BaseException, said: list[str]) -> str:
+    """Why a start failed: the exception's words and what was logged, and what to do where that is known."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    asked = getattr(getattr(error, "request", None), "url", None)
+    if asked:
+        return f"{asked} could not be fetched. Give a local Fiji (fiji=...), or mend the network (proxy, firewall)"
+    if "RELEASE version" in words:
+        return f"{words}: it was not fetched before, and no repository answers. Give a local Fiji (fiji=...), or a version that was fetched"
+    if words.startswith("Failed to create a JVM") and said:
+        words = ""  # the reason is what was logged
+    return "; ".join(dict.fromkeys(text.strip().rstrip(".") for text in (words, *said) if text.strip()))
 
 
 def _kinds_of_trouble() -> tuple[type[BaseException], ...]:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-from howdah.progress import Steps
-from howdah.service.parameters import Parameters
+from howdah.service.batch import batch_task
+from howdah.service.table_cells import CELLS
+from howdah.service.table_elephant import ELEPHANT
+from howdah.service.table_files import FILES
+from howdah.service.table_lineage import LINEAGE
+from howdah.service.table_tap import TAP
+from howdah.service.tasks import Task
 
 __all__ = ["TASKS", "Task"]
 
-
-@dataclass(frozen=True)
-class Task:
-    """One thing that a client may ask for.
-
-    Attributes:
-        name: The verb as on the command line, its parts joined by a dot: ``"track"``, ``"tap.events"``.
-        summary: One sentence for people.
-        parameters: What it is told.
-        start: Begins the work; returns its steps (:class:`howdah.progress.Progress`), whose result is a mapping.
-        learns: Whether it uses a network, so that one runs at a time on a device.
-    """
-
-    name: str
-    summary: str
-    parameters: type[Parameters]
-    start: Callable[[Any], Steps[dict[str, Any]]]
-    learns: bool = True
-
-
-TASKS: dict[str, Task] = {}
+TASKS: dict[str, Task] = {task.name: task for task in [*FILES, *ELEPHANT, *CELLS, *TAP, *LINEAGE]}
 """Every task by its name."""
+TASKS["batch"] = batch_task(TASKS)

@@ -1,0 +1,20 @@
+#@script(label="Evaluate against truth", menuPath="Plugins>Howdah>Evaluate against truth", headless=true)
+#@ String (visibility=MESSAGE, required=false, persist=false, value="Compares a result with the truth: the measures of the Cell Tracking Challenge and more.") about
+#@ File (label="Result", persist=false, required=false, description="An annotation, a label image, or a folder 01_RES") found
+#@ File (label="Truth", persist=false, required=false, description="An annotation, a label image, or a folder 01_GT") truth
+#@ String (label="Reach", value="", persist=false, description="How far a spot may lie off and still be the same, in world units. Empty: automatic") reach
+#@ Boolean (label="Sparse truth", value=false, persist=false, description="The truth holds some cells only: what it lacks is unknown") sparse
+#@ File (label="Measures", style="save", persist=false, required=false, description="Ends in .json or .csv. Empty: beside the result") out
+#@ File (label="Record (JSON)", style="save", persist=false, required=false, description="What happened, for programs; the log lies beside it. Empty: in .howdah/fiji-logs") result
+from howdah_fiji import results, script
+
+
+def body(run):
+    found, truth = run.file("found"), run.file("truth")
+    out = run.out("out", found, "-measures.csv")
+    told = {"reach": run.number("reach"), "sparse": bool(sparse), "out": out}
+    done = run.do("evaluate", result=found, truth=truth, **told)
+    return results.told(done), done
+
+
+script.main("Evaluate against truth", body, found=found, truth=truth, reach=reach, sparse=sparse, out=out, result=result)

@@ -1,0 +1,235 @@
+"""Tasks on files, and on images and tables in memory."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bdv_io import Tracks
+from bdv_io.image import WriteOptions
+from howdah import __version__, pipeline
+from howdah.errors import ConfigError
+from howdah.linking import LinkingConfig
+from howdah.pipeline.evaluation import Judging, evaluate
+from howdah.pipeline.tracking import linked_anew
+from howdah.progress import Progress, Steps
+from howdah.service.clean import load_image, load_table
+from howdah.service.parameters import Image, InArray, InFile, InTable, OutFile, Parameters
+from howdah.service.table_fields import Described, at_once
+from howdah.service.tasks import Task
+
+__all__ = ["FILES"]
+
+DEFAULT_RADIUS = 1.0
+
+
+class Info(Described):
+    """What `info` is told."""
+
+    source: InFile = Field(description="A movie or an annotation of any known format.")
+
+
+class Convert(Described):
+    """What `convert` is told."""
+
+    source: InFile = Field(description="An annotation or a movie: a file or a folder.")
+    out: OutFile = Field(description="The target; its ending chooses the format.")
+    image: InFile | None = Field(default=None, description="For annotations: the movie, so that the target names it.")
+    source_format: str | None = Field(default=None, description="Format of the source, if it cannot tell: labels.")
+    target_format: str | None = Field(default=None, description="Format of the target, if its ending does not tell.")
+    repair: bool = Field(default=False, description="Mend what contradicts itself, and list it.")
+    compression: int = Field(default=4, ge=0, le=9, description="How hard an image is compressed.")
+
+    @property
+    def how(self) -> pipeline.Conversion:
+        """As the pipeline takes it."""
+        return pipeline.Conversion(
+            image=self.image,
+            source_format=self.source_format,
+            target_format=self.target_format,
+            hints=self.hints,
+            options=WriteOptions(compression=self.compression),
+            repair=self.repair,
+        )
+
+
+class Pair(Parameters):
+    """Two annotations of one movie."""
+
+    first: InFile = Field(description="The earlier annotation; in `merge` it wins where they contradict each other.")
+    second: InFile = Field(description="The other one, of any format.")
+    reach: float | None = Field(
+        default=None, gt=0, description="How far a spot may have moved and still be the same; world units."
+    )
+
+
+class Diff(Pair):
+    """What `diff` is told."""
+
+    out: OutFile | None = Field(default=None, description="Write the second for review, with a tag set 'Difference'.")
+
+
+class Merge(Pair):
+    """What `merge` is told."""
+
+    out: OutFile = Field(description="The result.")
+    base: InFile | None = Field(default=None, description="The version that both began from.")
+
+
+class Evaluate(Described):
+    """What `evaluate` is told."""
+
+    result: InFile = Field(description="The result that is judged: an annotation, a label image, a folder 01_RES.")
+    truth: InFile = Field(description="The truth: an annotation, a label image, a folder 01_GT.")
+    reach: float | None = Field(
+        default=None, gt=0, description="How far a spot may be from its true place; none: the median true radius."
+    )
+    frame_tolerance: int = Field(default=0, ge=0, description="Frames that a division may be early or late.")
+    sparse: bool = Field(default=False, description="The truth holds some cells only: what it lacks is unknown.")
+    out: OutFile | None = Field(default=None, description="Write the measures as .json or .csv.")
+
+    @property
+    def how(self) -> Judging:
+        """As the pipeline takes it."""
+        return Judging(self.reach, self.frame_tolerance, self.sparse, self.hints)
+
+
+class Check(Parameters):
+    """What `check` is told."""
+
+    image: InArray = Field(description="An image, with its axes.")
+    what: Literal["inverse", "threshold"] = Field(
+        default="inverse", description="The image that comes back: max + min - value, or 255 where above the mean."
+    )
+
+
+class LinkTable(Parameters):
+    """What `link.table` is told."""
+
+    table: InTable = Field(description="Columns t, z, y, x (world units), and radius if it is known; a row a spot.")
+
+
+def _check(p: Check) -> dict[str, Any]:
+    image = load_image(p.image)
+    data = np.asarray(image.data)
+    if not data.size or data.dtype.kind not in "uif":
+        raise ConfigError(f"The image has the shape {data.shape} and the type {data.dtype}; expected numbers.")
+    low, high = data.min(), data.max()
+    above = data > data.mean(dtype=np.float64)
+    answer = np.where(above, np.uint8(255), np.uint8(0)) if p.what == "threshold" else (high - data) + low
+    total = data.sum(dtype=np.uint64 if data.dtype.kind == "u" else np.float64 if data.dtype.kind == "f" else np.int64)
+    return {
+        "shape": data.shape,
+        "dtype": str(data.dtype),
+        "axes": image.axes,
+        "voxel_size": image.voxel_size,
+        "unit": image.unit,
+        "interval": image.interval,
+        "sum": total,
+        "min": low,
+        "max": high,
+        "howdah": __version__,
+        "image": Image(answer, image.axes, image.voxel_size, image.unit, image.interval),
+    }
+
+
+def _link_table(p: LinkTable) -> Steps[dict[str, Any]]:
+    table = load_table(p.table)
+    missing = [name for name in "tzyx" if name not in table]
+    if missing:
+        raise ConfigError(
+            f"The table has the columns {', '.join(table)}; {', '.join(missing)} is missing. Linking needs t, z, y, x."
+        )
+    centre = np.stack([np.asarray(table[name], dtype=np.float64) for name in "zyx"], axis=1)
+    t = np.asarray(table["t"])
+    if not np.isfinite(centre).all() or not np.isfinite(t).all() or (t < 0).any() or (t != np.rint(t)).any():
+        raise ConfigError("The table has a place that is no number, or a frame that is no whole number from 0.")
+    spots = Tracks.build(t.astype(np.int32), centre, radius=table.get("radius", DEFAULT_RADIUS))
+    config = LinkingConfig.of({**NO_GUESSES, **p.settings["linking"]})
+    linked = yield from linked_anew(spots, config, list(range(spots.n_frames)))
+    old = linked.links[(linked.links < spots.n_spots).all(axis=1)]
+    yield Progress("link", 1, 1)
+    return {
+        "spots": spots.n_spots,
+        "links": len(old),
+        "table": {"source": old[:, 0].astype(np.int64), "target": old[:, 1].astype(np.int64)},
+    }
+
+
+NO_GUESSES = {"interpolate": False}  # a client knows only the rows that it sent
+
+FILES = [
+    Task(
+        "info",
+        "Say what is in a file: format, dimensions, voxel size, spots, links, divisions, tags.",
+        Info,
+        lambda p: at_once(lambda: pipeline.describe(p.source, hints=p.hints)),
+        learns=False,
+    ),
+    Task(
+        "convert",
+        "Write an annotation or a movie in another format. What the target cannot hold is said.",
+        Convert,
+        lambda p: pipeline.convert(p.source, p.out, p.how),
+        learns=False,
+    ),
+    Task(
+        "diff",
+        "Say which spots and links were added, removed, moved, relabelled or retagged.",
+        Diff,
+        lambda p: at_once(lambda: pipeline.compare(p.first, p.second, out=p.out, reach=p.reach)),
+        learns=False,
+    ),
+    Task(
+        "merge",
+        "Merge two annotations of one movie; contradictions are tagged, nothing is dropped silently.",
+        Merge,
+        lambda p: at_once(lambda: pipeline.join(p.first, p.second, p.out, base=p.base, reach=p.reach)),
+        learns=False,
+    ),
+    Task(
+        "evaluate",
+        "Compare a result with the truth: detection, links, divisions, masks, by what both hold.",
+        Evaluate,
+        lambda p: evaluate(p.result, p.truth, p.how, out=p.out),
+        learns=False,
+    ),
+    Task(
+        "check",
+        "Self-check: take an image, send back its inverse or threshold, its shape, type, axes and sum.",
+        Check,
+        lambda p: at_once(lambda: _check(p)),
+        learns=False,
+    ),
+    Task(
+        "link.table",
+        "Link spots that are given as a table; the answer are pairs of rows.",
+        LinkTable,
+        _link_table,
+        learns=False,
+        sections=("linking",),
+    ),
+    Task(
+        "doctor",
+        "Say what is installed, which device there is, what is missing and how to get it.",
+        Parameters,
+        lambda p: at_once(pipeline.examine),
+        learns=False,
+    ),
+    Task(
+        "methods",
+        "Say what each method can do, its networks with their parameters, and its settings.",
+        Parameters,
+        lambda p: at_once(lambda: {"methods": list(pipeline.catalogue())}),
+        learns=False,
+    ),
+    Task(
+        "formats",
+        "Say which formats are read and written, their keys and endings.",
+        Parameters,
+        lambda p: at_once(lambda: {"formats": pipeline.known_formats()}),
+        learns=False,
+    ),
+]
