@@ -23,23 +23,28 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from bdv_io.difference import Difference, match_spots, refuse_other_units
 from bdv_io.mastodon import is_mastodon
-from bdv_io.tags import Feature, Tag
-from bdv_io.tracks import Rows, Tracks
+from bdv_io.tags import Tag
+from bdv_io.tracks import Tracks
+from howdah.bridge.java_classes import java_class, java_errors
 from howdah.bridge.mastodon_edit import edit, write_changed_features
-from howdah.bridge.mastodon_java import java, locked, sentences
+from howdah.bridge.mastodon_java import locked
 from howdah.bridge.mastodon_loops import loops
-from howdah.bridge.mastodon_plan import Plan, changed_meanwhile, pairs_by_id, plan_of
+from howdah.bridge.mastodon_plan import Plan, Reading, changed_meanwhile, pairs_by_id, plan_of, rows_of, stored_features
 from howdah.bridge.mastodon_save import save_project
 from howdah.bridge.mastodon_streams import tracks_of_model
 from howdah.errors import BridgeError
 
 __all__ = ["LiveProject", "open_project", "opened_projects", "project_of"]
 
+I64 = npt.NDArray[np.int64]
+
 log = logging.getLogger("howdah")
-LIVE = "mastodon_live"  # attribute of an annotation: from which open project its ids are
+LIVE = "mastodon_live"  # attribute of an annotation: the reading of an open project that it was made of
+KEPT = 3  # readings
 
 
 class LiveProject:
@@ -54,8 +59,11 @@ class LiveProject:
         self.model, self.window_side = model, window_side
         self._context, self._project = context, project
         self._by = loops(model)
-        self._token = uuid.uuid4().hex
-        self._last: Tracks | None = None
+        self._name = uuid.uuid4().hex
+        self._readings: dict[str, Reading] = {}  # by their mark; what is read can be given back
+        self._steps: list[tuple[Tracks, Tracks]] = []  # before and after the last steps that concern features
+        self._done = 0  # how many of them are not undone
+        self._painters: list[Any] = []
 
     @property
     def path(self) -> Path | None:
@@ -74,6 +82,11 @@ class LiveProject:
         """Whether all changes are in the file."""
         return bool(self.model.isSavePoint())
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features that Mastodon has for this project, those that it computes on the fly among them."""
+        return tuple(sorted(str(spec.getKey()) for spec in self.model.getFeatureModel().getFeatureSpecs()))
+
     # ---- reading -----------------------------------------------------------------------------------------------
 
     def read(self, *, features: bool = True) -> Tracks:
@@ -88,16 +101,21 @@ class LiveProject:
         Raises:
             BridgeError: Java refuses; the sentence says why.
         """
-        with locked(self.model.getGraph().getLock().readLock()):
-            self._last = self._read(features=features)
-        return self._last
-
-    def _read(self, *, features: bool = True) -> Tracks:
+        mark = f"{self._name}/{uuid.uuid4().hex}"
         if features:
             self._sync()
-        root = self.path or Path("the open Mastodon project")
-        tracks = tracks_of_model(self.model, self._context, self._by, image=self.image, root=root, features=features)
-        return replace(tracks, attributes=MappingProxyType({**tracks.attributes, LIVE: self._token}))
+        with locked(self.model.getGraph().getLock().readLock()):
+            tracks = self._read(features=features, branches=features)
+        tracks = replace(tracks, attributes=MappingProxyType({**tracks.attributes, LIVE: mark}))
+        for old in list(self._readings)[: 1 - KEPT]:
+            del self._readings[old]
+        self._readings[mark] = Reading(tracks, tracks.id)
+        return tracks
+
+    def _read(self, *, features: bool = True, branches: bool = False) -> Tracks:
+        root, image = self.path or Path("the open Mastodon project"), self.image
+        which = {"features": features, "branches": branches}
+        return tracks_of_model(self.model, self._context, self._by, image=image, root=root, **which)
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
@@ -110,11 +128,11 @@ class LiveProject:
         since then stays, if it concerns other spots. Where it comes from elsewhere (a file), spots at the same place
         are the same, as in :func:`bdv_io.difference.difference`.
 
-        Features are written, too, but Mastodon's undo does not know features.
+        Features are written, too, but Mastodon's undo does not know features: :meth:`undo` restores them, Ctrl+Z does not.
 
         Args:
             after: What the model is to hold.
-            before: What ``after`` was made of; by default what was read last.
+            before: What :meth:`read` gave, if ``after`` does not come from it but is meant as a change of it.
             found: Which spots are the same in ``before`` and ``after``, if that is known already.
 
         Returns:
@@ -126,84 +144,125 @@ class LiveProject:
                 Java refuses: what was done until then is undone.
         """
         after.validate(odd_is_fine=True)
+        reading, pairs = self._origin(after, before, found)
         with locked(self.model.getGraph().getLock().writeLock()):
             current = self._read()
             refuse_other_units(current, after, "Writing into Mastodon")
-            base, plan = self._plan(current, after, before, found)
-            strange = changed_meanwhile(plan, base, current) if base is not current else np.empty(0)
+            if reading is None:
+                reading, pairs = Reading(current, current.id), match_spots(current, after)
+            plan = plan_of(reading, after, pairs)
+            strange = changed_meanwhile(plan, reading, current)
             if len(strange):
                 raise BridgeError(
                     f"Writing into Mastodon was not done: {len(strange)} of the spots that would change were changed or removed "
                     f"in Mastodon since they were read (the first has number {strange[0]}). Read the project again, and repeat."
                 )
-            if plan:
-                self._carry_out(plan, after, current)
+            ids = self._carry_out(plan, after, current) if plan else plan.ids
+        if after.attributes.get(LIVE, "") in self._readings:
+            self._readings[after.attributes[LIVE]] = Reading(after, ids)
         self._sync()
         return plan.counts
 
-    def _plan(
-        self, current: Tracks, after: Tracks, before: Tracks | None, found: Difference | None
-    ) -> tuple[Tracks, Plan]:
-        is_ours = after.attributes.get(LIVE) == self._token
-        base = before if before is not None else self._last if is_ours else None
-        if base is None or base.attributes.get(LIVE) != self._token:
-            base = current
+    def _origin(self, after: Tracks, before: Tracks | None, found: Difference | None) -> tuple[Reading | None, I64]:
+        """The reading that an annotation was made of, and the pairs of spots that are the same; or None."""
+        mark = (after if before is None else before).attributes.get(LIVE, "")
+        reading = self._readings.get(mark)
+        if reading is None:
+            if mark.startswith(self._name) or before is not None or found is not None:
+                raise BridgeError(
+                    f"Writing into Mastodon was not done: the annotation is not made of one of the last {KEPT} readings of "
+                    "this project. Read it again, and repeat."
+                )
+            return None, np.empty((0, 2), np.int64)
         if found is not None:
-            if before is None:
-                raise BridgeError("A difference alone does not say from what: give 'before', too.")
-            return base, plan_of(base, after, found.pairs)
-        return base, plan_of(base, after, pairs_by_id(base, after) if is_ours else match_spots(base, after))
+            return reading, found.pairs
+        if after.attributes.get(LIVE) == mark:
+            return reading, pairs_by_id(reading.tracks, after)
+        return reading, match_spots(reading.tracks, after)
 
-    def _carry_out(self, plan: Plan, after: Tracks, current: Tracks) -> None:
+    def _carry_out(self, plan: Plan, after: Tracks, current: Tracks) -> I64:
         with self._one_step():
             ids = edit(self.model, plan, after, self._by)
-        with sentences("Writing features into Mastodon"):
+        if plan.features or plan.features_removed or stored_features(current):
+            self._steps = [*self._steps[: self._done], (current, after)][-KEPT:]
+            self._done = len(self._steps)
+        self._write_features(plan, after, ids=ids, current=current)
+        return ids
+
+    def _write_features(self, plan: Plan, after: Tracks, *, ids: I64, current: Tracks) -> None:
+        with java_errors("Writing features into Mastodon"):
             write_changed_features(self.model, self._context, plan, after, ids=ids, current=current, by=self._by)
 
     @contextmanager
     def _one_step(self) -> Iterator[None]:
         """Make one undoable step of the block; undo what it did if it fails. The write lock is held."""
-        graph = self.model.getGraph()
         self.model.setUndoPoint()
         try:
-            with sentences("Writing into Mastodon"):
+            with java_errors("Writing into Mastodon"):
                 yield
         except BridgeError:
             self.model.setUndoPoint()
             self.model.undo()
             raise
         self.model.setUndoPoint()
-        graph.notifyGraphChanged()
+        self.model.getGraph().notifyGraphChanged()
 
     def tag(
-        self, tag_set: str, tag: Tag | str, *, spots: Rows | None = None, links: Rows | None = None
+        self, tag_set: str, tag: Tag | str, *, spots: npt.ArrayLike | None = None, links: npt.ArrayLike | None = None
     ) -> Mapping[str, int]:
-        """Tag spots and links, rows of what :meth:`read` gave last; set and tag are made where they are not there."""
-        last = self._last if self._last is not None else self.read()
-        wanted = Tag(tag) if isinstance(tag, str) else tag
-        return self.apply(last.with_tag(tag_set, wanted, spots=spots, links=links), before=last)
+        """Tag spots and links in one step; set and tag are made where they are not there.
 
-    def add_feature(self, feature: Feature) -> Mapping[str, int]:
-        """Show a number per spot or link in Mastodon, rows of what :meth:`read` gave last."""
-        last = self._last if self._last is not None else self.read()
-        return self.apply(last.with_feature(feature), before=last)
+        Args:
+            tag_set: Name of the set.
+            tag: The tag, or its name.
+            spots: Ids of spots, as :meth:`read` gave them (``tracks.id[rows]``).
+            links: (K, 2) ids of the source and the target of links.
+
+        Raises:
+            BridgeError: There are no such spots or links.
+        """
+        last = self._readings[list(self._readings)[-1]].tracks if self._readings else self.read()
+        wanted = Tag(tag) if isinstance(tag, str) else tag
+        rows = None if spots is None else _known(rows_of(np.asarray(spots, np.int64).ravel(), last.id), "spots")
+        ends = None
+        if links is not None:
+            pairs = _known(rows_of(np.asarray(links, np.int64).ravel(), last.id), "spots").reshape(-1, 2)
+            keys = [ends[:, 0] * last.n_spots + ends[:, 1] for ends in (pairs, last.links)]
+            order = np.unique(keys[1], return_index=True)
+            ends = _known(rows_of(keys[0], order[0]), "links")
+            ends = order[1][ends]
+        return self.apply(last.with_tag(tag_set, wanted, spots=rows, links=ends))
 
     def undo(self) -> None:
-        """Take back the last step, as Ctrl+Z in Mastodon."""
+        """Take back the last step, as Ctrl+Z in Mastodon; and the features that :meth:`apply` has written in it."""
         self._step(self.model.undo, "Undoing")
+        if self._done and self._restore(self._steps[self._done - 1][0]):
+            self._done -= 1
 
     def redo(self) -> None:
         """Do again what was taken back."""
         self._step(self.model.redo, "Redoing")
+        if self._done < len(self._steps) and self._restore(self._steps[self._done][1]):
+            self._done += 1
 
     def _step(self, action: Callable[[], object], name: str) -> None:
-        with sentences(f"{name} in Mastodon"):
+        with java_errors(f"{name} in Mastodon"):
             action()
         self._sync()
+        self._readings.clear()
+
+    def _restore(self, meant: Tracks) -> bool:
+        """Give the features back if the model is but for them the one that was meant; return whether it is."""
+        with locked(self.model.getGraph().getLock().writeLock()):
+            current = self._read()
+            plan = plan_of(Reading(current, current.id), meant, match_spots(current, meant))
+            if not plan.edits:
+                self._write_features(plan, meant, ids=plan.ids, current=current)
+            return not plan.edits
 
     def _sync(self) -> None:
         """Bring the branch graph in step with the graph."""
-        with sentences("Updating Mastodon's branches"):
+        with java_errors("Updating Mastodon's branches"):
             if self.window_side is not None:
                 self.window_side.getBranchGraphSync().sync()
             else:
@@ -236,13 +295,13 @@ class LiveProject:
 
     def reopen_windows(self) -> None:
         """Open the windows that were open when the project was saved last."""
-        with sentences("Opening the windows of the project"):
-            java("org.mastodon.mamut.io.ProjectLoader").loadGUI(self._project, self._windows())
+        with java_errors("Opening the windows of the project"):
+            java_class("org.mastodon.mamut.io.ProjectLoader").loadGUI(self._project, self._windows())
 
     def show(self, *, image: bool = True, tracks: bool = True) -> None:
         """Open a BigDataViewer and a TrackScheme window."""
         windows = self._windows()
-        with sentences("Opening windows"):
+        with java_errors("Opening windows"):
             if image:
                 windows.createBigDataViewer()
             if tracks:
@@ -264,8 +323,10 @@ class LiveProject:
         if not self.saved and not discard:
             raise BridgeError("Closing was not done: changes are not saved. Save first, or close with discard=True.")
         if self.window_side is not None:
-            with sentences("Closing the project"):
+            with java_errors("Closing the project"):
                 self.window_side.close()
+                for thread in self._painters:  # of previews in Mastodon's preferences; they would keep Java alive
+                    thread.interrupt()
 
     def __enter__(self) -> Self:
         """Return the project."""
@@ -301,18 +362,20 @@ def open_project(
     if not is_mastodon(project):
         raise BridgeError(f"Opening {project} failed: it is no Mastodon project.")
     context = context_of(fiji)
-    loader = java("org.mastodon.mamut.io.ProjectLoader")
-    with sentences(f"Opening {project}"):
-        if bool(java("java.awt.GraphicsEnvironment").isHeadless()):
-            described = java("org.mastodon.mamut.io.project.MamutProjectIO").load(str(project))
+    loader = java_class("org.mastodon.mamut.io.ProjectLoader")
+    with java_errors(f"Opening {project}"):
+        if bool(java_class("java.awt.GraphicsEnvironment").isHeadless()):
+            described = java_class("org.mastodon.mamut.io.project.MamutProjectIO").load(str(project))
             _default_units(described)
             live = LiveProject(context, described, loader.loadModel(described, context))
             live._sync()
             return live
+        others = _painters()
         opened = loader.open(str(project), context, False, without_image)
         live = project_of(opened)
+        live._painters = [thread for thread in _painters() if thread not in others]
         if windows:
-            java("org.mastodon.mamut.MainWindow")(opened).setVisible(True)
+            java_class("org.mastodon.mamut.MainWindow")(opened).setVisible(True)
             live.reopen_windows()
     return live
 
@@ -324,20 +387,33 @@ def project_of(window_side: Any) -> LiveProject:
 
 def opened_projects() -> list[LiveProject]:
     """Return the projects whose main window is open in this Fiji, the newest last."""
-    main = java("org.mastodon.mamut.MainWindow")
+    main = java_class("org.mastodon.mamut.MainWindow")
     field = main.class_.getDeclaredField("appModel")  # Mastodon keeps no list of what is open
     field.setAccessible(True)
-    windows = [window for window in java("java.awt.Window").getWindows() if isinstance(window, main)]
+    windows = [window for window in java_class("java.awt.Window").getWindows() if isinstance(window, main)]
     return [project_of(field.get(window)) for window in windows if window.isDisplayable()]
 
 
 def context_of(fiji: Any) -> Any:
     """Return the SciJava context of a running Fiji, a PyImageJ gateway, or itself."""
-    gateway = getattr(fiji, "ij", fiji)
-    for name in ("context", "getContext"):
-        if hasattr(gateway, name):
-            return getattr(gateway, name)()
-    return gateway
+    context = getattr(fiji, "context", fiji)
+    return context() if callable(context) else context
+
+
+def _painters() -> list[Any]:
+    """Java's threads that paint BigDataViewer-like windows."""
+    painter = java_class("bdv.viewer.render.PainterThread")
+    return [
+        thread for thread in java_class("java.lang.Thread").getAllStackTraces().keySet() if isinstance(thread, painter)
+    ]
+
+
+def _known(rows: I64, what: str) -> I64:
+    if (rows < 0).any():
+        raise BridgeError(
+            f"Tagging was not done: {int((rows < 0).sum())} of {len(rows)} {what} are not in what was read last. Read again."
+        )
+    return rows
 
 
 def _default_units(project: Any) -> None:

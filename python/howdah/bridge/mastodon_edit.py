@@ -12,7 +12,8 @@ from bdv_io.mastodon.feature_files import QUALITY as QUALITY_NAME
 from bdv_io.mastodon.feature_files import SPOT_CONTAINER, write_features
 from bdv_io.tags import TagSet
 from bdv_io.tracks import Tracks
-from howdah.bridge.mastodon_java import java, java_array
+from howdah.bridge.java_classes import java_class
+from howdah.bridge.mastodon_java import java_array
 from howdah.bridge.mastodon_loops import Loops
 from howdah.bridge.mastodon_plan import NEW, Plan, rows_of, stored_features
 
@@ -92,7 +93,7 @@ def _positions(known: Any, wanted: TagSet) -> npt.NDArray[np.int64]:
 
 def _structure(current: Any, wanted: tuple[TagSet, ...]) -> Any:
     """Mastodon's tag sets as they are to be; sets and tags that stay keep their number, and with it who is tagged."""
-    structure = java("org.mastodon.model.tag.TagSetStructure")()
+    structure = java_class("org.mastodon.model.tag.TagSetStructure")()
     structure.set(current)
     names = {tags.name for tags in wanted}
     for known in list(structure.getTagSets()):
@@ -132,8 +133,8 @@ def write_changed_features(
         current: What Mastodon held just before: spots of it that ``after`` does not have keep their values.
         by: The loops of this Java.
     """
-    specs = context.getService(java("org.mastodon.feature.FeatureSpecsService").class_)
-    writers = context.getService(java("org.mastodon.feature.io.FeatureSerializationService").class_)
+    specs = context.getService(java_class("org.mastodon.feature.FeatureSpecsService").class_)
+    writers = context.getService(java_class("org.mastodon.feature.io.FeatureSerializationService").class_)
     known = model.getFeatureModel()
     for key in plan.features_removed:
         known.clear(specs.getSpec(key))
@@ -152,7 +153,7 @@ def write_changed_features(
     for key, content in files.items():
         target = next(feature.target for feature in stored.values() if feature.name == key)
         pool = graph.edges() if target == "link" else graph.vertices()
-        stream = java("java.io.ObjectInputStream")(java("java.io.ByteArrayInputStream")(content))
+        stream = java_class("java.io.ObjectInputStream")(java_class("java.io.ByteArrayInputStream")(content))
         index = _index(links if target == "link" else numbers, pool)
         known.declareFeature(writers.getFeatureSerializerFor(specs.getSpec(key)).deserialize(index, pool, stream))
 
@@ -160,8 +161,8 @@ def write_changed_features(
 def _index(ids: npt.NDArray[Any], pool: Any) -> Any:
     """Mastodon's map from the rows of a file to its own objects."""
     rows = java_array(np.arange(len(ids)), "int")
-    numbers = java("gnu.trove.map.hash.TIntIntHashMap")(rows, java_array(ids, "int"))
-    return java("org.mastodon.io.FileIdToObjectMap")(numbers, pool.getRefPool())
+    numbers = java_class("gnu.trove.map.hash.TIntIntHashMap")(rows, java_array(ids, "int"))
+    return java_class("org.mastodon.io.FileIdToObjectMap")(numbers, pool.getRefPool())
 
 
 def _with_the_rest(after: Tracks, ids: I64, current: Tracks, plan: Plan) -> tuple[Tracks, I64]:

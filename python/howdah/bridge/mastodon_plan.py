@@ -21,11 +21,24 @@ from bdv_io.tracks import Tracks
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["NEW", "Plan", "changed_meanwhile", "pairs_by_id", "plan_of", "rows_of", "stored_features"]
+__all__ = ["NEW", "Plan", "Reading", "changed_meanwhile", "pairs_by_id", "plan_of", "rows_of", "stored_features"]
 
 NEW = -1  # the id of a spot that Mastodon does not have yet
 COMPUTED = frozenset({"Link displacement", "Link velocity", "Spot N links", "Spot radius"})  # by Mastodon, on the fly
 ROUNDING = 1e-9  # relative: numbers that went through text
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What Mastodon held at some time, and under which numbers.
+
+    Attributes:
+        tracks: The annotation; spots that were added since carry ids that Mastodon does not know.
+        numbers: (N,) int64, the id of each spot in Mastodon.
+    """
+
+    tracks: Tracks
+    numbers: I64
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +106,20 @@ def pairs_by_id(before: Tracks, after: Tracks) -> I64:
     return np.stack([left, right], axis=1).astype(np.int64)
 
 
-def plan_of(before: Tracks, after: Tracks, pairs: I64) -> Plan:
+def plan_of(reading: Reading, after: Tracks, pairs: I64) -> Plan:
     """Plan the way from one annotation to another.
 
     Args:
-        before: What Mastodon holds; its ``id`` are Mastodon's.
+        reading: What Mastodon holds.
         after: What it is to hold.
         pairs: (K, 2) rows of the spots that are the same. Where their frames differ, the spot is removed and added, because
             Mastodon cannot move a spot in time.
     """
+    before, numbers = reading.tracks, reading.numbers
     pairs = pairs[before.t[pairs[:, 0]] == after.t[pairs[:, 1]]]
     a, b = pairs[:, 0], pairs[:, 1]
     ids = np.full(after.n_spots, NEW, np.int64)
-    ids[b] = before.id[a]
+    ids[b] = numbers[a]
     near = np.isclose(before.centre[a], after.centre[b], rtol=ROUNDING, atol=0, equal_nan=True).all(axis=1)
     reshaped = ~same_shape(before.covariance[a], after.covariance[b])
     relabelled = _label_differs(before.label[a], after.label[b])
@@ -123,15 +137,15 @@ def plan_of(before: Tracks, after: Tracks, pairs: I64) -> Plan:
     changed = [b[~near], b[reshaped], b[relabelled], *retagged.values(), after.links[fresh].ravel()]
     changed += [after.links[rows].ravel() for rows in links_retagged.values()]
     known = ids[np.unique(np.concatenate(changed))]
-    touched = np.concatenate([known[known != NEW], before.id[removed], before.id[before.links[between]].ravel()])
+    touched = np.concatenate([known[known != NEW], numbers[removed], numbers[before.links[between]].ravel()])
     return Plan(
         ids=ids,
-        removed=before.id[removed],
+        removed=numbers[removed],
         added=added,
         moved=b[~near],
         reshaped=b[reshaped],
         relabelled=b[relabelled],
-        links_removed=before.id[before.links[between]].reshape(-1, 2),
+        links_removed=numbers[before.links[between]].reshape(-1, 2),
         links_added=fresh,
         new_tag_sets=[(s.name, s.tags) for s in before.tag_sets] != [(s.name, s.tags) for s in after.tag_sets],
         retagged=retagged,
@@ -236,13 +250,15 @@ def rows_of(ids: npt.NDArray[np.integer], among: npt.NDArray[np.integer]) -> I64
     return np.where(among[rows] == ids, rows, -1).astype(np.int64)
 
 
-def changed_meanwhile(plan: Plan, before: Tracks, current: Tracks) -> I64:
+def changed_meanwhile(plan: Plan, reading: Reading, current: Tracks) -> I64:
     """Return ids of spots that the plan builds on and that are not now as they were; a plan with any must not run."""
-    then, now = rows_of(plan.touched, before.id), rows_of(plan.touched, current.id)
+    before = reading.tracks
+    then, now = rows_of(plan.touched, reading.numbers), rows_of(plan.touched, current.id)
     there = now >= 0
     a, b = then[there], now[there]
-    same = (before.t[a] == current.t[b]) & (before.centre[a] == current.centre[b]).all(axis=1)
-    same &= (before.covariance[a] == current.covariance[b]).all(axis=(1, 2))
+    same = before.t[a] == current.t[b]
+    same &= np.isclose(before.centre[a], current.centre[b], rtol=ROUNDING, atol=0, equal_nan=True).all(axis=1)
+    same &= same_shape(before.covariance[a], current.covariance[b])
     same &= ~_label_differs(before.label[a], current.label[b])
     for tags in current.tag_sets:
         old = before.tag_set(tags.name)

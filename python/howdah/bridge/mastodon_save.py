@@ -19,7 +19,8 @@ from bdv_io.mastodon.container import is_project, read_entries
 from bdv_io.mastodon.project import EMPTY_GUI, GUI, tracks_of_entries
 from bdv_io.safe_write import replacing
 from bdv_io.tracks import Tracks
-from howdah.bridge.mastodon_java import java, locked, sentences
+from howdah.bridge.java_classes import java_class, java_errors
+from howdah.bridge.mastodon_java import locked
 from howdah.bridge.mastodon_streams import entries_of
 from howdah.errors import BridgeError
 
@@ -50,8 +51,8 @@ def save_project(context: Any, project: Any, model: Any, window_side: Any, targe
     with replacing(target, verify=verify, folder=True) as temporary:
         if as_folder:
             temporary.mkdir(exist_ok=True)
-        copy = java("org.mastodon.mamut.io.project.MamutProject")(
-            java("java.io.File")(str(temporary)), project.getDatasetXmlFile()
+        copy = java_class("org.mastodon.mamut.io.project.MamutProject")(
+            java_class("java.io.File")(str(temporary)), project.getDatasetXmlFile()
         )
         copy.setDatasetXmlPathRelative(project.isDatasetXmlPathRelative())
         copy.setSpaceUnits(model.getSpaceUnits())
@@ -59,10 +60,10 @@ def save_project(context: Any, project: Any, model: Any, window_side: Any, targe
         if window_side is not None:
             window_side.getBranchGraphSync().sync()
         gui = _gui_state(window_side, old)
-        with sentences(f"Saving {target}"), locked(model.getGraph().getLock().readLock()):
+        with java_errors(f"Saving {target}"), locked(model.getGraph().getLock().readLock()):
             wanted.append(entries_of(model, context))
             _write(context, copy, model, {GUI: gui, BACKUP: _image_xml(project, old)})
-    project.setProjectRoot(java("java.io.File")(str(target)))
+    project.setProjectRoot(java_class("java.io.File")(str(target)))
     model.setSavePoint()
     _say_what_is_lost(old, wanted[0], target)
     return target
@@ -71,9 +72,9 @@ def save_project(context: Any, project: Any, model: Any, window_side: Any, targe
 def _write(context: Any, project: Any, model: Any, extra: dict[str, bytes]) -> None:
     writer = project.openForWriting()
     try:
-        java("org.mastodon.mamut.io.project.MamutProjectIO").save(project, writer)
+        java_class("org.mastodon.mamut.io.project.MamutProjectIO").save(project, writer)
         ids = model.saveRaw(writer)
-        java("org.mastodon.mamut.feature.MamutRawFeatureModelIO").serialize(context, model, ids, writer)
+        java_class("org.mastodon.mamut.feature.MamutRawFeatureModelIO").serialize(context, model, ids, writer)
         for name, open_stream in ((GUI, writer.getGuiOutputStream), (BACKUP, writer.getBackupDatasetXmlOutputStream)):
             if extra[name]:
                 stream = open_stream()
@@ -93,20 +94,20 @@ def _gui_state(window_side: Any, old: dict[str, bytes]) -> bytes:
     """Which windows are open and where, as Mastodon writes it; without windows, what the file says already."""
     if window_side is None:
         return old.get(GUI, EMPTY_GUI)
-    windows = java("org.jdom2.Element")("Windows")
+    windows = java_class("org.jdom2.Element")("Windows")
     manager = window_side.getWindowManager()
     factories = manager.getViewFactories()
-    to_xml = java("org.mastodon.mamut.io.MamutViewStateXMLSerialization").toXml
-    with sentences("Saving the state of the windows"):
+    to_xml = java_class("org.mastodon.mamut.io.MamutViewStateXMLSerialization").toXml
+    with java_errors("Saving the state of the windows"):
         for kind in factories.getKeys():
             factory = factories.getFactory(kind)
             for view in manager.getViewList(kind):
                 windows.addContent(to_xml(factory.getGuiState(view)))
-        root = java("org.jdom2.Element")("MamutGui")
+        root = java_class("org.jdom2.Element")("MamutGui")
         root.setAttribute("version", "0.3")
         root.addContent(windows)
-        printer = java("org.jdom2.output.XMLOutputter")(java("org.jdom2.output.Format").getPrettyFormat())
-        return str(printer.outputString(java("org.jdom2.Document")(root))).encode()
+        printer = java_class("org.jdom2.output.XMLOutputter")(java_class("org.jdom2.output.Format").getPrettyFormat())
+        return str(printer.outputString(java_class("org.jdom2.Document")(root))).encode()
 
 
 def _image_xml(project: Any, old: dict[str, bytes]) -> bytes:

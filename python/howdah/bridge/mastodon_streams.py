@@ -15,7 +15,8 @@ import numpy as np
 from bdv_io.mastodon.project import tracks_of_entries
 from bdv_io.mastodon.project_file import ProjectFile
 from bdv_io.tracks import Tracks
-from howdah.bridge.mastodon_java import bytes_of, java, sentences
+from howdah.bridge.java_classes import java_class, java_errors
+from howdah.bridge.mastodon_java import bytes_of
 from howdah.bridge.mastodon_loops import Loops, spot_ids
 
 __all__ = ["MemoryProject", "entries_of", "tracks_of_model"]
@@ -31,7 +32,7 @@ class MemoryProject:
         self.streams: dict[str, Any] = {}
 
     def _stream(self, name: str) -> Any:
-        self.streams[name] = stream = java("java.io.ByteArrayOutputStream")()
+        self.streams[name] = stream = java_class("java.io.ByteArrayOutputStream")()
         return stream
 
     def getProjectXmlOutputStream(self) -> Any:  # noqa: N802  Mastodon's name
@@ -65,29 +66,52 @@ class MemoryProject:
         """Return the Java object that Mastodon writes to."""
         import jpype
 
-        return jpype.JProxy(java(WRITER), inst=self)
+        return jpype.JProxy(java_class(WRITER), inst=self)
 
     def entries(self) -> dict[str, bytes]:
         """Return name -> content of what was written."""
         return {name: bytes_of(stream.toByteArray()) for name, stream in self.streams.items()}
 
 
-def entries_of(model: Any, context: Any, *, features: bool = True) -> dict[str, bytes]:
+def entries_of(model: Any, context: Any, *, features: bool = True, branches: bool = True) -> dict[str, bytes]:
     """Return the entries that Mastodon would save for a model: model.raw, tags.raw and one a feature.
 
-    The caller holds the model's read lock, and the branch graph is in step.
+    The caller holds the model's read lock, or its write lock; with the latter, branches must be left out: Mastodon's
+    windows take the lock of the branches first.
+
+    Args:
+        model: Mastodon's ``Model``.
+        context: The SciJava context, for the features' writers.
+        features: Whether to write features.
+        branches: Whether to write features of branches, too; the branch graph must be in step.
     """
     memory = MemoryProject()
     writer = memory.proxy()
-    with sentences("Reading the model from Mastodon"):
+    with java_errors("Reading the model from Mastodon"):
         ids = model.saveRaw(writer)
-        if features:
-            java("org.mastodon.mamut.feature.MamutRawFeatureModelIO").serialize(context, model, ids, writer)
+        if features and branches:
+            java_class("org.mastodon.mamut.feature.MamutRawFeatureModelIO").serialize(context, model, ids, writer)
+        elif features:
+            _features(model, context, ids, memory)
     return memory.entries()
 
 
+def _features(model: Any, context: Any, ids: Any, memory: MemoryProject) -> None:
+    known = model.getFeatureModel()
+    writers = context.getService(java_class("org.mastodon.feature.io.FeatureSerializationService").class_)
+    targets = {"org.mastodon.mamut.model.Spot": ids.vertices(), "org.mastodon.mamut.model.Link": ids.edges()}
+    for spec in list(known.getFeatureSpecs()):
+        feature, target = known.getFeature(spec), str(spec.getTargetClass().getName())
+        serializer = writers.getFeatureSerializerFor(feature.getSpec())
+        if serializer is None or target not in targets:
+            continue
+        stream = java_class("java.io.ObjectOutputStream")(memory.getFeatureOutputStream(str(spec.getKey())))
+        serializer.serialize(feature, targets[target], stream)
+        stream.close()
+
+
 def tracks_of_model(
-    model: Any, context: Any, by: Loops, *, image: Path | None, root: Path, features: bool = True
+    model: Any, context: Any, by: Loops, *, image: Path | None, root: Path, features: bool = True, branches: bool = True
 ) -> Tracks:
     """Return the annotation that a model holds. ``id`` is Mastodon's own number of each spot (its label shows it).
 
@@ -98,8 +122,9 @@ def tracks_of_model(
         image: Path of the movie.
         root: Where the project lies, for error sentences.
         features: Whether to read features and qualities, too.
+        branches: Whether to read features of branches, too; see :func:`entries_of`.
     """
-    entries = entries_of(model, context, features=features)
+    entries = entries_of(model, context, features=features, branches=branches)
     ids = spot_ids(model, by)
     header = ProjectFile(
         image="" if image is None else str(image),
