@@ -60,7 +60,7 @@ def read_model(reader: Any, name: str) -> Any:
 
 
 def tracks_of(model: Any, *, settings: Any = None) -> Tracks:
-    """Return the annotation of a ``fiji.plugin.trackmate.Model``.
+    """Return the annotation of a ``fiji.plugin.trackmate.Model``, spots in order of frame, then id.
 
     Args:
         model: The model; while it is read, nobody else can change it.
@@ -80,6 +80,8 @@ def tracks_of(model: Any, *, settings: Any = None) -> Tracks:
         named = tracks.attributes.get("image", "")
         if named and Path(named).parent == file.parent:  # an image without a folder was looked for beside the file
             tracks = replace(tracks, attributes={k: v for k, v in tracks.attributes.items() if k != "image"})
+    tracks = tracks.select(np.lexsort((tracks.id, tracks.t)))  # TrackMate's own order is another one at each call
+    tracks = tracks.select_links(np.lexsort(tracks.links.T[::-1]))
     return tracks if settings is not None else _with_interval(tracks)
 
 

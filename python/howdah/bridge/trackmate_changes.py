@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.tags import UNTAGGED, Feature, TagSet
+from bdv_io.trackmate.declarations import xml_key
+from bdv_io.trackmate.rois import largest_rings
 from bdv_io.tracks import Tracks
 from howdah.bridge.java_classes import java_class, java_errors
 from howdah.bridge.swing import on_swing
@@ -267,8 +269,6 @@ def _spots_differ(old: Tracks, new: Tracks, pairs: I64) -> Bool:
 
 def _outlines_differ(old: Tracks, new: Tracks, pairs: I64) -> Bool:
     """Which outlines differ; of several rings TrackMate has the largest only, which is what is compared."""
-    from bdv_io.trackmate.rois import largest_rings
-
     rings = [largest_rings(tracks.outlines, tracks.n_spots)[pairs[:, i]] for i, tracks in enumerate((old, new))]
     counts = [
         np.where(ring >= 0, np.append(tracks.outlines.n_vertices, 0)[ring], 0)
@@ -296,6 +296,7 @@ def _columns_differ(old: Tracks, new: Tracks, pairs: I64, *, target: str) -> Boo
         if (feature.target == "link") != (target == "link") or feature.name == "POSITION_T":
             continue
         known = old.feature(feature.name, feature.projection, feature.target)
+        known = known or old.feature(xml_key(feature, ()), "", feature.target)  # TrackMate has it under this name
         x, y = _values(known, a), _values(feature, b)
         differ |= (x != y) & ~np.isnan(y)
     for name in dict.fromkeys(tags.name for tags in (*old.tag_sets, *new.tag_sets)):

@@ -9,15 +9,18 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
 
 from bdv_io.errors import MissingDataError, WriteError
 from bdv_io.safe_write import replacing
 from bdv_io.trackmate.document import count_elements
 from bdv_io.tracks import Tracks
-from howdah.bridge.images import open_imageplus
+from howdah.bridge.images import calibration_of, open_imageplus
 from howdah.bridge.java_classes import java_class, java_errors
-from howdah.bridge.swing import has_display, need_display, on_swing, open_windows
+from howdah.bridge.swing import need_display, on_swing, open_windows
 from howdah.bridge.trackmate import TRACKMATE, model_of, read_model, tracks_of, writer_of
 from howdah.bridge.trackmate_changes import Changes, apply_to
 from howdah.errors import BridgeError
@@ -27,7 +30,8 @@ __all__ = ["TrackMateSession", "load", "open_sessions", "show"]
 log = logging.getLogger(__name__)
 
 CONFIGURE = "ConfigureViews"  # the panel of TrackMate's window at which a finished session opens
-MICROMETRE = frozenset({"µm", "μm", "um", "micron", "microns", "micrometer", "micrometre"})
+MICROMETRE = frozenset({"µm", "μm", "um", "micron", "microns", "micrometer", "micrometers", "micrometre", "\\u00b5m"})
+MOST_OUTSIDE = 0.5  # part of the spots
 PIXEL = frozenset({"pixel", "pixels", "px", ""})
 
 
@@ -39,6 +43,7 @@ class TrackMateSession:
         trackmate: The ``fiji.plugin.trackmate.TrackMate``. selection: Its ``SelectionModel``.
         display: Its ``DisplaySettings``. log: The text of its log, for the file.
         views: Views that are shown. windows: All Java windows that came with them, also hidden ones.
+        own: Whether this Python opened it.
     """
 
     trackmate: Any
@@ -47,6 +52,7 @@ class TrackMateSession:
     log: str = ""
     views: list[Any] = field(default_factory=list)
     windows: list[Any] = field(default_factory=list)
+    own: bool = True
 
     @property
     def model(self) -> Any:
@@ -141,9 +147,25 @@ class TrackMateSession:
             java_class(TRACKMATE + "gui.GuiUtils").positionWindow(frame, image.getWindow())
             frame.setVisible(True)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self, *, image: bool = True) -> None:
-        """Close the windows of this session without asking; what was not saved is lost. ``image``: its window too."""
-        if not has_display():
+        """Close the windows that :meth:`show` opened, without asking; what was not saved is lost.
+
+        Args:
+            image: Close the image too. Of a session that a person opened (:func:`open_sessions`) everything stays.
+        """
+        if not self.own:
+            return
+        with java_errors("Closing a TrackMate session"):
+            _registry(remove=self.trackmate)
+        if not self.views:
             return
 
         def run() -> None:
@@ -157,7 +179,6 @@ class TrackMateSession:
                 if image and self.image is not None:
                     self.image.changes = False
                     self.image.close()
-                _registry(remove=self.trackmate)
 
         on_swing(run)
         self.views, self.windows = [], []
@@ -176,7 +197,7 @@ def show(
         window: Whether to open TrackMate's own window (filters, colours, save).
 
     Raises:
-        BridgeError: There is no display; the image cannot be opened; its unit or its number of frames does not fit.
+        BridgeError: There is no display; the image cannot be opened; spots lie outside of it or after its last frame.
         BdvIoError: The annotation is not consistent.
     """
     need_display("Showing tracks in TrackMate")
@@ -234,6 +255,7 @@ def open_sessions() -> list[TrackMateSession]:
             if image is None or image.getWindow() is None or trackmate.getModel() is None:
                 continue
             session = _session(trackmate.getModel(), image, trackmate.getSettings(), _display_of(image), trackmate)
+            session.own = False
             found.append(session)
         return found
 
@@ -247,6 +269,7 @@ def _session(model: Any, image: Any, settings: Any, display: Any, trackmate: Any
         if settings is None:
             settings = java_class(TRACKMATE + "Settings")(found)
             settings.addAllAnalyzers()
+            _by_hand(settings)
         _declare(model, settings)
         _say_where(settings, found)
         if trackmate is None:
@@ -255,6 +278,7 @@ def _session(model: Any, image: Any, settings: Any, display: Any, trackmate: Any
         if display is None:
             defaults = java_class(TRACKMATE + "gui.displaysettings.DisplaySettingsIO").readUserDefault()
             display = defaults.copy("CurrentDisplaySettings")
+            _spread(model, display)
         return TrackMateSession(trackmate, java_class(TRACKMATE + "SelectionModel")(model), display)
 
 
@@ -274,6 +298,24 @@ def _declare(model: Any, settings: Any) -> None:
                 one.getFeatureDimensions(),
                 one.getIsIntFeature(),
             )
+
+
+def _by_hand(settings: Any) -> None:
+    """Say that spots and tracks were made elsewhere: of a file that says nothing TrackMate complains whenever it is opened."""
+    for name, factory, values in (
+        ("detection.ManualDetectorFactory", "detectorFactory", "detectorSettings"),
+        ("tracking.manual.ManualTrackerFactory", "trackerFactory", "trackerSettings"),
+    ):
+        made = java_class(TRACKMATE + name)()
+        setattr(settings, factory, made)
+        setattr(settings, values, made.getDefaultSettings())
+
+
+def _spread(model: Any, display: Any) -> None:
+    """Let the colours of tracks run over all tracks; TrackMate's own default is the first ten."""
+    count = int(model.getTrackModel().nTracks(True))
+    if str(display.getTrackColorByFeature()) == "TRACK_INDEX" and count > 1:
+        display.setTrackMinMax(0.0, float(count - 1))
 
 
 def _say_where(settings: Any, image: Any) -> None:
@@ -321,11 +363,18 @@ def _check_image(tracks: Tracks, image: Any) -> None:
     """Refuse an image on which TrackMate would draw the tracks at the wrong place or time."""
     if not tracks.n_spots:
         return
-    title, unit = str(image.getTitle()), _text(image.getCalibration().getUnit())
+    title = str(image.getTitle())
+    (_, pixel_y, pixel_x), unit, _ = calibration_of(image)
     if _plain(unit) != _plain(tracks.space_unit):
+        log.warning("The tracks are in '%s', the image '%s' is calibrated in '%s'.", tracks.space_unit, title, unit)
+    end = np.array([int(image.getHeight()) * pixel_y, int(image.getWidth()) * pixel_x])
+    outside = ((tracks.centre[:, 1:] < -0.5 * end) | (tracks.centre[:, 1:] > 1.5 * end)).any(axis=1)
+    if outside.mean() > MOST_OUTSIDE:
+        low, high = tracks.centre[:, 1:].min(axis=0), tracks.centre[:, 1:].max(axis=0)
         raise BridgeError(
-            f"Showing tracks on '{title}' failed: the tracks are in '{tracks.space_unit}', the image is calibrated in "
-            f"'{unit}', so they would be drawn at the wrong place. Set its unit and pixel size in Image > Properties."
+            f"Showing tracks on '{title}' failed: {int(outside.sum())} of {tracks.n_spots} spots would lie far outside of it. They reach "
+            f"from y, x = {low[0]:g}, {low[1]:g} to {high[0]:g}, {high[1]:g} {tracks.space_unit}; the image is {end[0]:g} x {end[1]:g} "
+            f"{unit}. Set its unit and pixel size in Image > Properties."
         )
     frames, slices = int(image.getNFrames()), int(image.getNSlices())
     if tracks.n_frames > frames:
@@ -342,7 +391,7 @@ def _check_image(tracks: Tracks, image: Any) -> None:
 
 def _plain(unit: str) -> str:
     plain = unit.strip().lower()
-    return "µm" if plain in MICROMETRE or plain == "\\u00b5m" else "pixel" if plain in PIXEL else plain
+    return "µm" if plain in MICROMETRE else "pixel" if plain in PIXEL else plain
 
 
 def _text(value: Any) -> str:
