@@ -28,7 +28,7 @@ PLACES = ("plugins.dir", "imagej.dir", "ij.dir", "fiji.dir", "scijava.app.direct
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run of headless Fiji ended: its exit code, the lines it printed, its errors and the record that the script wrote (None: none)."""
+    """How headless Fiji ended: its exit code, the lines it printed, its errors and the record that the script wrote (None: none)."""
 
     code: int
     lines: list[str]

@@ -79,7 +79,7 @@ def test_what_becomes_of_each_command_line(real_java: RealJava) -> None:
     (real_java.work / "records").mkdir()
     with_blank = real_java.work / "a b, c=d é.tif"
     tifffile.imwrite(with_blank, np.zeros((4, 5), np.uint8), imagej=True)
-    convert, evaluate = "Convert.py", "Evaluate_against_truth.py"
+    convert, evaluate = "Convert_a_file.py", "Evaluate_against_truth.py"
     runs.add("nothing", convert)
     runs.add("only a file is missing", "Time_arrow/Jump_to_event.py", number="1")
     runs.add("no such file", convert, source="/no/such/file.tif", out="x.csv")
@@ -143,7 +143,7 @@ def test_what_becomes_of_each_command_line(real_java: RealJava) -> None:
 def test_headless_java_ends_with_the_exit_code(
     real_java: RealJava, parameters: str | None, code: int, words: str
 ) -> None:
-    script = real_java.script("Convert.py")
+    script = real_java.script("Convert_a_file.py")
     if parameters is None:  # a threaded filter holds Java open for ever unless it is told to exit
         script = real_java.script("Blur.py")
         script.write_text(
@@ -176,8 +176,8 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     (work / "night" / "broken.tif").write_bytes(b"II*\0 no more")
     (work / "points.csv").write_text("Slice,Y,X\n0,1,1\n0,20,20\n1,2,1\n1,21,20\n2,3,1\n")
     runs.add("start", "Backend/Start_backend.py")
-    runs.add("check", "Self-check.py")
-    runs.add("convert", "Convert.py", source=person.with_name("movie.tif"), out=work / "copy.ome.tif")
+    runs.add("check", "Self_check.py")
+    runs.add("convert", "Convert_a_file.py", source=person.with_name("movie.tif"), out=work / "copy.ome.tif")
     runs.add("colour", "Cells_(2D)/Pseudocolour_(EfficientCellSeg).py", image=movie, neighbours="time")
     runs.add("link", "Mastodon/Link_spots.py", project=spots, out=work / "linked.mastodon")
     runs.add("evaluate", "Evaluate_against_truth.py", found=work / "linked.mastodon", truth=spots)
