@@ -17,7 +17,7 @@ import pytest
 from howdah.bridge import installation
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK_START = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx1g", "-Dfile.encoding=UTF-8"]
+QUICK_START = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx2500m", "-Dfile.encoding=UTF-8"]
 PATIENCE_S = 120
 
 
