@@ -32,6 +32,7 @@ ANSWER_S = 60  # for what takes milliseconds
 STOP_S = 15  # how long a cancelled task may go on to the end of its step
 DEAD_S = 2  # how long the last words of a dead worker may take
 GOODBYE_S = 4  # how long a worker may take to end by itself; it gives its tasks three
+SHOW_S = 0.5  # between two calls of progress
 LAST_LINES = 8
 
 MAIN = "from howdah.service import appose_worker; appose_worker.main()"
@@ -116,7 +117,7 @@ class ApposeBackend(object):
             if self._service is not None and not self._service.isAlive() and not self._told:
                 self._told = True
                 raise Problem(died(self._service, None) + " Run it again: that starts a new worker.", FAULT)
-            if self._service is None or not self._service.isAlive():
+            if self._service is None or self._told or not self._service.isAlive():
                 self._start()
             return self._service
         finally:
@@ -241,14 +242,22 @@ class Call(object):
         Raises:
             Problem: The task failed or was cancelled, or the worker died or does not answer.
         """
+        try:
+            event = self._last_event()
+        except BaseException:
+            self.task.cancel()  # nobody waits for it any more
+            raise
+        return self._outputs(event)
+
+    def _last_event(self):
         dead_at = None
         shown_at = time.time()
         while True:
             event = self._next()
             if event is not None and self._noted(event):
-                return self._outputs(event)
+                return event
             now = time.time()
-            if now - shown_at >= 0.5:
+            if now - shown_at >= SHOW_S:
                 shown_at = now
                 self._show()
             if event is None and not self.service.isAlive():
@@ -333,11 +342,17 @@ def end(service, patience_s):
     if not service.isAlive():
         return
     service.close()
+    if not gone(service, patience_s):
+        service.kill()
+        gone(service, DEAD_S)
+
+
+def gone(service, patience_s):
+    """Wait some seconds for a worker's end; return whether it came."""
     until = time.time() + patience_s
     while service.isAlive() and time.time() < until:
-        Thread.sleep(10)
-    if service.isAlive():
-        service.kill()
+        Thread.sleep(5)
+    return not service.isAlive()
 
 
 def forget(hook):
