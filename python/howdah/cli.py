@@ -13,9 +13,11 @@ import typer
 from bdv_io.image import WriteOptions
 from howdah import (
     __version__,
+    cli_batch,
     cli_calibrate,
     cli_efficientcellseg,
     cli_embedtrack,
+    cli_evaluate,
     cli_flow,
     cli_lineage,
     cli_loop,
@@ -337,6 +339,8 @@ cli_embedtrack.add_to(app)
 cli_efficientcellseg.add_to(app)
 cli_tap.add_to(app)
 cli_serve.add_to(app)
+cli_batch.add_to(app)
+cli_evaluate.add_to(app)
 
 
 def main() -> None:

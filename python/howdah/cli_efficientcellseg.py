@@ -11,6 +11,7 @@ from howdah.cli_hints import grouped, with_movie
 from howdah.cli_options import Border, Json, rules_of, with_settings
 from howdah.cli_show import run_verb
 from howdah.pipeline import Job, default_target
+from howdah.pipeline.colouring import colour
 from howdah.pipeline.efficientcellseg import segment_efficientcellseg, train_efficientcellseg
 from howdah.pipeline.efficientcellseg_masks import masks_for_spots
 from howdah.pipeline.efficientcellseg_weights import encoder_weights
@@ -178,6 +179,26 @@ def masks(
     job, border = Job(source, **movie), results.pop("border")
     rules = rules_of(border)
     run_verb(lambda: masks_for_spots(job, weights, target, settings=settings, challenge=rules, **results), as_json=json)
+
+
+@efficientcellseg.command("colour")
+@with_settings(SECTIONS, "efficientcellseg")
+@with_movie("image", "setup", "frames")
+def colour_(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A movie, or a project that names its movie.")],
+    settings: dict[str, dict[str, Any]],
+    movie: dict[str, Any],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The picture: .tif, .ome.tif, .ome.zarr, .xml (BigDataViewer)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the pseudocoloured movie: red where the plane above (or the frame before) has cells, blue where the one below has."""
+    target = out or default_target(source, "colour.tif")
+    run_verb(lambda: colour(Job(source, **movie), target, settings=settings), as_json=json)
 
 
 @efficientcellseg.command()

@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 from bdv_io.errors import BusyError
 from howdah.errors import ConfigError, ServiceError
 from howdah.service.claim import claimed
-from howdah.service.parameters import Parameters, files_of
+from howdah.service.parameters import Parameters, Within, files_of
 from howdah.service.queue import STOPPED, Queue
 from howdah.service.running import prepare
 from howdah.service.store import Job, State, Store
@@ -68,6 +68,7 @@ class Backend:
         self._queue = Queue(
             self.store,
             lambda task: task not in TASKS or TASKS[task].learns,
+            within=self._within,
             devices=cuda_devices() or ["cpu"] if devices is None else devices,
             quick=quick,
         )
@@ -96,9 +97,8 @@ class Backend:
         plain = self._checked(parameters)
         job_id = secrets.token_hex(6)
         folder = self._jobs / job_id
-        _, given = prepare(task, plain, folder=folder)
-        placed = self._placed(plain, given, folder)
-        found = self.store.add(job_id, task, placed, key=key)
+        _, given = prepare(task, plain, folder=folder, within=self._within(folder))
+        found = self.store.add(job_id, task, _places(plain, given), key=key)
         if found == job_id:
             self._queue.put(job_id, task)
         return self.job(found)
@@ -191,9 +191,9 @@ class Backend:
         return self.store.curves(job_id)
 
     @property
-    def workers(self) -> list[int]:
-        """Numbers of the worker processes that are there now."""
-        return self._queue.pids()
+    def workers(self) -> list[tuple[str, int]]:
+        """The worker processes that are there now: device (or ``"quick"``), number of the process."""
+        return self._queue.workers()
 
     def close(self) -> None:
         """Stop the workers. Jobs that were running are queued again when a backend opens the folder next."""
@@ -223,33 +223,17 @@ class Backend:
         plain: dict[str, Any] = json.loads(text)
         return plain
 
-    def _placed(self, plain: dict[str, Any], given: Parameters, folder: Path) -> dict[str, Any]:
-        """Return the parameters with absolute paths, all of them inside the roots.
-
-        Raises:
-            ServiceError: A path lies elsewhere.
-        """
-        readable, writable = (*self.roots, self._jobs, self.uploads), (*self.roots, folder)
-        where: dict[Path, str] = {}
-        for name, role, path in files_of(given):
-            base = self.roots[0] if self.roots else folder
-            real = Path(os.path.realpath(base / path))
-            allowed = readable if role == "read" else writable
-            if not any(real.is_relative_to(root) for root in allowed):
-                shown = ", ".join(map(str, self.roots)) or "none is declared"
-                raise ServiceError(
-                    f"'{name}' is {path}, which lies outside of the folders that this service may use ({shown}). Put the file there, or "
-                    "start the service with a further --root."
-                )
-            where[path] = str(real)
-        names = {name for name, _, _ in files_of(given)}
-        return {key: _replaced(value, where) if key in names else value for key, value in plain.items()}
+    def _within(self, folder: Path) -> Within:
+        """Folders that a job may use: the roots, its own folder, and for reading the results of others and what was uploaded."""
+        base = self.roots[0] if self.roots else folder
+        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base)
 
 
-def _replaced(value: Any, where: Mapping[Path, str]) -> Any:
-    if isinstance(value, list):
-        return [_replaced(item, where) for item in value]
-    return where.get(Path(value), value) if isinstance(value, str) else value
+def _places(plain: Mapping[str, Any], given: Parameters) -> dict[str, Any]:
+    """Return the parameters that a client sent, with the absolute paths that were checked."""
+    names = {name for name, _, _ in files_of(given) if name in plain}
+    found = {name: getattr(given, name) for name in names}
+    return {**plain, **{name: [*map(str, v)] if isinstance(v, list | tuple) else str(v) for name, v in found.items()}}
 
 
 def cuda_devices() -> list[str]:

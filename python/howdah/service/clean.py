@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -145,18 +146,21 @@ def load_table(value: Table | Path | Mapping[str, Any], folder: Path | None = No
         MissingDataError: There is no such file. FormatError: It holds no table.
     """
     if isinstance(value, Mapping):
-        if not (isinstance(value.get("table"), str) and folder is not None):
+        name = value.get("table")
+        if not isinstance(name, str) or folder is None:
             return {name: np.asarray(column) for name, column in value.items()}
-        value = folder / Path(value["table"]).name
+        path = folder / Path(name).name
+    else:
+        path = value
     try:
-        with np.load(value, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             table = {name.removeprefix("column-"): file[name] for name in file.files}
     except FileNotFoundError:
-        raise MissingDataError(f"Reading a table failed: there is no file {value}.") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError) as error:
-        raise FormatError(f"Reading the table {value} failed: {error}. Expected columns in a .npz file.") from None
+        raise MissingDataError(f"Reading a table failed: there is no file {path}.") from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise FormatError(f"Reading the table {path} failed: {error}. Expected columns in a .npz file.") from None
     if not is_table(table):
-        raise FormatError(f"Reading the table {value} failed: its columns differ in length, or there is none.")
+        raise FormatError(f"Reading the table {path} failed: its columns differ in length, or there is none.")
     return table
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
 from pydantic_core import CoreSchema, core_schema
 
 from bdv_io.image import Hints, Vector
 from howdah.config import Settings
-from howdah.errors import ConfigError
+from howdah.errors import ConfigError, ServiceError
 
-__all__ = ["FileRole", "Image", "InArray", "InFile", "InTable", "OutFile", "Parameters", "Table", "files_of"]
+__all__ = [
+    "FileRole",
+    "Image",
+    "InArray",
+    "InFile",
+    "InTable",
+    "OutFile",
+    "Parameters",
+    "Table",
+    "Within",
+    "files_of",
+    "placed",
+]
 
+P = TypeVar("P", bound="Parameters")
 Table = dict[str, npt.NDArray[Any]]
 """Columns of equal length by name."""
 
@@ -113,10 +127,41 @@ InArray = Annotated[Image | Path, ValueRole("array")]
 InTable = Annotated[Table | Path, ValueRole("table")]
 
 
+@dataclass(frozen=True)
+class Within:
+    """Folders that a task may use when somebody asks for it whom the file system does not know: a client of the service.
+
+    Attributes:
+        readable: Folders with files to read.
+        writable: Folders to write in.
+        base: Relative paths are taken from here.
+    """
+
+    readable: tuple[Path, ...]
+    writable: tuple[Path, ...]
+    base: Path
+
+    def place(self, name: str, role: Literal["read", "write"], path: Path) -> Path:
+        """Return a parameter's path, absolute and without links, if it lies in one of the folders.
+
+        Raises:
+            ServiceError: It does not.
+        """
+        real, allowed = Path(os.path.realpath(self.base / path)), self.readable if role == "read" else self.writable
+        if not any(real.is_relative_to(root) for root in allowed):
+            raise ServiceError(
+                f"'{name}' is {path}, which lies outside of the folders that this service may {role} "
+                f"({', '.join(map(str, allowed))}). Put the file there, or start the service with a further --root."
+            )
+        return real
+
+
 class Parameters(Settings):
     """Base of the parameters of every task; unknown keys are refused, errors are sentences (:meth:`Settings.of`)."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    _within: Within | None = PrivateAttr(default=None)
 
     settings: dict[str, dict[str, Any]] = Field(
         default={}, description='Settings by section, as in a settings file: {"elephant": {"n_epochs": 40}}.'
@@ -135,6 +180,26 @@ def files_of(parameters: Parameters) -> Iterator[tuple[str, Literal["read", "wri
                 yield name, role, item
 
 
+def placed(parameters: P, within: Within | None) -> P:
+    """Return parameters whose files all lie in the folders that a client may use, with absolute paths.
+
+    Raises:
+        ServiceError: One lies elsewhere.
+    """
+    if within is None:
+        return parameters
+    where: dict[str, Any] = {}
+    for name, role, path in files_of(parameters):
+        real, value = within.place(name, role, path), getattr(parameters, name)
+        if isinstance(value, list | tuple):
+            where.setdefault(name, []).append(real)
+        else:
+            where[name] = real
+    found = parameters.model_copy(update=where)
+    found._within = within
+    return found
+
+
 def _role(annotation: Any, metadata: Any) -> Literal["read", "write"] | None:
     """Find the role of a field in its type, however deep: ``list[InFile]``, ``OutFile | None``."""
     for mark in metadata:
@@ -146,4 +211,13 @@ def _role(annotation: Any, metadata: Any) -> Literal["read", "write"] | None:
         found = _role(inner, getattr(inner, "__metadata__", ()))
         if found is not None:
             return found
+    return None
+
+
+def input_of(kind: type[Parameters]) -> str | None:
+    """Return the name of the parameter that is a task's input: the first file that it must be given; None where there is none."""
+    for name, field in kind.model_fields.items():
+        in_memory = any(isinstance(mark, ValueRole) for mark in field.metadata)
+        if field.is_required() and not in_memory and _role(field.annotation, field.metadata) == "read":
+            return name
     return None

@@ -10,7 +10,7 @@ from typing import Any
 from howdah.errors import ConfigError, ServiceError
 from howdah.pipeline.sections import SECTIONS
 from howdah.pipeline.sources import default_target
-from howdah.service.parameters import Parameters
+from howdah.service.parameters import Parameters, Within, input_of, placed
 from howdah.service.tasks import Task
 
 __all__ = ["find", "told"]
@@ -30,11 +30,14 @@ def find(tasks: Mapping[str, Task], name: str) -> Task:
     return task
 
 
-def told(task: Task, parameters: Mapping[str, Any], *, folder: Path | None = None) -> Parameters:
+def told(
+    task: Task, parameters: Mapping[str, Any], *, folder: Path | None = None, within: Within | None = None
+) -> Parameters:
     """Check what a task is told; results that nobody named go into ``folder`` (None: beside their source).
 
     Raises:
         ConfigError: A parameter or a setting is unknown, missing or out of range.
+        ServiceError: A file lies outside of the folders that are allowed.
     """
     source = f"the parameters of '{task.name}'"
     if not isinstance(parameters, Mapping):
@@ -50,7 +53,7 @@ def told(task: Task, parameters: Mapping[str, Any], *, folder: Path | None = Non
             raise ConfigError(f"There is no section '{name}' in the settings of '{task.name}'. {hint}")
         SECTIONS[name].of(values, source=f"section '{name}' of the settings of '{task.name}'")
     used = {name: dict(given.settings.get(name, {})) for name in task.sections}
-    return given.model_copy(update={"settings": used, **_results(task, given, folder)})
+    return placed(given.model_copy(update={"settings": used, **_results(task, given, folder)}), within)
 
 
 def _results(task: Task, given: Parameters, folder: Path | None) -> dict[str, Path]:
@@ -59,7 +62,8 @@ def _results(task: Task, given: Parameters, folder: Path | None) -> dict[str, Pa
     for name, default in task.results.items():
         if getattr(given, name) is not None:
             continue
-        source: Path = given.sources[0] if hasattr(given, "sources") else getattr(given, "source")  # noqa: B009
+        value = getattr(given, input_of(task.parameters) or "source")
+        source: Path = value[0] if isinstance(value, list) else value
         if not isinstance(default, str):
             named[name] = default(source, folder)
         else:

@@ -10,15 +10,20 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from howdah.errors import ServiceError
+from howdah.service.parameters import Within
 
-__all__ = ["GRACE_S", "Process"]
+__all__ = ["GRACE_S", "INHERIT", "Process", "died", "message"]
 
 GRACE_S = 1.5  # between asking a worker to stop and killing it
 KEPT_LINES = 40
+SHOWN_LINES = 8
+COMMAND = [sys.executable, "-m", "howdah.service.worker"]
+INHERIT = "inherit"
 LONGEST_LINE = 4000
 POSIX = os.name == "posix"
 
@@ -27,7 +32,7 @@ class Process:
     """A running worker.
 
     Args:
-        device: What it computes on: ``"cuda:1"`` shows it only that GPU, ``"cpu"`` none.
+        device: What it computes on: ``"cuda:1"`` shows it only that GPU, ``"cpu"`` none, ``"inherit"`` those of this process.
         hear: Called with each line of its standard error, from another thread.
 
     Attributes:
@@ -43,7 +48,7 @@ class Process:
         flags: dict[str, Any] = {} if POSIX else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "howdah.service.worker"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -142,6 +147,33 @@ class Process:
                     self._hear(line)
 
 
+def message(task: str, parameters: Mapping[str, Any], *, folder: Path, within: Within | None = None) -> dict[str, Any]:
+    """Return a job as a worker takes it."""
+    told: dict[str, Any] = {"task": task, "parameters": parameters, "folder": str(folder)}
+    if within is not None:
+        roles = {"readable": [*map(str, within.readable)], "writable": [*map(str, within.writable)]}
+        told["within"] = {**roles, "base": str(within.base)}
+    return told
+
+
+def died(task: str, code: int, lines: Sequence[str], where: str = "") -> str:
+    """Say that a worker died: how far it was (``" at train 3/40"``), and what its last lines were."""
+    last = " / ".join(lines[-SHOWN_LINES:]) or "none"
+    if code == 1 and lines:
+        return f"A fault in Howdah ended '{task}'{where}, please report it: {lines[-1]} Last lines: {last}"
+    how = f"exit code {code}"
+    if code < 0:
+        known = {int(number): number.name for number in signal.Signals}
+        how = f"signal {known.get(-code, -code)}"
+    advice = (
+        " The system kills what takes too much memory: work on fewer frames, or set a smaller memory_mb or batch_size."
+    )
+    return (
+        f"The worker that ran '{task}' died{where} ({how}).{advice if code == -9 else ''} The next job gets a new one; the same job can "
+        f"be run again. Last lines: {last}"
+    )
+
+
 def _there(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise ServiceError("A worker has no pipe. It was not started by this class.")
@@ -157,6 +189,6 @@ def _environment(device: str) -> dict[str, str]:
         seen = [part for part in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
         index = int(number)
         environment["CUDA_VISIBLE_DEVICES"] = seen[index] if index < len(seen) else number
-    elif kind != "cuda":
+    elif kind not in ("cuda", INHERIT):
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from howdah.errors import ServiceError
 from howdah.service.journal import Journal
-from howdah.service.process import Process
+from howdah.service.parameters import Within
+from howdah.service.process import Process, died, message
 from howdah.service.store import Job, Store
 
 __all__ = ["QUICK", "STOPPED", "Queue"]
 
 QUICK = "quick"
 STOPPED = "The job was cancelled. The last good state is kept, nothing was half-written; a training goes on from there."
-SHOWN_LINES = 8
 RETRY_S, PATIENCE_S = 0.5, 60.0
 WARM_UP = ""  # in the place of a job's id
 RESTARTS = 2  # of a worker that ends before it has loaded
@@ -119,7 +119,7 @@ class Slot:
                     return {}
                 process = self._warm()
             process.forget_lines()
-            process.send({"id": job.id, "task": job.task, "parameters": job.parameters, "folder": str(job.folder)})
+            process.send(message(job.task, job.parameters, folder=job.folder, within=self._owner.within(job.folder)))
             for answer in process.answers():
                 if "ready" in answer:
                     process.served = True
@@ -132,7 +132,10 @@ class Slot:
             self._drop()
             if stopped or process.served:
                 break
-        return {} if stopped else {"error": ["fault", _died(job, code, lines, self._journal)]}
+        return {} if stopped else {"error": ["fault", died(job.task, code, lines, self._where())]}
+
+    def _where(self) -> str:
+        return "" if self._journal is None else self._journal.where()
 
     def _heard(self, answer: Mapping[str, Any]) -> bool:
         """Note what a worker says; return whether it is the end of the job."""
@@ -191,11 +194,21 @@ class Queue:
     Args:
         store: The jobs.
         learns: Says of a task whether it uses a network.
+        within: Says of a job's folder which folders the job may use.
         devices: One slot each.
         quick: Slots for jobs that use none.
     """
 
-    def __init__(self, store: Store, learns: Callable[[str], bool], *, devices: Sequence[str], quick: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        learns: Callable[[str], bool],
+        *,
+        within: Callable[[Path], Within],
+        devices: Sequence[str],
+        quick: int,
+    ) -> None:
+        self.within = within
         self.store, self._learns, self.closing = store, learns, False
         self._lock = threading.Lock()
         self._changed = threading.Lock()
@@ -282,9 +295,9 @@ class Queue:
         while any(slot.job_id == job_id for slot in self._all()) and time.monotonic() < until:
             time.sleep(0.01)
 
-    def pids(self) -> list[int]:
-        """Numbers of the workers that are there."""
-        return [pid for slot in self._all() if (pid := slot.pid()) is not None]
+    def workers(self) -> list[tuple[str, int]]:
+        """The workers that are there: device, number of the process."""
+        return [(slot.device, pid) for slot in self._all() if (pid := slot.pid()) is not None]
 
     def close(self) -> None:
         """Stop all workers."""
@@ -299,22 +312,3 @@ class Queue:
 
     def _all(self) -> list[Slot]:
         return [slot for slots in self.slots.values() for slot in slots]
-
-
-def _died(job: Job, code: int, lines: Sequence[str], journal: Journal | None) -> str:
-    """Say that a worker died, how far it was, and what its last lines were."""
-    where = journal.where() if journal is not None else ""
-    last = " / ".join(lines[-SHOWN_LINES:]) or "none"
-    if code == 1 and lines:
-        return f"A fault in Howdah ended '{job.task}'{where}, please report it: {lines[-1]} Last lines: {last}"
-    how = f"exit code {code}"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in iter(signal.Signals) else str(-code)
-        how = f"signal {name}"
-    advice = (
-        " The system kills what takes too much memory: work on fewer frames, or set a smaller memory_mb or batch_size."
-    )
-    return (
-        f"The worker that ran '{job.task}' died{where} ({how}).{advice if code == -9 else ''} The next job gets a new one; the same "
-        f"job can be run again. Last lines: {last}"
-    )

@@ -13,7 +13,7 @@ from bdv_io import MissingExtraError as MissingFormatExtra
 from howdah.errors import Cancelled, HowdahError, MissingExtraError
 from howdah.progress import Progress, finish
 from howdah.service.clean import plain
-from howdah.service.parameters import Parameters
+from howdah.service.parameters import Parameters, Within
 from howdah.service.preparing import find, told
 from howdah.service.table import TASKS
 from howdah.service.tasks import Task
@@ -27,15 +27,17 @@ LONGEST = 2000
 STOPPED = "The job was cancelled. The last good state is kept, nothing was half-written."
 
 
-def prepare(name: str, parameters: Mapping[str, Any], *, folder: Path | None = None) -> tuple[Task, Parameters]:
+def prepare(
+    name: str, parameters: Mapping[str, Any], *, folder: Path | None = None, within: Within | None = None
+) -> tuple[Task, Parameters]:
     """Find a task and check what it is told; results that nobody named go into ``folder`` (None: beside their source).
 
     Raises:
-        ServiceError: There is no such task; the nearest known one is named.
+        ServiceError: There is no such task (the nearest known one is named), or a file lies outside of ``within``.
         ConfigError: A parameter or a setting is unknown, missing or out of range.
     """
     task = find(TASKS, name)
-    return task, told(task, parameters, folder=folder)
+    return task, told(task, parameters, folder=folder, within=within)
 
 
 def run_task(
@@ -45,6 +47,7 @@ def run_task(
     show: Callable[[Progress], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
     folder: Path | None = None,
+    within: Within | None = None,
 ) -> dict[str, Any]:
     """Run a task to its end in this process.
 
@@ -54,6 +57,7 @@ def run_task(
         show: Called with each progress.
         cancelled: Asked between steps; once it says yes the work is closed and leaves its last good state.
         folder: Where results go that nobody named.
+        within: Folders that it may use; None: all.
 
     Returns:
         Plain JSON values, and beside them :class:`Image` and tables (mappings of numpy columns) as the task gives them.
@@ -62,7 +66,7 @@ def run_task(
         HowdahError, BdvIoError: What is the user's to mend.
         Cancelled: ``cancelled`` said so.
     """
-    task, given = prepare(name, parameters, folder=folder)
+    task, given = prepare(name, parameters, folder=folder, within=within)
 
     def each(step: Progress) -> None:
         if show is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from howdah.service.batch import batch_task
 from howdah.service.table_cells import CELLS
 from howdah.service.table_elephant import ELEPHANT
 from howdah.service.table_files import FILES
@@ -13,3 +14,4 @@ __all__ = ["TASKS", "Task"]
 
 TASKS: dict[str, Task] = {task.name: task for task in [*FILES, *ELEPHANT, *CELLS, *TAP, *LINEAGE]}
 """Every task by its name."""
+TASKS["batch"] = batch_task(TASKS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -58,10 +57,7 @@ class Masks(Outlined):
 class Colour(Movie):
     """What `efficientcellseg.colour` is told."""
 
-    out: OutFile | None = Field(default=None, description="The picture: .tif, .ome.tif, .ome.zarr.")
-    neighbours: Literal["z", "time", "auto"] = Field(
-        default="auto", description="What red and blue show: planes above and below (z), or frames before and after."
-    )
+    out: OutFile | None = Field(default=None, description="The picture, three channels: .tif, .ome.tif, .ome.zarr.")
 
 
 class Encoder(Parameters):
@@ -141,7 +137,7 @@ CELLS = [
         "efficientcellseg.colour",
         "Write the pseudocoloured movie: red where the plane above has cells, blue where the plane below has some.",
         Colour,
-        lambda p: colour(p.job, p.out, settings=p.settings, neighbours=p.neighbours),
+        lambda p: colour(p.job, p.out, settings=p.settings),
         learns=False,
         sections=("efficientcellseg",),
         results={"out": "colour.tif"},

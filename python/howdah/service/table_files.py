@@ -12,7 +12,7 @@ from bdv_io.image import WriteOptions
 from howdah import __version__, pipeline
 from howdah.errors import ConfigError
 from howdah.linking import LinkingConfig
-from howdah.pipeline.evaluation import evaluate
+from howdah.pipeline.evaluation import Judging, evaluate
 from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps
 from howdah.service.clean import load_image, load_table
@@ -78,6 +78,20 @@ class Merge(Pair):
     base: InFile | None = Field(default=None, description="The version that both began from.")
 
 
+class Restore(Parameters):
+    """What `restore` is told."""
+
+    source: OutFile = Field(description="The file whose former version shall come back.")
+    version: int = Field(default=1, ge=1, description="Which one; 1 is the last before.")
+
+
+class Demo(Parameters):
+    """What `demo` is told."""
+
+    out: OutFile = Field(description="Folder for the results.")
+    seed: int = Field(default=0, ge=0, description="Seed of the synthetic embryo and of the training.")
+
+
 class Evaluate(Described):
     """What `evaluate` is told."""
 
@@ -89,6 +103,11 @@ class Evaluate(Described):
     frame_tolerance: int = Field(default=0, ge=0, description="Frames that a division may be early or late.")
     sparse: bool = Field(default=False, description="The truth holds some cells only: what it lacks is unknown.")
     out: OutFile | None = Field(default=None, description="Write the measures as .json or .csv.")
+
+    @property
+    def how(self) -> Judging:
+        """As the pipeline takes it."""
+        return Judging(self.reach, self.frame_tolerance, self.sparse, self.hints)
 
 
 class Check(Parameters):
@@ -112,10 +131,8 @@ def _check(p: Check) -> dict[str, Any]:
     if not data.size or data.dtype.kind not in "uif":
         raise ConfigError(f"The image has the shape {data.shape} and the type {data.dtype}; expected numbers.")
     low, high = data.min(), data.max()
-    if p.what == "threshold":
-        answer = np.where(data > data.mean(dtype=np.float64), np.uint8(255), np.uint8(0))
-    else:
-        answer = (high - data) + low
+    above = data > data.mean(dtype=np.float64)
+    answer = np.where(above, np.uint8(255), np.uint8(0)) if p.what == "threshold" else (high - data) + low
     total = data.sum(dtype=np.uint64 if data.dtype.kind == "u" else np.float64 if data.dtype.kind == "f" else np.int64)
     return {
         "shape": data.shape,
@@ -187,18 +204,23 @@ FILES = [
         learns=False,
     ),
     Task(
+        "restore",
+        "Bring back what stood there before (FILE~1~); what is there now takes its place.",
+        Restore,
+        lambda p: at_once(lambda: pipeline.restore(p.source, number=p.version)),
+        learns=False,
+    ),
+    Task(
+        "demo",
+        "Run the main job on a synthetic embryo, and compare with the truth.",
+        Demo,
+        lambda p: pipeline.demo(p.out, seed=p.seed),
+    ),
+    Task(
         "evaluate",
         "Compare a result with the truth: detection, links, divisions, masks, by what both hold.",
         Evaluate,
-        lambda p: evaluate(
-            p.result,
-            p.truth,
-            out=p.out,
-            reach=p.reach,
-            frame_tolerance=p.frame_tolerance,
-            sparse=p.sparse,
-            hints=p.hints,
-        ),
+        lambda p: evaluate(p.result, p.truth, p.how, out=p.out),
         learns=False,
     ),
     Task(

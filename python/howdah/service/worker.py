@@ -1,7 +1,7 @@
 """A process that stays warm and runs one job after the other: ``python -m howdah.service.worker``.
 
-Each line of standard input is a job, ``{"id", "task", "parameters", "folder"}`` as JSON. Answers are JSON lines on what was standard output
-when the process began; whatever a library prints goes to standard error instead, so that no print can garble an answer::
+Each line of standard input is a job as JSON: ``{"task", "parameters", "folder", "within"}``. Answers are JSON lines on what was standard
+output when the process began; whatever a library prints goes to standard error instead, so that no print can garble an answer::
 
     {"ready": PID}                                      once, when it has loaded
     {"progress": [stage, done, total, values, message]} of the job
@@ -10,8 +10,8 @@ when the process began; whatever a library prints goes to standard error instead
     {"error": [kind, sentence], "last": false}          the same; "last": the process ends now
 
 The process ends when standard input does, also in the middle of a job: it never outlives its parent. SIGINT ends the job between two
-steps, and the process with it. A fault (an error that nobody foresaw) ends the process with its traceback on standard error and exit code 1:
-whoever started it has those lines, and a fresh process for the next job.
+steps, and the process with it. A fault (an error that nobody foresaw) ends the process with
+its traceback on standard error and exit code 1: whoever started it has those lines, and a fresh process for the next job.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bdv_io import BdvIoError
 from howdah.errors import HowdahError
 from howdah.progress import Progress
 from howdah.service.clean import plain, stored
+from howdah.service.parameters import Within
 from howdah.service.running import run_task, sentence_of
 
 __all__ = ["main"]
@@ -90,7 +91,7 @@ def main() -> None:
         code = STOPPED
     finally:
         if code == FAULT:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         os._exit(code)  # threads of libraries, and what they do at exit, are not waited for
 
@@ -121,7 +122,7 @@ def _run(job: Mapping[str, Any], channel: Channel) -> bool:
     folder = Path(job["folder"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        result = stored(run_task(job["task"], job["parameters"], show=show, folder=folder), folder)
+        result = stored(run_task(job["task"], job["parameters"], show=show, folder=folder, within=_within(job)), folder)
     except (BdvIoError, HowdahError, OSError) as error:
         _let_go()
         channel.send({"error": [*sentence_of(error)], "last": False})
@@ -134,6 +135,15 @@ def _run(job: Mapping[str, Any], channel: Channel) -> bool:
     _let_go()
     channel.send({"result": result})
     return True
+
+
+def _within(job: Mapping[str, Any]) -> Within | None:
+    """Folders that the job may use."""
+    said = job.get("within")
+    if said is None:
+        return None
+    readable, writable = (tuple(Path(name) for name in said[role]) for role in ("readable", "writable"))
+    return Within(readable, writable, Path(said["base"]))
 
 
 def _let_go() -> None:
