@@ -157,7 +157,7 @@ class LiveProject:
                     f"Writing into Mastodon was not done: {len(strange)} of the spots that would change were changed or removed "
                     f"in Mastodon since they were read (the first has number {strange[0]}). Read the project again, and repeat."
                 )
-            ids = self._carry_out(plan, after, current) if plan else plan.ids
+            ids = self._carry_out(plan, after, reading, current) if plan else plan.ids
         if after.attributes.get(LIVE, "") in self._readings:
             self._readings[after.attributes[LIVE]] = Reading(after, ids)
         self._sync()
@@ -180,18 +180,18 @@ class LiveProject:
             return reading, pairs_by_id(reading.tracks, after)
         return reading, match_spots(reading.tracks, after)
 
-    def _carry_out(self, plan: Plan, after: Tracks, current: Tracks) -> I64:
+    def _carry_out(self, plan: Plan, after: Tracks, reading: Reading, current: Tracks) -> I64:
         with self._one_step():
             ids = edit(self.model, plan, after, self._by)
         if plan.features or plan.features_removed or stored_features(current):
             self._steps = [*self._steps[: self._done], (current, after)][-KEPT:]
             self._done = len(self._steps)
-        self._write_features(plan, after, ids=ids, current=current)
+        self._write_features(plan, after, ids=ids, reading=reading, current=current)
         return ids
 
-    def _write_features(self, plan: Plan, after: Tracks, *, ids: I64, current: Tracks) -> None:
+    def _write_features(self, plan: Plan, after: Tracks, **what: Any) -> None:
         with java_errors("Writing features into Mastodon"):
-            write_changed_features(self.model, self._context, plan, after, ids=ids, current=current, by=self._by)
+            write_changed_features(self.model, self._context, plan, after, **what, by=self._by)
 
     @contextmanager
     def _one_step(self) -> Iterator[None]:
@@ -255,9 +255,10 @@ class LiveProject:
         """Give the features back if the model is but for them the one that was meant; return whether it is."""
         with locked(self.model.getGraph().getLock().writeLock()):
             current = self._read()
-            plan = plan_of(Reading(current, current.id), meant, match_spots(current, meant))
+            now = Reading(current, current.id)
+            plan = plan_of(now, meant, match_spots(current, meant))
             if not plan.edits:
-                self._write_features(plan, meant, ids=plan.ids, current=current)
+                self._write_features(plan, meant, ids=plan.ids, reading=now, current=current)
             return not plan.edits
 
     def _sync(self) -> None:
@@ -298,14 +299,23 @@ class LiveProject:
         with java_errors("Opening the windows of the project"):
             java_class("org.mastodon.mamut.io.ProjectLoader").loadGUI(self._project, self._windows())
 
-    def show(self, *, image: bool = True, tracks: bool = True) -> None:
-        """Open a BigDataViewer and a TrackScheme window."""
+    def show(self, *, image: bool = True, tracks: bool = True, coloured_by: str | None = None) -> None:
+        """Open a BigDataViewer and a TrackScheme window, coloured by a tag set where one is named."""
         windows = self._windows()
+        state = java_class("java.util.HashMap")()
+        if coloured_by is not None:
+            state.put("TagSet", coloured_by)
         with java_errors("Opening windows"):
             if image:
-                windows.createBigDataViewer()
+                windows.createBigDataViewer(state)
             if tracks:
-                windows.createTrackScheme()
+                windows.createTrackScheme(state)
+
+    def views(self) -> list[Any]:
+        """Return the Java classes of the views that are open, one for each window."""
+        windows = self._windows()
+        kinds = list(windows.getViewFactories().getKeys())
+        return [view.getClass() for kind in kinds for view in windows.getViewList(kind)]
 
     def _windows(self) -> Any:
         if self.window_side is None:
