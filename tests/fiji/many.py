@@ -26,4 +26,5 @@ for script, parameters in told["runs"]:
     System.out.println(">>> %s %s" % (os.path.basename(script), parameters))
     console.processArgs(["--run", script] + ([parameters] if parameters else []))
     startup.executeOperations()
-System.exit(0)
+from howdah_fiji import script as howdah_script
+howdah_script.leave(0)

@@ -53,33 +53,39 @@ def run(script, **given):
     scripts.run(File(os.path.join(work["scripts"], script)), True, values).get()
 
 
+run("Backend/Start_backend.py")
 imp = IJ.openImage(work["movie"])
 imp.show()
 imp.getWindow().setLocation(30, 190)
 for _ in range(3):
     IJ.run("In [+]")
-seen["track"] = 1
-run("Cells_(2D)/Segment_and_track_(EmbedTrack).py", weights=File(work["weights"]), settings=work["settings"])
+run("Cells_(2D)/Train_EmbedTrack.py", source=File(work["outlined"]), weights=File(work["weights"]), settings=work["quick"])
+run("Cells_(2D)/Segment_and_track_(EmbedTrack).py", weights=File(work["weights"]), settings=work["loose"])
 seen["overlay"] = imp.getOverlay().size()
 seen["colours"] = len(set([str(roi.getStrokeColor()) for roi in imp.getOverlay().toArray()]))
 manager = RoiManager.getInstance()
 seen["manager"] = manager.getCount()
 manager.setLocation(560, 190)
-seen["macro"] = IJ.runMacro("return \"\" + roiManager('count') + \" \" + Overlay.size;")
+seen["macro"] = IJ.runMacro("return '' + roiManager('count') + ' ' + Overlay.size;")
 imp.setT(3)
 picture("tracked")
 manager.close()
 imp.setOverlay(None)
-imp.changes = True  # pixels go over as they are in the window now
+imp.changes = True  # now its pixels go over, not the name of its file
 run("Time_arrow/Find_events.py", weights=File(work["network"]), settings="tap.device=cpu")
 imp.changes = False
 seen["tables"] = list(WindowManager.getNonImageTitles())
-run("Time_arrow/Jump_to_event.py", number="2", events=File(work["events"]))
+run("Time_arrow/Jump_to_event.py", number="2")
 seen["point"] = [imp.getT(), imp.getRoi().getTypeAsString()]
+run("Time_arrow/Time-arrow_map.py", weights=File(work["network"]), settings="tap.device=cpu")
+arrow = IJ.getImage()
+seen["map"] = [arrow.getTitle(), arrow.getNChannels(), arrow.getNFrames(), arrow.isComposite()]
 Closer().start()
 run("Convert.py", out=File("/no/such/folder/x.tif"))
+run("Backend/Stop_backend.py")
 seen["log"] = IJ.getLog()
 picture("log")
 with open(work["seen"], "w") as target:
     json.dump(seen, target)
-System.exit(0)
+from howdah_fiji import script as howdah_script
+howdah_script.leave(0)

@@ -12,14 +12,9 @@ import tifffile
 from fiji.conftest import RealJava
 from pipeline import growing, perfect
 
-from bdv_io import Tracks
-from bdv_io.formats import open_image, read_tracks, write_tracks
-from bdv_io.image import ArrayImage
-from bdv_io.label_image import tracks_of_labels
+from bdv_io.formats import read_tracks
 
 MANY = Path(__file__).with_name("many.py")
-QUICK = "embedtrack.n_epochs=1; embedtrack.n_crops=2; embedtrack.batch_size=1; embedtrack.crop_size=[32,32]; embedtrack.device=cpu"
-LOOSE = "embedtrack.foreground_threshold=0; embedtrack.min_size=1; embedtrack.test_time=none; embedtrack.device=cpu"
 
 
 class Runs:
@@ -60,17 +55,6 @@ class Runs:
         )
         assert Path(found["log"]).read_text().rstrip().endswith(f"({code}): {found['sentence']}")
         return found["result"]
-
-
-def outlined(folder: Path) -> Path:
-    """A TrackMate file in which a person outlined the cells of two frames."""
-    movie = perfect.movie(folder)
-    found = tracks_of_labels(ArrayImage([perfect.labels(t) for t in range(2)], voxel_size=(1.0, 0.5, 0.5), unit="µm"))
-    tracks = Tracks.build(
-        found.t, found.centre, covariance=found.covariance, outlines=found.outlines, links=found.links, space_unit="µm"
-    )
-    write_tracks(folder / "outlined.xml", tracks, image=open_image(movie))
-    return folder / "outlined.xml"
 
 
 def test_what_becomes_of_each_command_line(real_java: RealJava) -> None:
@@ -175,7 +159,7 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     work = real_java.work
     (work / "records").mkdir()
     runs = Runs(real_java)
-    person = outlined(work)
+    cells = perfect.movie(work)
     movie, network = growing.movie(work, "growing.tif"), growing.network(work)
     spots = growing.project(work, movie)
     (work / "night").mkdir()
@@ -185,21 +169,13 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     (work / "points.csv").write_text("Slice,Y,X\n0,1,1\n0,20,20\n1,2,1\n1,21,20\n2,3,1\n")
     runs.add("start", "Backend/Start_backend.py")
     runs.add("check", "Self_check.py")
-    runs.add("convert", "Convert_a_file.py", source=person.with_name("movie.tif"), out=work / "copy.ome.tif")
+    runs.add("convert", "Convert_a_file.py", source=cells, out=work / "copy.ome.tif")
     runs.add("colour", "Cells_(2D)/Pseudocolour_(EfficientCellSeg).py", image=movie, neighbours="time")
     runs.add("link", "Mastodon/Link_spots.py", project=spots, out=work / "linked.mastodon")
     runs.add("evaluate", "Evaluate_against_truth.py", found=work / "linked.mastodon", truth=spots)
     runs.add("table", "Link_points_of_a_table.py", table=work / "points.csv")
     runs.add("batch", "Batch_over_a_folder.py", folder=work / "night", task="convert", ending=".ome.tif")
     runs.add("a bad setting", "Mastodon/Link_spots.py", project=spots, settings="linking.max_distance=far")
-    runs.add("train", "Cells_(2D)/Train_EmbedTrack.py", source=person, settings=QUICK)
-    runs.add(
-        "track",
-        "Cells_(2D)/Segment_and_track_(EmbedTrack).py",
-        image=person.with_name("movie.tif"),
-        weights=work / "outlined-embedtrack.safetensors",
-        settings=LOOSE,
-    )
     runs.add("events", "Time_arrow/Find_events.py", image=movie, weights=network, settings="tap.device=cpu")
     runs.add("map", "Time_arrow/Time-arrow_map.py", image=movie, weights=network, settings="tap.device=cpu")
     runs.add("jump", "Time_arrow/Jump_to_event.py", image=movie)
@@ -209,7 +185,7 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     findings = runs.check("check", "checks passed")["findings"]
     assert sum("there and back twice, equal" in finding["found"] for finding in findings) == 3
     runs.check("convert")
-    with tifffile.TiffFile(work / "copy.ome.tif") as copy, tifffile.TiffFile(person.with_name("movie.tif")) as first:
+    with tifffile.TiffFile(work / "copy.ome.tif") as copy, tifffile.TiffFile(cells) as first:
         np.testing.assert_array_equal(copy.asarray(), first.asarray())
     runs.check("colour")
     assert tifffile.imread(work / "growing-colour.tif").shape == (growing.FRAMES, 3, *growing.SIZE)
@@ -225,10 +201,6 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
         "two.ome.tif",
     ]
     runs.check("a bad setting", "max_distance", code=2)
-    runs.check("train", "trained; weights are in")
-    runs.check("track", "tracks.xml")
-    cells = read_tracks(work / "movie-tracks.xml")
-    assert cells.n_spots == read_tracks(work / "movie-tracks-rois.zip").n_spots > 0
     runs.check("events")
     runs.check("map")
     runs.check("jump", "event 1 of")
