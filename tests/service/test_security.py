@@ -25,12 +25,12 @@ from howdah.service.state import Running, forget, note, read_note
 from howdah.service.tables import TableHeader, pack, unpack
 from howdah.service.uploads import Uploads
 
-
 TOKEN = "a-token-for-the-tests-0123456789"
 SMALL = Limits(body=10_000, upload=1_000_000, wrong_tokens=3, per_second=0.0, burst=200, spare_disk=0)
 BDV = """<SpimData version="0.2"><BasePath type="relative">.</BasePath><SequenceDescription><ImageLoader format="bdv.hdf5">
 <hdf5 type="{kind}">{file}</hdf5></ImageLoader><ViewSetups><ViewSetup><id>0</id></ViewSetup></ViewSetups>
-<Timepoints type="range"><first>0</first><last>0</last></Timepoints></SequenceDescription></SpimData>"""
+<Timepoints type="range"><first>0</first><last>0</last></Timepoints></SequenceDescription>
+<ViewRegistrations></ViewRegistrations></SpimData>"""
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +153,15 @@ def test_a_project_that_names_its_movie_outside_is_refused(tmp_path) -> None:
     inside = tmp_path / "in"
     inside.mkdir()
     with zipfile.ZipFile(inside / "p.mastodon", "w") as archive:
-        archive.writestr("project.xml", '<MamutProject><SpimDataFile type="absolute">/etc/movie.xml</SpimDataFile></MamutProject>')
+        archive.writestr(
+            "project.xml", '<MamutProject><SpimDataFile type="absolute">/etc/movie.xml</SpimDataFile></MamutProject>'
+        )
         archive.writestr("model.raw", b"")
     with pytest.raises(ServiceError, match=r"/etc/movie\.xml"):
         Roots([inside]).check_source(inside / "p.mastodon")
-    (inside / "t.xml").write_text('<TrackMate><Settings><ImageData filename="m.tif" folder="/etc"/></Settings></TrackMate>')
+    (inside / "t.xml").write_text(
+        '<TrackMate><Settings><ImageData filename="m.tif" folder="/etc"/></Settings></TrackMate>'
+    )
     with pytest.raises(ServiceError, match=r"/etc/m\.tif"):
         Roots([inside]).check_source(inside / "t.xml")
 
@@ -244,9 +248,19 @@ def test_no_request_reaches_code() -> None:
     import howdah.service
 
     folder = Path(howdah.service.__file__).parent
-    ours = [*folder.glob("http*.py"), *folder.glob("page/*.py"), *(folder / f"{n}.py" for n in ("uploads", "roots", "arrays", "tables"))]
+    ours = [
+        *folder.glob("http*.py"),
+        *folder.glob("page/*.py"),
+        *(folder / f"{n}.py" for n in ("uploads", "roots", "arrays", "tables")),
+    ]
     names = {node.id for path in ours for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
-    imported = {a.name for path in ours for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for a in node.names}
+    imported = {
+        a.name
+        for path in ours
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import)
+        for a in node.names
+    }
     assert len(ours) >= 12
     assert not names & {"eval", "exec", "compile", "__import__"}
     assert not imported & {"pickle", "importlib", "subprocess", "marshal", "shelve"}
@@ -311,7 +325,9 @@ def test_the_note_is_private_and_a_stale_one_is_known(tmp_path, monkeypatch) -> 
 
 
 def test_addresses(tmp_path) -> None:
-    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "gpu.example")] == [True] * 3 + [False] * 2
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "gpu.example")] == [True] * 3 + [
+        False
+    ] * 2
     with pytest.raises(ServiceError, match="both --certificate and --key"):
         Server(Address(certificate=tmp_path / "c.pem"))
     with pytest.raises(ServiceError, match="Choose another --host"):

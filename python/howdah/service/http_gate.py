@@ -19,7 +19,7 @@ __all__ = ["Gate"]
 
 log = logging.getLogger(__name__)
 
-OPEN = ("/login",)  # pages that need no token
+OPEN = ("/login", "/icon.svg")  # pages that need no token
 STREAMED = ("/api/arrays", "/api/files", "/api/tables")  # their routes look after the size
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
