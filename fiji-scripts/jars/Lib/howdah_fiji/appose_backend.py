@@ -131,15 +131,15 @@ class ApposeBackend(object):
         try:
             self.facts = self._ask(HELLO, {}, self.start_s)
         except Problem as problem:
-            end(self._service, 0)
+            self.close()
             raise Problem(advised(problem.sentence, self.python), MISSING_PART)
 
     def _ask(self, script, inputs, timeout_s=ANSWER_S):
         return Call(self, script, inputs, None, None, timeout_s).result()
 
-    def told(self):
-        """Note that the death of the worker was told to somebody, so that the next run starts a new one."""
-        self._told = True
+    def told(self, service):
+        """Note that the death of a worker was told to somebody, so that the next run starts a new one."""
+        self._told = self._told or service is self._service
 
     # ---- images and tables
     def _sent_image(self, imp, rooms):
@@ -312,11 +312,11 @@ class Call(object):
         raise Problem("The worker could not run it: %s" % (self.task.error or "it gave no reason").strip(), FAULT)
 
     def _died(self):
-        self.backend.told()
+        self.backend.told(self.service)
         raise Problem(died(self.service, self.name, self.task.error), FAULT)
 
     def _stop_the_worker(self):
-        self.backend.told()
+        self.backend.told(self.service)
         end(self.service, 0)
         raise Problem("Stopped. The step did not end within %d s, so the worker was ended with it." % STOP_S, STOPPED)
 
@@ -388,7 +388,7 @@ def silent(service, python):
 def advised(sentence, python):
     """Add what to do where the worker could not start."""
     if "No module named 'howdah" in sentence:
-        return "The Python at %s has no Howdah. Install it there: pip install 'howdah[fiji]'." % python
+        return "The Python at %s has no Howdah, or an older one. Install it there: pip install 'howdah[fiji]'." % python
     if "has no Appose" in sentence:
         return "The Python at %s has no Appose. Install it there: pip install 'howdah[fiji]'." % python
     return sentence
