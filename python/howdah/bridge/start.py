@@ -100,9 +100,28 @@ class Fiji:
                 f"{what} needs windows, and this Fiji runs headless. Start it with mode='interactive' where there is a display."
             )
 
+    def show(self) -> None:
+        """Show Fiji's main window. When the user closes it, Python goes on (ImageJ by itself would end the process, with exit code 0).
+
+        Raises:
+            BridgeError: This Fiji is headless, or Java failed.
+        """
+        self.need_windows("Fiji's main window")
+        with java_errors("Showing Fiji's main window"):
+            if self.ij is not None:
+                self.ij.ui().showUI()
+            window = java_class("ij.IJ").getInstance()
+            if window is not None:
+                if self.ij is None:
+                    window.setVisible(True)
+                window.exitWhenQuitting(False)
+
     def wait(self) -> None:
-        """Wait until Fiji's main window is closed (mode ``"gui"``); returns at once where there is none."""
-        while not self.closed and self.ij is not None and jvm_runs() and self.ij.ui().isVisible():
+        """Wait until Fiji's main window is closed (:meth:`show`, mode ``"gui"``); returns at once where there is none."""
+        while not self.closed and jvm_runs():
+            window = java_class("ij.IJ").getInstance()
+            if window is None or not window.isVisible():
+                return
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -239,7 +258,7 @@ def start_imagej(
             java_class("net.imagej.patcher.LegacyInjector").preinit()
         if mode != "headless":
             imagej_class = java_class("ij.ImageJ")
-            imagej_class(imagej_class.NO_SHOW if mode == "interactive" else imagej_class.STANDALONE)
+            imagej_class(imagej_class.NO_SHOW)
         stop.prepare_last()
     return _keep(Fiji(None, mode, asked=asked))
 
@@ -301,9 +320,8 @@ def _again(asked: tuple[Any, ...]) -> Fiji | None:
 
 def _keep(fiji: Fiji) -> Fiji:
     _running.append(fiji)
-    if fiji.mode == "gui" and fiji.ij is not None:
-        with java_errors("Showing Fiji's main window"):
-            fiji.ij.ui().showUI()
+    if fiji.mode == "gui":
+        fiji.show()
     return fiji
 
 
