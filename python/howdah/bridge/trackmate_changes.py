@@ -99,22 +99,24 @@ def apply_to(model: Any, tracks: Tracks, *, settings: Any = None) -> Changes:
         BridgeError: Units differ, ids do not fit into Java's whole numbers, or TrackMate refuses.
     """
     tracks.validate()
-    old = tracks_of(model, settings=settings)
-    _check(old, tracks)
-    tracks = _with_tags_in_order(old, tracks)
-    found = Changes.between(old, tracks)
-    if not found:
+
+    def run() -> (
+        Changes
+    ):  # all of it on one thread: nobody, and no other call, changes the model between reading and writing
+        old = tracks_of(model, settings=settings)
+        _check(old, tracks)
+        wanted = _with_tags_in_order(old, tracks)
+        found = Changes.between(old, wanted)
+        if found:
+            touched = np.unique(wanted.links[np.concatenate([found.links_added, found.links_changed]).astype(np.int64)])
+            rows = np.union1d(np.concatenate([found.added, found.changed[:, 1]]), touched).astype(np.int64)
+            made = model_of(wanted.select(rows))
+            update = _Update(model, found, made, interval=old.interval or tracks.interval or 1.0)
+            with java_errors("Changing TrackMate's model"):
+                update.run()
         return found
-    touched = np.unique(tracks.links[np.concatenate([found.links_added, found.links_changed]).astype(np.int64)])
-    rows = np.union1d(np.concatenate([found.added, found.changed[:, 1]]), touched).astype(np.int64)
-    update = _Update(model, found, model_of(tracks.select(rows)), interval=old.interval or tracks.interval or 1.0)
 
-    def run() -> None:
-        with java_errors("Changing TrackMate's model"):
-            update.run()
-
-    on_swing(run)
-    return found
+    return on_swing(run)
 
 
 class _Update:
