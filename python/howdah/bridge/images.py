@@ -240,13 +240,6 @@ def _planes_of(path: str | Path) -> int | None:
     return None
 
 
-def calibration_of(image: Any) -> tuple[Vector, str, tuple[float, str] | None]:
-    """Return what an ImagePlus says of its voxels: edge lengths (z, y, x), unit, and time between frames with its unit or None."""
-    with java_errors(f"Reading the calibration of {image.getTitle()}"):
-        size, unit, interval, _ = _calibration(image)
-    return size, unit, interval
-
-
 def _fill(stack: Any, planes: Array, java_type: str) -> None:
     import jpype
 
