@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -35,15 +36,22 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a child process that is killed when it takes too long."""
     command = [*before, sys.executable, *arguments]
-    return subprocess.run(
+    child = subprocess.Popen(
         command,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
         env=child_environment(home, **more),
         cwd=home,
+        start_new_session=True,
     )
+    with child:
+        try:
+            output, errors = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)  # xvfb-run alone would leave its display and Java behind
+            raise
+    return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
 def names_of(module: str) -> list[str]:
