@@ -6,10 +6,12 @@ HOW is `imagej` (ImageJ 1 alone) or `fiji`. Each result is one line, `check: NAM
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -35,15 +37,22 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a child process that is killed when it takes too long."""
     command = [*before, sys.executable, *arguments]
-    return subprocess.run(
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
         command,
-        capture_output=True,
+        stdout=pipe,
+        stderr=pipe,
         text=True,
-        timeout=timeout,
-        check=False,
         env=child_environment(home, **more),
         cwd=home,
-    )
+        start_new_session=True,
+    ) as child:
+        try:
+            out, err = child.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # also what a display's wrapper has started
+    return subprocess.CompletedProcess(command, child.returncode, out, err)
 
 
 def names_of(module: str) -> list[str]:
@@ -54,7 +63,9 @@ def names_of(module: str) -> list[str]:
 
 def run_checks(module: str, how: str, home: Path, *, before: tuple[str, ...] = (), **arguments: Any) -> dict[str, str]:
     """Run all checks of a module in one child process; name -> "ok" or what went wrong."""
-    done = run_python([str(HERE), str(HERE.parent / module), how, json.dumps(arguments)], home, before=before)
+    done = run_python(
+        [str(HERE), str(HERE.parent / module), how, json.dumps(arguments)], home, before=before, timeout=280
+    )
     results = {}
     for line in done.stdout.splitlines():
         if line.startswith("check: "):
