@@ -22,7 +22,7 @@ from bdv_io.safe_write import replacing
 from bdv_io.tags import Feature
 from bdv_io.tracks import Carried, Tracks
 
-__all__ = ["is_mastodon", "lost_in_mastodon", "read_mastodon", "write_mastodon"]
+__all__ = ["is_mastodon", "lost_in_mastodon", "read_mastodon", "tracks_of_entries", "write_mastodon"]
 
 FORMAT = "mastodon"
 TAGS, GUI = "tags.raw", "gui.xml"
@@ -53,7 +53,15 @@ def read_mastodon(path: str | os.PathLike[str]) -> Tracks:
         FormatError: It is no project, or damaged; the sentence says where.
     """
     project = Path(path)
-    entries = read_entries(project)
+    return tracks_of_entries(read_entries(project), project)
+
+
+def tracks_of_entries(entries: Mapping[str, Data], project: Path) -> Tracks:
+    """Return the annotation that the entries of a project hold, wherever they come from; ``project`` is where it lies.
+
+    Raises:
+        FormatError: An entry is damaged; the sentence says which.
+    """
     header = read_project_file(entries[PROJECT], f"{PROJECT} of {project}")
     model = read_model(entries[MODEL], f"{MODEL} of {project}")
     n, m = len(model.t), len(model.links)

@@ -15,6 +15,7 @@ from howdah import (
     __version__,
     cli_batch,
     cli_calibrate,
+    cli_doctor,
     cli_efficientcellseg,
     cli_embedtrack,
     cli_evaluate,
@@ -22,12 +23,13 @@ from howdah import (
     cli_flow,
     cli_lineage,
     cli_loop,
+    cli_serve,
     cli_tap,
     pipeline,
 )
 from howdah.cli_hints import with_movie
 from howdah.cli_options import Json, with_settings
-from howdah.cli_show import BAD_INPUT, guarded, run_verb, show_result, warn
+from howdah.cli_show import BAD_INPUT, guarded, run_verb, show_result
 from howdah.config import read_toml
 from howdah.pipeline.sections import SECTIONS
 
@@ -324,15 +326,7 @@ def reproduce(
     run_verb(steps, as_json=json)
 
 
-@app.command()
-def doctor(json: Json = False) -> None:
-    """Say what is installed, which device and which Java there are, what is missing and how to get it."""
-    report = pipeline.examine()
-    show_result(report, as_json=json)
-    if not report["ready"]:
-        warn(str(report["advice"]))
-
-
+cli_doctor.add_to(app)
 cli_lineage.add_to(app)
 cli_loop.add_to(app)
 cli_calibrate.add_to(app)
@@ -341,6 +335,7 @@ cli_efficientcellseg.add_to(app)
 cli_tap.add_to(app)
 cli_batch.add_to(app)
 cli_evaluate.add_to(app)
+cli_serve.add_to(app)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from bdv_io.errors import FormatError, MissingDataError, WriteError
 from bdv_io.formats import open_image
 from bdv_io.image import ImageSeries
 from howdah.errors import ConfigError
+from howdah.service.arrays import mapped_upload
 from howdah.service.parameters import Image, Table
 
 __all__ = ["is_table", "load_image", "load_table", "plain", "save_table", "stored"]
@@ -166,7 +167,8 @@ def load_table(value: Table | Path | Mapping[str, Any], folder: Path | None = No
 def load_image(value: Image | Path | Mapping[str, Any], folder: Path | None = None) -> Image:
     """Return the image of a parameter (:class:`Image`, or the path of a movie), or of a stored result.
 
-    A movie becomes one array with the axes TCZYX; it must fit into the memory.
+    A movie becomes one array with the axes TCZYX; it must fit into the memory. What a client sent as an array keeps its axes and
+    is mapped from the disk.
 
     Args:
         value: An image, a path, or ``{"array": NAME, ...}`` of a stored result (a memory map then).
@@ -183,6 +185,9 @@ def load_image(value: Image | Path | Mapping[str, Any], folder: Path | None = No
         data = np.load(folder / Path(value["array"]).name, mmap_mode="r", allow_pickle=False)
         size = value["voxel_size"]
         return Image(data, value["axes"], None if size is None else tuple(size), value["unit"], value["interval"])
+    sent = mapped_upload(Path(value))
+    if sent is not None:
+        return sent
     movie = open_image(value)
     try:
         return _whole(movie)

@@ -7,7 +7,8 @@ from ij import IJ, ImagePlus, ImageStack
 from ij.process import ByteProcessor, FloatProcessor, ShortProcessor
 from java.io import File
 from java.lang import Class, ClassNotFoundException, Runtime, System
-from java.util import Arrays, Random
+from java.nio import ByteBuffer
+from java.util import Random
 
 import howdah_fiji
 from howdah_fiji import images, places, starting
@@ -113,7 +114,7 @@ def _backend(run):
     found = [finding("backend", "%s, after %.1f s" % (where, time.time() - begin))]
     if hasattr(backend, "health"):
         said = backend.health()
-        version = str(said.get("version", "unknown"))
+        version = str(said.get("version") or said.get("howdah") or "unknown")
         advice = "Run `howdah fiji install FOLDER-OF-FIJI` from the newer one."
         found.append(finding("backend's version", version, version == howdah_fiji.VERSION, advice))
         begin = time.time()
@@ -178,7 +179,8 @@ def differences(first, second):
         found.append(
             "the calibration %s came back as %s" % (images.calibration_of(first), images.calibration_of(second))
         )
-    for number in range(1, first.getStackSize() + 1):
-        if not Arrays.equals(first.getStack().getPixels(number), second.getStack().getPixels(number)):
-            found.append("plane %d differs" % number)
+    pairs = zip(images.planes_of(first), images.planes_of(second))
+    wrong = [number for number, (a, b) in enumerate(pairs) if not ByteBuffer.wrap(a).equals(ByteBuffer.wrap(b))]
+    if wrong:
+        found.append("%d of %d planes came back with other values, the first is plane %d" % (len(wrong), first.getStackSize(), wrong[0] + 1))
     return found

@@ -26,7 +26,7 @@ def _words():
 
 
 def split(text):
-    """Return {name: value as typed} of 'a=1,b="x, y",c={1,2}'."""
+    """Return {name: value as typed} of 'a=1,b="x, y",c={1,2}'; a part without a name is {part: None}."""
     parts, part, quote, depth, escaped = [], [], "", 0, False
     for letter in text:
         if escaped:
@@ -50,6 +50,6 @@ def split(text):
     found = {}
     for part in parts:
         name, sign, value = part.partition("=")
-        if sign:
-            found[name.strip()] = value.strip()
+        if name.strip():
+            found[name.strip()] = value.strip() if sign else None
     return found

@@ -45,7 +45,7 @@ def _carried_out(run, body):
         return "Stopped.", STOPPED, {}
     except OutOfMemoryError:
         return images.heap_sentence(), FAULT, {}
-    except (Exception, Throwable) as error:
+    except (Exception, SystemExit, Throwable) as error:
         run.say(traceback.format_exc())
         what = error.toString() if isinstance(error, Throwable) else "%s: %s" % (type(error).__name__, error)
         return "A fault: %s. Please report it with the log." % what, FAULT, {}
@@ -74,6 +74,8 @@ class Run(object):
         """Refuse parameters that the script does not have, and flags that are neither true nor false; SciJava takes both silently."""
         typed = command_line.parameters_of(self.name_of_file())
         for name, value in typed.items():
+            if value is None:
+                raise Problem("'%s' on the command line has no name: write parameter=value." % name)
             if name not in self.given:
                 raise Problem("There is no parameter '%s'; there are %s." % (name, ", ".join(sorted(self.given))))
             if isinstance(self.given[name], bool) and value.strip("\"'").lower() not in ("true", "false"):

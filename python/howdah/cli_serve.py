@@ -1,0 +1,223 @@
+"""The command line: ``howdah serve``."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from howdah import __version__
+from howdah.cli_show import guarded, show_result, warn
+from howdah.errors import MissingExtraError, ServiceError
+
+if TYPE_CHECKING:
+    from howdah.service.http_server import Server
+
+__all__ = ["add_to"]
+
+GIGABYTE = 2**30
+IDLE_LOOK_S = 5.0
+STOP_S = 20.0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the command line said of a service."""
+
+    host: str
+    port: int
+    roots: tuple[Path, ...]
+    folder: Path | None
+    token_file: Path | None
+    certificate: Path | None
+    key: Path | None
+    plain: bool
+    max_upload_gb: float
+    idle_min: float | None
+    devices: tuple[str, ...]
+    as_json: bool
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command ``serve``."""
+
+    @app.command()
+    def serve(  # noqa: PLR0913  one option an argument
+        host: Annotated[str, typer.Option("--host", metavar="NAME", help="Interface; others than this computer's own need TLS or --plain.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option("--port", metavar="N", help="0 for a free one.", min=0, max=65535)] = 0,
+        root: Annotated[list[Path] | None, typer.Option("--root", metavar="FOLDER", help="A folder that clients may read and write; several may be given.")] = None,
+        state: Annotated[Path | None, typer.Option("--state", metavar="FOLDER", help="Where jobs and uploads are kept (default: ~/.howdah/service).")] = None,
+        token_file: Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="Holds the token; only its owner may read it (default: a new token).")] = None,
+        certificate: Annotated[Path | None, typer.Option("--certificate", metavar="FILE.pem", help="For TLS, with --key.")] = None,
+        key: Annotated[Path | None, typer.Option("--key", metavar="FILE.pem", help="For TLS, with --certificate.")] = None,
+        plain: Annotated[bool, typer.Option("--plain", help="Serve other computers without TLS: the token can be read on the way.")] = False,
+        max_upload: Annotated[float, typer.Option("--max-upload", metavar="GB", help="Largest upload.", min=0.001)] = 64,
+        idle: Annotated[float | None, typer.Option("--idle", metavar="MINUTES", help="End when nobody asked for anything for so long and no job runs.", min=0.01)] = None,
+        device: Annotated[list[str] | None, typer.Option("--device", metavar="NAME", help="Device for learning jobs (default: each GPU, else cpu).")] = None,
+        stop: Annotated[bool, typer.Option("--stop", help="Stop the service of this user.")] = False,
+        status: Annotated[bool, typer.Option("--status", help="Say whether a service runs, where, and what it does.")] = False,
+        json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
+    ) -> None:  # fmt: skip
+        """Serve all tasks over HTTP, for Fiji and for scripts, here or on a GPU server; with a web page of its jobs."""
+        roots = tuple(root or [Path.cwd()])
+        wanted = _Wanted(
+            host, port, roots, state, token_file, certificate, key, plain, max_upload, idle, tuple(device or ()), json
+        )
+        work = _stop if stop else _status if status else lambda as_json: _serve(wanted)
+        code = guarded(lambda: work(json), as_json=json)
+        if code:
+            raise typer.Exit(code)
+
+
+def _status(as_json: bool) -> None:
+    from howdah.service.client import Client, find
+
+    found = find()
+    if found is None:
+        raise ServiceError(
+            "No Howdah service of this user runs on this computer. Start one: howdah serve --root FOLDER"
+        )
+    with Client(found.url, found.token, certificate=found.certificate, timeout=10) as client:
+        health = client.health()
+        counts = {state: len(client.jobs(state=state, limit=1000)) for state in ("running", "queued")}
+    show_result(
+        {
+            "url": found.url,
+            "page": f"{found.url}/login?token={found.token}",
+            "pid": found.pid,
+            **health,
+            **counts,
+            "log": found.log,
+        },
+        as_json=as_json,
+    )
+
+
+def _stop(as_json: bool) -> None:
+    from howdah.service.client import Client, find
+
+    found = find()
+    if found is None:
+        show_result({"state": "no service was running"}, as_json=as_json)
+        return
+    with Client(found.url, found.token, certificate=found.certificate, timeout=10) as client:
+        client.shutdown()
+    until = time.monotonic() + STOP_S
+    while find() is not None and time.monotonic() < until:
+        time.sleep(0.05)
+    if find() is not None:
+        raise ServiceError(f"The service at {found.url} did not stop within {STOP_S:g} s. Its process is {found.pid}.")
+    show_result({"state": "stopped", "pid": found.pid}, as_json=as_json)
+
+
+def _serve(wanted: _Wanted) -> None:
+    """Serve until a signal, ``--stop`` or ``--idle`` ends it."""
+    try:
+        from howdah.service.http import create_app
+        from howdah.service.http_server import Address, Server, is_loopback
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Serving needs {error.name}, which is not installed. Install it with: pip install 'howdah[serve]'"
+        ) from None
+    from howdah.service.backend import Backend
+    from howdah.service.roots import Roots
+    from howdah.service.security import Guard, Limits
+    from howdah.service.state import Running, forget, home, note, read_note
+
+    other = read_note()
+    if other is not None:
+        raise ServiceError(f"A service runs already at {other.url} (process {other.pid}). Stop it: howdah serve --stop")
+    if not is_loopback(wanted.host) and wanted.certificate is None and not wanted.plain:
+        raise ServiceError(
+            f"Serving other computers ({wanted.host}) needs TLS, for else the token can be read on the way: give --certificate and "
+            "--key, or reach this one through `ssh -L`. On a network that you trust: --plain."
+        )
+    token = _token(wanted.token_file)
+    Guard(token)
+    Roots(wanted.roots)
+    log = _logging(home())
+    limits = Limits(upload=int(wanted.max_upload_gb * GIGABYTE))
+    server = Server(Address(wanted.host, wanted.port, wanted.certificate, wanted.key))
+    hosts = ("127.0.0.1", "localhost", "::1", wanted.host) if is_loopback(wanted.host) else ()
+    with Backend(wanted.folder or home() / "service", roots=wanted.roots, devices=wanted.devices or None) as backend:
+        app = create_app(backend, token=token, limits=limits, stop=server.stop, hosts=hosts)
+        shown = None if wanted.certificate is None else str(wanted.certificate.resolve())
+        note(Running(server.url, token, os.getpid(), __version__, time.time(), str(log), shown))
+        try:
+            _stop_at_signals(server)
+            show_result(
+                {"url": server.url, "page": f"{server.url}/login?token={token}", "log": str(log)},
+                as_json=wanted.as_json,
+            )
+            sys.stdout.flush()
+            if not is_loopback(wanted.host) and wanted.certificate is None:
+                warn("other computers reach this service without TLS: who listens on the network can read the token.")
+            backend.warm_up()
+            if wanted.idle_min is not None:
+                _stop_when_idle(server, backend, app.state.service, wanted.idle_min * 60)
+            server.run(app)
+        finally:
+            forget(os.getpid())
+            logging.getLogger(__name__).info("The service ends.")
+
+
+def _token(file: Path | None) -> str:
+    from howdah.service.security import new_token
+
+    if file is None:
+        return new_token()
+    try:
+        mode = file.stat().st_mode
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServiceError(f"Reading the token from {file} failed: {error}.") from None
+    if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        raise ServiceError(f"Others may read the token in {file}. Make it private: chmod 600 {file}")
+    return text
+
+
+def _logging(folder: Path) -> Path:
+    """Write warnings and what the service does to a log file of bounded size, and return its path."""
+    path = folder / "service.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=4 << 20, backupCount=2, encoding="utf-8")
+    except OSError as error:
+        raise ServiceError(f"The log {path} cannot be written: {error}. Set HOWDAH_HOME to another folder.") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name, level in (("howdah", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(level)
+    return path
+
+
+def _stop_at_signals(server: Server) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
+        server.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, ask)
+
+
+def _stop_when_idle(server: Server, backend: Any, service: Any, seconds: float) -> None:
+    def watch() -> None:
+        while not server.stopped.wait(min(IDLE_LOOK_S, seconds)):
+            busy = service.waiting or any(backend.jobs(state=state, limit=1) for state in ("running", "queued"))
+            if busy:
+                service.last_asked = time.monotonic()
+            elif time.monotonic() - service.last_asked > seconds:
+                server.stop()
+
+    threading.Thread(target=watch, name="howdah-idle", daemon=True).start()

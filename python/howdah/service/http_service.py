@@ -1,0 +1,167 @@
+"""What the routes share, and how names of a client (``upload:...``, ``array:...``) become files."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from howdah.errors import ServiceError
+from howdah.service.backend import Backend
+from howdah.service.roots import Roots
+from howdah.service.running import prepare
+from howdah.service.security import Guard, Limits, Refused
+from howdah.service.store import Job
+from howdah.service.table import TASKS
+from howdah.service.uploads import Uploads
+
+__all__ = ["RESULT", "Service"]
+
+RESULT = re.compile(r"(?P<job>[0-9a-f]{12})\.(?P<name>[A-Za-z0-9_-]{1,64}\.(?:npy|npz))")
+REFERENCE = re.compile(r"(?P<kind>upload|array|table):(?P<id>[A-Za-z0-9_.-]{1,128})")
+MOST_FILES = 10_000
+LOOK_EVERY = 200
+
+
+@dataclass
+class Service:
+    """The backend with what stands between it and its clients.
+
+    Attributes:
+        backend: Runs the jobs. guard: Knows the token. limits: How much a client may ask for. uploads: What clients sent.
+        waiters: Threads in which answers are held back. stop: Ends the process, None where a client must not.
+        waiting: Answers that are held back now. last_asked: When a client last asked for anything (monotonic clock).
+    """
+
+    backend: Backend
+    guard: Guard
+    limits: Limits
+    uploads: Uploads
+    waiters: ThreadPoolExecutor
+    stop: Callable[[], object] | None = None
+    waiting: int = 0
+    last_asked: float = field(default_factory=time.monotonic)
+    roots: Roots = field(init=False)
+    _unchecked: int = field(default=LOOK_EVERY, init=False)
+
+    def __post_init__(self) -> None:
+        own = (self.backend.folder / "jobs", self.uploads.folder)
+        self.roots = Roots([*self.backend.roots, *own], uploads=self.uploads.folder)
+
+    def job(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            Refused: 404.
+        """
+        try:
+            return self.backend.job(job_id)
+        except ServiceError as error:
+            raise Refused(str(error), 404) from None
+
+    def submit(self, task: str, parameters: Mapping[str, Any], key: str | None) -> Job:
+        """Queue a job, after its files and what they name were held against the roots.
+
+        Raises:
+            Refused: 404 for an unknown task, 403 for a path outside, 429 for a full queue, 503 when the service is closing.
+            ConfigError: A parameter is wrong.
+        """
+        if task not in TASKS:
+            raise Refused(f"There is no task {task[:80]!r}. GET /api/tasks lists them.", 404)
+        placed = {name: self._placed(value) for name, value in parameters.items()}
+        _, checked = prepare(task, _json(placed), folder=self.backend.folder / "jobs")
+        self.roots.check(checked)
+        self._check_queue()
+        return self.backend.submit(task, placed, key=key)
+
+    def _check_queue(self) -> None:
+        """Refuse a job when too many wait; to count them takes a while, so that is done now and then."""
+        self._unchecked += 1
+        if self._unchecked >= min(LOOK_EVERY, self.limits.queued):
+            if len(self.backend.jobs(state="queued", limit=self.limits.queued)) >= self.limits.queued:
+                raise Refused(f"{self.limits.queued} jobs are waiting already. Try again when some are done.", 429)
+            self._unchecked = 0
+
+    def _placed(self, value: Any) -> Any:
+        """Return a parameter with the path of an upload or of a result in the place of its name."""
+        if isinstance(value, list):
+            return [self._placed(item) for item in value]
+        found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            return value
+        if found["kind"] == "upload" or RESULT.fullmatch(found["id"]) is None:
+            return str(self.uploads.find(found["id"]).path)
+        return str(self.result_file(found["id"])[1])
+
+    def result_file(self, name: str) -> tuple[Job, Path]:
+        """Return the job and the file of a result, named ``JOB.NAME.npy`` or ``JOB.NAME.npz``.
+
+        Raises:
+            Refused: 404.
+        """
+        found = RESULT.fullmatch(name)
+        if found is None:
+            raise Refused(f"There is no array or table {name[:80]!r}.", 404)
+        job = self.job(found["job"])
+        path = job.folder / found["name"]
+        if not path.is_file() or path.is_symlink():
+            raise Refused(f"The job {job.id} has no result {found['name']}.", 404)
+        return job, path
+
+    def file_of(self, job: Job, name: str) -> Path:
+        """Return a file in a job's folder by its relative path with slashes.
+
+        Raises:
+            Refused: 404: there is none, or the path leads elsewhere.
+        """
+        parts = name.split("/")
+        odd = any(part in ("", ".", "..") or "\\" in part or "\0" in part or ":" in part for part in parts)
+        path = job.folder.joinpath(*parts) if not odd else job.folder
+        try:
+            real = path.resolve()
+            fine = not odd and job.folder.resolve() in real.parents and real.is_file()
+        except (OSError, ValueError):
+            fine = False
+        if not fine:
+            raise Refused(f"The job {job.id} has no file {name[:200]!r}.", 404)
+        return real
+
+    def files_of(self, job: Job) -> list[dict[str, Any]]:
+        """Return name and size of each file in a job's folder, at most ``MOST_FILES``."""
+        found: list[dict[str, Any]] = []
+        if job.folder.is_dir():
+            for path in sorted(job.folder.rglob("*")):
+                if path.is_file() and not path.is_symlink() and len(found) < MOST_FILES:
+                    found.append({"name": path.relative_to(job.folder).as_posix(), "bytes": path.stat().st_size})
+        return found
+
+    def shown(self, job: Job) -> dict[str, Any]:
+        """Return a job as a client sees it: images and tables of its result as ``array:...`` and ``table:...``."""
+        return {**job.as_json(), "result": _named(job.result, job.id)}
+
+
+def _json(value: Any) -> Any:
+    """Return a value as JSON would give it back.
+
+    Raises:
+        Refused: It holds NaN or infinity, which JSON does not know.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except ValueError:
+        raise Refused("The parameters hold NaN or infinity, which JSON does not know. Leave them out.") from None
+
+
+def _named(value: Any, job_id: str) -> Any:
+    if isinstance(value, Mapping):
+        named = {key: _named(item, job_id) for key, item in value.items()}
+        for kind, also in (("array", "shape"), ("table", "columns")):
+            if isinstance(named.get(kind), str) and also in named:
+                named[kind] = f"{kind}:{job_id}.{named[kind]}"
+        return named
+    return [_named(item, job_id) for item in value] if isinstance(value, list | tuple) else value
