@@ -8,7 +8,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from bdv_io.tracks import LABEL_DTYPE, Tracks
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["CHANNEL", "COLOUR", "GROUP", "SPOT", "is_roi_set", "read_rois"]
+__all__ = ["CHANNEL", "COLOUR", "GROUP", "SPOT", "is_roi_set", "read_rois", "tracks_of_rois"]
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,24 @@ def read_rois(path: str | os.PathLike[str], *, hints: Hints | None = None) -> Tr
         MissingDataError: There is no such file.
         FormatError: It is damaged or absurdly large, no ROI has an area, or its positions are ambiguous.
     """
-    file, known = Path(path), hints or Hints()
+    file = Path(path)
+    return tracks_of_rois(_entries(file), file, hints=hints)
+
+
+def tracks_of_rois(rois: Iterable[tuple[str, bytes]], source: str | Path, *, hints: Hints | None = None) -> Tracks:
+    """Turn ROIs, each given by its name and in the bytes of a ``.roi`` file, into spots, as :func:`read_rois` does.
+
+    Args:
+        rois: The ROIs.
+        source: Where they are from, for messages.
+        hints: As for :func:`read_rois`.
+
+    Raises:
+        FormatError: As for :func:`read_rois`.
+    """
+    file, known = source, hints or Hints()
     columns = _Columns()
-    for name, data in _entries(file):
+    for name, data in rois:
         columns.take(name, data)
     columns.report(file)
     affine = np.diag([*(known.voxel_size or (1.0, 1.0, 1.0)), 1.0])
@@ -144,12 +159,12 @@ class _Columns:
         place = (roi.position, roi.c_position, roi.z_position, roi.t_position)
         self.position.append((max(place[0], 0), max(place[1], 0), max(place[2], 0), max(place[3], 0)))
         self.spot.append(int(own[1]) if own else None)
-        self.label.append((roi.name or None) if own else (roi.name or re.sub(r"\.roi$", "", name, flags=re.I)))
+        self.label.append((roi.name or None) if own else (roi.name or re.sub(r"\.roi$", "", name, flags=re.I) or None))
         self.colour.append("" if roi.stroke_color == NO_COLOUR else "#" + roi.stroke_color.hex())
         self.group.append(roi.group)
         self.splines += bool(roi.options & ROI_OPTIONS.SPLINE_FIT)
 
-    def report(self, file: Path) -> None:
+    def report(self, file: str | Path) -> None:
         """Say what was left out; that nothing is left is an error."""
         found = ", ".join(f"{count} {kind}" for kind, count in self.left_out.items())
         if self.left_out and not self.rings:
@@ -202,7 +217,7 @@ def _of_zip(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, bytes]]
         yield Path(entry.filename).name, data
 
 
-def _positions(rows: list[tuple[int, int, int, int]], axes: str | None, file: Path) -> tuple[I64, I64]:
+def _positions(rows: list[tuple[int, int, int, int]], axes: str | None, file: str | Path) -> tuple[I64, I64]:
     """Frames and planes (K,), from 0, of rows of (position, channel, slice, frame), from 1."""
     stack, channel, z, t = np.array(rows, dtype=np.int64).reshape(-1, 4).T
     hyper = (channel > 0) | (z > 0) | (t > 0)

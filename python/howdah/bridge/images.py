@@ -20,7 +20,7 @@ from howdah.bridge.axes import five, from_planes, to_planes
 from howdah.bridge.java_classes import java_class, java_errors
 from howdah.errors import BridgeError, DataError
 
-__all__ = ["Picture", "exact_for_imagej", "from_imageplus", "open_imageplus", "to_imageplus"]
+__all__ = ["Picture", "calibration_of", "exact_for_imagej", "from_imageplus", "open_imageplus", "to_imageplus"]
 
 log = logging.getLogger(__name__)
 
@@ -317,3 +317,10 @@ def _fits(n_bytes: int, what: str) -> None:
             f"{what} needs {n_bytes / 2**30:.2f} GB of Java's heap; {(most - used) / 2**30:.2f} of {most / 2**30:.2f} GB are free. Start "
             "with more (memory='8g'; in Fiji Edit > Options > Memory & Threads), or hand it over as a file or as BigDataViewer source."
         )
+
+
+def calibration_of(image: Any) -> tuple[Vector, str, tuple[float, str] | None]:
+    """Return what an ImagePlus says of its voxels: edge lengths (z, y, x), unit, and time between frames with its unit or None."""
+    with java_errors(f"Reading the calibration of {image.getTitle()}"):
+        size, unit, interval, _ = _calibration(image)
+    return size, unit, interval
