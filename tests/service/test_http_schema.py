@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis.errors import Unsatisfiable
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 
 from howdah.service.backend import Backend
 from howdah.service.http import create_app
