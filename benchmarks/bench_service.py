@@ -48,7 +48,12 @@ def image(client: Client) -> list[tuple[str, str, str]]:
         client.delete(job["id"])
     right = bool((back.data == np.where(stack > stack.mean(dtype=np.float64), 255, 0)).all())
     whole = seconds(lambda: client.array(name))
-    rows = [("copy in memory", copy), ("there, task, back", best[0]), ("  there", best[1]), ("  task (threshold)", best[2])]
+    rows = [
+        ("copy in memory", copy),
+        ("there, task, back", best[0]),
+        ("  there", best[1]),
+        ("  task (threshold)", best[2]),
+    ]
     rows += [("  back (128 MB, 8 bits)", best[3]), ("256 MB back", whole)]
     said = "right" if right else "WRONG"
     return [(f"256 MB: {what}", f"{took * 1e3:.0f} ms", f"{took / copy:.1f} x a copy, {said}") for what, took in rows]
@@ -64,7 +69,13 @@ def small(client: Client) -> list[tuple[str, str, str]]:
         ("task `check`, 10 x 10", lambda: client.run("check", {"image": name})),
     ):
         times = [seconds(ask, 1) for _ in range(100)]
-        rows.append((f"round trip: {what}", f"{np.median(times) * 1e3:.1f} ms", f"95 %: {np.quantile(times, 0.95) * 1e3:.1f} ms"))
+        rows.append(
+            (
+                f"round trip: {what}",
+                f"{np.median(times) * 1e3:.1f} ms",
+                f"95 %: {np.quantile(times, 0.95) * 1e3:.1f} ms",
+            )
+        )
     return rows
 
 

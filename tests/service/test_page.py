@@ -186,7 +186,14 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = program
     profile = tmp_path_factory.mktemp("chromium")
-    flags = ["headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+    flags = [
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+    ]
     flags += ["disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1200,1000"]
     for flag in flags:
         options.add_argument(f"--{flag}")
