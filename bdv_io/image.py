@@ -205,6 +205,8 @@ class ArrayImage:
         unit: Unit of length.
         interval: Time between frames and its unit.
         channels: Names of the channels.
+        display_range: What is shown black and white, the same in all channels, where brightness is compared across them; None for
+            what the pixels of each channel suggest.
     """
 
     format = "array in memory"
@@ -218,6 +220,7 @@ class ArrayImage:
         unit: str = "pixel",
         interval: tuple[float, str] | None = None,
         channels: Sequence[str] | None = None,
+        display_range: tuple[float, float] | None = None,
     ) -> None:
         first = np.asarray(frames[0]) if len(frames) else np.empty(0)
         if first.ndim not in (3, 4) or (
@@ -230,6 +233,7 @@ class ArrayImage:
         self._frames = frames
         self._has_channels = first.ndim == 4
         self.interval = interval
+        self.display_range = display_range
         self.n_frames = len(frames)
         self.timepoints = tuple(range(self.n_frames))
         shape = tuple(first.shape)

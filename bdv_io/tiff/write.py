@@ -110,7 +110,10 @@ class _Frames:
         return out
 
     def ranges(self) -> list[tuple[float, float]]:
-        """Display range of each channel: least and largest value of the first, middle and last frame."""
+        """Display range of each channel: as the image declares it, else least and largest value of the first, middle and last frame."""
+        declared: tuple[float, float] | None = getattr(self.image, "display_range", None)
+        if declared is not None:
+            return [declared] * self.plan.n_channels
         found = []
         for channel in range(self.plan.n_channels):
             low, high = np.inf, -np.inf

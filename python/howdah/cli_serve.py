@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import logging.handlers
 import os
@@ -10,7 +11,8 @@ import stat
 import sys
 import threading
 import time
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,56 +33,68 @@ IDLE_LOOK_S = 5.0
 STOP_S = 20.0
 
 
+def _option(name: str, metavar: str | None, text: str, **more: Any) -> Any:
+    return typer.Option(name, metavar=metavar, help=text, **more)
+
+
 @dataclass(frozen=True)
 class _Wanted:
-    """What the command line said of a service."""
+    """The options of ``howdah serve``, in the order of its help."""
 
-    host: str
-    port: int
-    roots: tuple[Path, ...]
-    folder: Path | None
-    token_file: Path | None
-    certificate: Path | None
-    key: Path | None
-    plain: bool
-    max_upload_gb: float
-    idle_min: float | None
-    devices: tuple[str, ...]
-    as_json: bool
+    host: Annotated[
+        str, _option("--host", "NAME", "Interface; others than this computer's own need TLS or --plain.")
+    ] = "127.0.0.1"
+    port: Annotated[int, _option("--port", "N", "0 for a free one.", min=0, max=65535)] = 0
+    root: Annotated[
+        list[Path] | None, _option("--root", "FOLDER", "A folder that clients may read and write; may be repeated.")
+    ] = None
+    state: Annotated[
+        Path | None, _option("--state", "FOLDER", "Where jobs and uploads are kept (default: ~/.howdah/service).")
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        _option("--token-file", "FILE", "Holds the token; only its owner may read it (default: a new token)."),
+    ] = None
+    certificate: Annotated[Path | None, _option("--certificate", "FILE.pem", "For TLS, with --key.")] = None
+    key: Annotated[Path | None, _option("--key", "FILE.pem", "For TLS, with --certificate.")] = None
+    plain: Annotated[
+        bool, _option("--plain", None, "Serve other computers without TLS: the token can be read on the way.")
+    ] = False
+    max_upload: Annotated[float, _option("--max-upload", "GB", "Largest upload.", min=0.001)] = 64
+    idle: Annotated[
+        float | None,
+        _option("--idle", "MINUTES", "End when nobody asked for anything for so long and no job runs.", min=0.01),
+    ] = None
+    device: Annotated[
+        list[str] | None, _option("--device", "NAME", "Device for learning jobs (default: each GPU, else cpu).")
+    ] = None
+    stop: Annotated[bool, _option("--stop", None, "Stop the service of this user.")] = False
+    status: Annotated[bool, _option("--status", None, "Say whether a service runs, where, and what it does.")] = False
+    json: Annotated[bool, _option("--json", None, "Print one JSON line.")] = False
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command ``serve``."""
 
-    @app.command()
-    def serve(  # noqa: PLR0913  one option an argument
-        host: Annotated[str, typer.Option("--host", metavar="NAME", help="Interface; others than this computer's own need TLS or --plain.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option("--port", metavar="N", help="0 for a free one.", min=0, max=65535)] = 0,
-        root: Annotated[list[Path] | None, typer.Option("--root", metavar="FOLDER", help="A folder that clients may read and write; several may be given.")] = None,
-        state: Annotated[Path | None, typer.Option("--state", metavar="FOLDER", help="Where jobs and uploads are kept (default: ~/.howdah/service).")] = None,
-        token_file: Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="Holds the token; only its owner may read it (default: a new token).")] = None,
-        certificate: Annotated[Path | None, typer.Option("--certificate", metavar="FILE.pem", help="For TLS, with --key.")] = None,
-        key: Annotated[Path | None, typer.Option("--key", metavar="FILE.pem", help="For TLS, with --certificate.")] = None,
-        plain: Annotated[bool, typer.Option("--plain", help="Serve other computers without TLS: the token can be read on the way.")] = False,
-        max_upload: Annotated[float, typer.Option("--max-upload", metavar="GB", help="Largest upload.", min=0.001)] = 64,
-        idle: Annotated[float | None, typer.Option("--idle", metavar="MINUTES", help="End when nobody asked for anything for so long and no job runs.", min=0.01)] = None,
-        device: Annotated[list[str] | None, typer.Option("--device", metavar="NAME", help="Device for learning jobs (default: each GPU, else cpu).")] = None,
-        stop: Annotated[bool, typer.Option("--stop", help="Stop the service of this user.")] = False,
-        status: Annotated[bool, typer.Option("--status", help="Say whether a service runs, where, and what it does.")] = False,
-        json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
-    ) -> None:  # fmt: skip
+    def serve(**given: Any) -> None:
         """Serve all tasks over HTTP, for Fiji and for scripts, here or on a GPU server; with a web page of its jobs."""
-        roots = tuple(root or [Path.cwd()])
-        wanted = _Wanted(
-            host, port, roots, state, token_file, certificate, key, plain, max_upload, idle, tuple(device or ()), json
-        )
-        work = _stop if stop else _status if status else lambda as_json: _serve(wanted)
-        code = guarded(lambda: work(json), as_json=json)
+        wanted = _Wanted(**given)
+        work = _stop if wanted.stop else _status if wanted.status else _serve
+        code = guarded(lambda: work(wanted), as_json=wanted.json)
         if code:
             raise typer.Exit(code)
 
+    types = typing.get_type_hints(_Wanted, include_extras=True)
+    parameters = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=types[each.name])
+        for each in fields(_Wanted)
+    ]
+    serve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    serve.__annotations__ = types
+    app.command()(serve)
 
-def _status(as_json: bool) -> None:
+
+def _status(wanted: _Wanted) -> None:
     from howdah.service.client import Client, find
 
     found = find()
@@ -100,16 +114,16 @@ def _status(as_json: bool) -> None:
             **counts,
             "log": found.log,
         },
-        as_json=as_json,
+        as_json=wanted.json,
     )
 
 
-def _stop(as_json: bool) -> None:
+def _stop(wanted: _Wanted) -> None:
     from howdah.service.client import Client, find
 
     found = find()
     if found is None:
-        show_result({"state": "no service was running"}, as_json=as_json)
+        show_result({"state": "no service was running"}, as_json=wanted.json)
         return
     with Client(found.url, found.token, certificate=found.certificate, timeout=10) as client:
         client.shutdown()
@@ -118,7 +132,7 @@ def _stop(as_json: bool) -> None:
         time.sleep(0.05)
     if find() is not None:
         raise ServiceError(f"The service at {found.url} did not stop within {STOP_S:g} s. Its process is {found.pid}.")
-    show_result({"state": "stopped", "pid": found.pid}, as_json=as_json)
+    show_result({"state": "stopped", "pid": found.pid}, as_json=wanted.json)
 
 
 def _serve(wanted: _Wanted) -> None:
@@ -143,14 +157,14 @@ def _serve(wanted: _Wanted) -> None:
             f"Serving other computers ({wanted.host}) needs TLS, for else the token can be read on the way: give --certificate and "
             "--key, or reach this one through `ssh -L`. On a network that you trust: --plain."
         )
-    token = _token(wanted.token_file)
+    token, roots = _token(wanted.token_file), wanted.root or [Path.cwd()]
     Guard(token)
-    Roots(wanted.roots)
+    Roots(roots)
     log = _logging(home())
-    limits = Limits(upload=int(wanted.max_upload_gb * GIGABYTE))
+    limits = Limits(upload=int(wanted.max_upload * GIGABYTE))
     server = Server(Address(wanted.host, wanted.port, wanted.certificate, wanted.key))
     hosts = ("127.0.0.1", "localhost", "::1", wanted.host) if is_loopback(wanted.host) else ()
-    with Backend(wanted.folder or home() / "service", roots=wanted.roots, devices=wanted.devices or None) as backend:
+    with Backend(wanted.state or home() / "service", roots=roots, devices=wanted.device or None) as backend:
         app = create_app(backend, token=token, limits=limits, stop=server.stop, hosts=hosts)
         shown = None if wanted.certificate is None else str(wanted.certificate.resolve())
         note(Running(server.url, token, os.getpid(), __version__, time.time(), str(log), shown))
@@ -158,14 +172,14 @@ def _serve(wanted: _Wanted) -> None:
             _stop_at_signals(server)
             show_result(
                 {"url": server.url, "page": f"{server.url}/login?token={token}", "log": str(log)},
-                as_json=wanted.as_json,
+                as_json=wanted.json,
             )
             sys.stdout.flush()
             if not is_loopback(wanted.host) and wanted.certificate is None:
                 warn("other computers reach this service without TLS: who listens on the network can read the token.")
             backend.warm_up()
-            if wanted.idle_min is not None:
-                _stop_when_idle(server, backend, app.state.service, wanted.idle_min * 60)
+            if wanted.idle is not None:
+                _stop_when_idle(server, backend, app.state.service, wanted.idle * 60)
             server.run(app)
         finally:
             forget(os.getpid())

@@ -73,6 +73,7 @@ def colour(
         unit=chosen.unit,
         interval=source.image.interval,
         channels=CHANNELS["time" if config.colour == "time" else "context"],
+        display_range=(0.0, 255.0),
     )
     used = {"efficientcellseg": dict(settings.get("efficientcellseg", {}))}
     planes = source.image.shape(frames[0], source.setup)[0]

@@ -191,9 +191,9 @@ class Backend:
         return self.store.curves(job_id)
 
     @property
-    def workers(self) -> list[int]:
-        """Numbers of the worker processes that are there now."""
-        return self._queue.pids()
+    def workers(self) -> list[tuple[str, int]]:
+        """The worker processes that are there now: device (or ``"quick"``), number of the process."""
+        return self._queue.workers()
 
     def close(self) -> None:
         """Stop the workers. Jobs that were running are queued again when a backend opens the folder next."""

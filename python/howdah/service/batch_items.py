@@ -95,17 +95,29 @@ def _found(inputs: Sequence[Path], out: Path, pattern: str | None, *, whole: boo
             continue
         for path in sorted(given.iterdir()):
             passed = path.resolve() == results or any(fnmatch.fnmatch(path.name, left) for left in LEFTOVERS)
-            if not passed and (fnmatch.fnmatch(path.name, pattern) if pattern else _is_input(path)):
+            if not passed and (fnmatch.fnmatch(path.name, pattern) if pattern else _is_input(path, endings)):
                 found.append(path)
-    return list(dict.fromkeys(found))
+    belonging = {
+        file.resolve() for path in found for file in _beside(path)
+    }  # the pixels of a movie whose header is there, too
+    return [path for path in dict.fromkeys(found) if path.resolve() not in belonging]
 
 
-def _is_input(path: Path) -> bool:
+def _is_input(path: Path, endings: tuple[str, ...]) -> bool:
+    """Whether this is a movie or a project, or is called like one: then it is damaged, and what its job says is worth knowing."""
     try:
         known = identify(path)
     except BdvIoError:
-        return False
+        return path.is_file() and path.name.lower().endswith(endings)
     return known.kind == "image" or path.is_file()
+
+
+def _beside(path: Path) -> list[Path]:
+    """Files that belong to a movie or project besides the one that is named."""
+    try:
+        return [Path(file) for file in identify(path).files_of(path) if Path(file) != path] if path.is_file() else []
+    except BdvIoError:
+        return []
 
 
 def _names(found: Sequence[Path]) -> list[str]:
@@ -173,13 +185,8 @@ def _key(task: Task, told: Mapping[str, Any], ending: str | None) -> str:
 
 def stamp(path: Path) -> list[Any]:
     """Return what tells whether a file, or a file of a folder or of the same movie, has changed: names, sizes, times."""
-    try:
-        known = identify(path)
-        beside = [Path(file) for file in known.files_of(path)] if path.is_file() else []
-    except BdvIoError:
-        beside = []
     files: list[Any] = []
-    for start in [path, *beside]:
+    for start in [path, *_beside(path)]:
         if start.is_dir():
             inside = sorted(file for file in start.rglob("*") if file.is_file())[:MOST_FILES]
         else:

@@ -153,7 +153,7 @@ def load_table(value: Table | Path | Mapping[str, Any], folder: Path | None = No
     else:
         path = value
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             table = {name.removeprefix("column-"): file[name] for name in file.files}
     except FileNotFoundError:
         raise MissingDataError(f"Reading a table failed: there is no file {path}.") from None

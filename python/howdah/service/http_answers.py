@@ -59,7 +59,7 @@ def install_answers(app: FastAPI) -> None:
         status = error.status_code if isinstance(error, HTTPException) else 500
         sentences = {404: "There is nothing at this address.", 405: "This address does not take this kind of request."}
         headers = error.headers if isinstance(error, HTTPException) else None
-        return problem(sentences.get(status, f"The request was refused: {error}"), status, headers)
+        return problem(sentences.get(status, getattr(error, "detail", "The request was refused.")), status, headers)
 
     async def gone(request: Request, error: Exception) -> Response:
         log.info("A client went away in the middle of %s %s.", request.method, request.url.path)

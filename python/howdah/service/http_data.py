@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 
-from howdah.service.arrays import ArrayHeader, begin_tiff, npy_offset
+from howdah.service.arrays import ArrayHeader, begin_tiff
 from howdah.service.clean import load_table, save_table
 from howdah.service.http_answers import Json, part_of_file
 from howdah.service.http_files import RAW_ANSWER, RAW_BODY
 from howdah.service.http_jobs import ERRORS
-from howdah.service.http_service import RESULT, Service
+from howdah.service.http_service import RESULT, Service, array_of
 from howdah.service.security import Refused
-from howdah.service.store import Job
 from howdah.service.tables import TableHeader, pack, unpack
 from howdah.service.uploads import Upload
 
@@ -56,7 +54,7 @@ def data_routes(service: Service) -> APIRouter:
         """Return an image as raw bytes, with the header ``X-Howdah-Array``: an upload's, or one of a job's result."""
         if RESULT.fullmatch(data_id):
             job, path = service.result_file(data_id)
-            offset, header = _array_of(job, path)
+            offset, header = array_of(job, path)
         else:
             upload = _upload(service, data_id, "array")
             path, offset = upload.path, upload.offset
@@ -99,31 +97,6 @@ def _upload(service: Service, data_id: str, kind: str) -> Upload:
     if upload.kind != kind:
         raise Refused(f"The upload {data_id} is no {kind}.", 404)
     return upload
-
-
-def _array_of(job: Job, path: FilePath) -> tuple[int, ArrayHeader]:
-    """Return where the bytes of a result image begin, and its header."""
-    if path.suffix != ".npy":
-        raise Refused(f"{path.name} is a table; ask /api/tables for it.", 404)
-    offset, shape, dtype = npy_offset(path)
-    said = _find(job.result, path.name) or {}
-    header = ArrayHeader(
-        tuple(shape),
-        "|u1" if dtype == np.bool_ else dtype.str,
-        str(said.get("axes", "TCZYX"[-len(shape) :])),
-        None if said.get("voxel_size") is None else tuple(said["voxel_size"]),
-        str(said.get("unit") or "pixel"),
-        said.get("interval"),
-    )
-    return offset, header
-
-
-def _find(value: Any, name: str) -> dict[str, Any] | None:
-    """Find what a result says of one of its images."""
-    if isinstance(value, dict) and value.get("array") == name:
-        return value
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((found for found in (_find(item, name) for item in inner) if found is not None), None)
 
 
 def _to_npz(path: FilePath, header: TableHeader) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from howdah.service.http_answers import problem
@@ -18,7 +19,7 @@ __all__ = ["Gate"]
 
 log = logging.getLogger(__name__)
 
-OPEN = ("/login",)  # pages that need no token
+OPEN = ("/login", "/icon.svg")  # pages that need no token
 STREAMED = ("/api/arrays", "/api/files", "/api/tables")  # their routes look after the size
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -27,10 +28,6 @@ ALWAYS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-class _TooLarge(Exception):
-    """More bytes came than a small request may have."""
 
 
 class Gate:
@@ -59,10 +56,7 @@ class Gate:
         if scope["path"] in STREAMED and scope["method"] == "POST":
             await self.app(scope, receive, _with_headers(send))
             return
-        try:
-            await self.app(scope, self._bounded(receive), _with_headers(send))
-        except _TooLarge:
-            await self._too_large()(scope, receive, _with_headers(send))
+        await self.app(scope, self._bounded(receive), _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         address = str((scope.get("client") or ("unknown", 0))[0])
@@ -79,7 +73,7 @@ class Gate:
         self.service.last_asked = time.monotonic()
         length = headers.get("content-length", "0")
         if scope["path"] not in STREAMED and (not length.isdigit() or int(length) > self.limits.body):
-            return self._too_large()
+            return problem(self._too_large(), 413)
         return None
 
     def _unknown(self, scope: Scope, headers: Headers, address: str) -> Response:
@@ -92,8 +86,8 @@ class Gate:
         sentence = f"{what}. Send 'Authorization: Bearer TOKEN'; `howdah serve` printed it, or open the page's /login."
         return problem(sentence, 401, {"WWW-Authenticate": "Bearer"})
 
-    def _too_large(self) -> Response:
-        return problem(f"The request has more than {self.limits.body:,} bytes. Send images and tables as uploads.", 413)
+    def _too_large(self) -> str:
+        return f"The request has more than {self.limits.body:,} bytes. Send images and tables as uploads."
 
     def _bounded(self, receive: Receive) -> Receive:
         """Count the bytes of a request that does not say its length."""
@@ -104,7 +98,7 @@ class Gate:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.limits.body:
-                raise _TooLarge
+                raise HTTPException(413, self._too_large())
             return message
 
         return counted

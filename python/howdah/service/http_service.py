@@ -7,11 +7,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from howdah.errors import ServiceError
+from howdah.service.arrays import ArrayHeader, npy_offset
 from howdah.service.backend import Backend
 from howdah.service.roots import Roots
 from howdah.service.running import prepare
@@ -20,7 +23,7 @@ from howdah.service.store import Job
 from howdah.service.table import TASKS
 from howdah.service.uploads import Uploads
 
-__all__ = ["RESULT", "Service"]
+__all__ = ["RESULT", "Service", "array_of"]
 
 RESULT = re.compile(r"(?P<job>[0-9a-f]{12})\.(?P<name>[A-Za-z0-9_-]{1,64}\.(?:npy|npz))")
 REFERENCE = re.compile(r"(?P<kind>upload|array|table):(?P<id>[A-Za-z0-9_.-]{1,128})")
@@ -96,7 +99,11 @@ class Service:
             return value
         if found["kind"] == "upload" or RESULT.fullmatch(found["id"]) is None:
             return str(self.uploads.find(found["id"]).path)
-        return str(self.result_file(found["id"])[1])
+        job, path = self.result_file(found["id"])
+        if path.suffix != ".npy":
+            return str(path)
+        offset, header = array_of(job, path)
+        return str(self.uploads.adopt(path, asdict(header), offset).path)
 
     def result_file(self, name: str) -> tuple[Job, Path]:
         """Return the job and the file of a result, named ``JOB.NAME.npy`` or ``JOB.NAME.npz``.
@@ -143,6 +150,31 @@ class Service:
     def shown(self, job: Job) -> dict[str, Any]:
         """Return a job as a client sees it: images and tables of its result as ``array:...`` and ``table:...``."""
         return {**job.as_json(), "result": _named(job.result, job.id)}
+
+
+def array_of(job: Job, path: Path) -> tuple[int, ArrayHeader]:
+    """Return where the bytes of a result image begin, and its header."""
+    if path.suffix != ".npy":
+        raise Refused(f"{path.name} is a table; ask /api/tables for it.", 404)
+    offset, shape, dtype = npy_offset(path)
+    said = _find(job.result, path.name) or {}
+    header = ArrayHeader(
+        tuple(shape),
+        "|u1" if dtype == np.bool_ else dtype.str,
+        str(said.get("axes", "TCZYX"[-len(shape) :])),
+        None if said.get("voxel_size") is None else tuple(said["voxel_size"]),
+        str(said.get("unit") or "pixel"),
+        said.get("interval"),
+    )
+    return offset, header
+
+
+def _find(value: Any, name: str) -> dict[str, Any] | None:
+    """Find what a result says of one of its images."""
+    if isinstance(value, dict) and value.get("array") == name:
+        return value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((found for found in (_find(item, name) for item in inner) if found is not None), None)
 
 
 def _json(value: Any) -> Any:

@@ -22,6 +22,7 @@ __all__ = ["GRACE_S", "INHERIT", "Process", "died", "message"]
 GRACE_S = 1.5  # between asking a worker to stop and killing it
 KEPT_LINES = 40
 SHOWN_LINES = 8
+COMMAND = [sys.executable, "-m", "howdah.service.worker"]
 INHERIT = "inherit"
 LONGEST_LINE = 4000
 POSIX = os.name == "posix"
@@ -47,7 +48,7 @@ class Process:
         flags: dict[str, Any] = {} if POSIX else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "howdah.service.worker"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

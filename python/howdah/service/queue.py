@@ -295,9 +295,9 @@ class Queue:
         while any(slot.job_id == job_id for slot in self._all()) and time.monotonic() < until:
             time.sleep(0.01)
 
-    def pids(self) -> list[int]:
-        """Numbers of the workers that are there."""
-        return [pid for slot in self._all() if (pid := slot.pid()) is not None]
+    def workers(self) -> list[tuple[str, int]]:
+        """The workers that are there: device, number of the process."""
+        return [(slot.device, pid) for slot in self._all() if (pid := slot.pid()) is not None]
 
     def close(self) -> None:
         """Stop all workers."""

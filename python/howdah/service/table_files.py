@@ -78,6 +78,20 @@ class Merge(Pair):
     base: InFile | None = Field(default=None, description="The version that both began from.")
 
 
+class Restore(Parameters):
+    """What `restore` is told."""
+
+    source: OutFile = Field(description="The file whose former version shall come back.")
+    version: int = Field(default=1, ge=1, description="Which one; 1 is the last before.")
+
+
+class Demo(Parameters):
+    """What `demo` is told."""
+
+    out: OutFile = Field(description="Folder for the results.")
+    seed: int = Field(default=0, ge=0, description="Seed of the synthetic embryo and of the training.")
+
+
 class Evaluate(Described):
     """What `evaluate` is told."""
 
@@ -188,6 +202,19 @@ FILES = [
         Merge,
         lambda p: at_once(lambda: pipeline.join(p.first, p.second, p.out, base=p.base, reach=p.reach)),
         learns=False,
+    ),
+    Task(
+        "restore",
+        "Bring back what stood there before (FILE~1~); what is there now takes its place.",
+        Restore,
+        lambda p: at_once(lambda: pipeline.restore(p.source, number=p.version)),
+        learns=False,
+    ),
+    Task(
+        "demo",
+        "Run the main job on a synthetic embryo, and compare with the truth.",
+        Demo,
+        lambda p: pipeline.demo(p.out, seed=p.seed),
     ),
     Task(
         "evaluate",

@@ -81,6 +81,27 @@ class Uploads:
         """
         shutil.rmtree(self.find(upload_id).path.parent, ignore_errors=True)
 
+    def adopt(self, path: Path, header: Mapping[str, Any], offset: int) -> Upload:
+        """Make an array that a job returned an upload, without a copy where the disk knows hard links.
+
+        Raises:
+            Refused: 507: the disk refuses.
+        """
+        upload_id = secrets.token_hex(8)
+        target = self.folder / upload_id / f"array{path.suffix}"
+        try:
+            target.parent.mkdir()
+            try:
+                target.hardlink_to(path)
+            except OSError:
+                shutil.copyfile(path, target)
+            note = {"kind": "array", "file": target.name, "header": dict(header), "offset": offset}
+            (target.parent / NOTE).write_text(json.dumps(note), encoding="ascii")
+        except OSError as error:
+            shutil.rmtree(target.parent, ignore_errors=True)
+            raise Refused(f"Taking {path.name} from the result failed: {error.strerror}.", 507) from error
+        return Upload(upload_id, "array", target, header, offset)
+
     def expect(self, length: str | None, needed: int | None = None) -> int:
         """Return how many bytes will come, if there is room for them.
 

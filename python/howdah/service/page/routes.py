@@ -27,6 +27,10 @@ __all__ = ["page_routes"]
 LINES = 200
 LONGEST_FORM = 65_536
 SHOWN = 200
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M1 14V8l3-2V3h8v3l3 2v6z" fill="#2463a8"/>'
+    '<path d="M5 5h6v3H5z" fill="#fff"/></svg>'
+)
 
 
 class _Pages:
@@ -59,6 +63,10 @@ def page_routes(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False, default_response_class=Response)
     pages, scenes = _Pages(service), Scenes(service.roots)
     _login_routes(routes, service, pages)
+
+    @routes.get("/icon.svg")
+    def icon() -> Response:
+        return Response(ICON, media_type="image/svg+xml")
 
     @routes.get("/")
     def jobs() -> Response:
