@@ -14,9 +14,6 @@ from howdah.cli_show import BAD_INPUT, guarded, run, show_result
 from howdah.config import read_toml
 from howdah.errors import ConfigError
 from howdah.pipeline.sections import SECTIONS
-from howdah.service.batch import Batch
-from howdah.service.batch import batch as run_batch
-from howdah.service.table import TASKS
 
 __all__ = ["add_to"]
 
@@ -78,6 +75,10 @@ def batch(
 
     Exit code 2 if something failed; batch.txt says what.
     """
+    from howdah.service.batch import Batch  # the table of all tasks takes a moment, that the other verbs do without
+    from howdah.service.batch import batch as run_batch
+    from howdah.service.table import TASKS
+
     found: dict[str, Any] = {}
 
     def work() -> None:

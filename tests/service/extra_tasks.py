@@ -89,6 +89,12 @@ def die(p: Parameters) -> dict[str, Any]:
     return {}
 
 
+def die_for_a(p: Copy) -> dict[str, Any]:
+    if p.source.name.startswith("a"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"size": p.source.stat().st_size}
+
+
 def full(p: Copy) -> Steps[dict[str, Any]]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
@@ -121,6 +127,7 @@ EXTRA = {
         Task("fault", "", Parameters, lambda p: at_once(lambda: fault(p)), learns=False),
         Task("die", "", Parameters, lambda p: at_once(lambda: die(p)), learns=False),
         Task("full", "", Copy, full, learns=False, results={"out": "copy.ome.zarr"}),
+        Task("full.die", "", Copy, lambda p: at_once(lambda: die_for_a(p)), learns=False),
         Task("full.log", "", Note, lambda p: at_once(lambda: full_log(p)), learns=False),
     ]
 }

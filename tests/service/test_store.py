@@ -61,6 +61,10 @@ def test_lines_and_curves(store: Store) -> None:
     assert curve[-1] == (999, 0.001)
     assert len(curve) < 1000  # a point a tenth of a second
     assert [line["text"] for line in store.lines("a")] == ["a word"]
+    store.note(
+        "a", points=[("train/loss", 500, 9.0), ("train/loss", 501, 8.0)]
+    )  # stopped, and gone on from an earlier state
+    assert store.curves("a")["train/loss"][-2:] == [(500, 9.0), (501, 8.0)]
     store.remove("a")
     assert (store.job("a"), store.lines("a"), store.curves("a")) == (None, [], {})
 

@@ -86,10 +86,15 @@ def evaluate(
     if target is not None and target.resolve() in (Path(result).resolve(), Path(truth).resolve()):
         raise ConfigError(f"Writing the measures to {target} is not possible: it is an input. Name another target.")
     yield Progress("read", 0, 2)
-    true = _side(Path(truth), chosen.hints)
-    yield Progress("read", 1, 2)
-    found = _side(Path(result), chosen.hints)
-    yield Progress("read", 2, 2)
+    reads = []
+    for number, path in enumerate((Path(truth), Path(result)), start=1):
+        reads.append((path, *_read(path, chosen.hints)))
+        yield Progress("read", number, 2)
+    hints = chosen.hints if chosen.hints.given else None
+    true, found = (
+        _Side(path, known, tracks, masks_of(path, known, tracks, hints=hints, beside=reads[1 - place][2]))
+        for place, (path, known, tracks) in enumerate(reads)
+    )
     notes: list[str] = []
     facts: dict[str, Any] = {"result": str(result), "truth": str(truth), **_places(true, found, chosen, notes)}
     masks = yield from _masks(true, found, notes)
@@ -105,14 +110,12 @@ def evaluate(
     return facts
 
 
-def _side(path: Path, hints: Hints) -> _Side:
+def _read(path: Path, hints: Hints) -> tuple[Format, Tracks]:
     known = identify(path)
     given = hints if hints.given else None
     if known.kind == "image":
-        tracks = read_tracks(path, key="labels", hints=given)
-    else:
-        tracks = read_tracks(path, hints=given if known.hints else None)
-    return _Side(path, known, tracks, masks_of(path, known, tracks, given))
+        return known, read_tracks(path, key="labels", hints=given)
+    return known, read_tracks(path, hints=given if known.hints else None)
 
 
 def _places(true: _Side, found: _Side, how: Judging, notes: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from bdv_io.label_image import LabelSeries
 from bdv_io.masks import grid_of, whole
 from howdah.errors import DataError
 from howdah.metrics import overlaps
-from howdah.pipeline.sources import _movie_of
+from howdah.pipeline.sources import movie_of
 
 Array = npt.NDArray[Any]
 Key = tuple[int, int | None]
@@ -61,11 +61,11 @@ class Masks:
         return whole_frame[plane : plane + 1]
 
 
-def masks_of(path: Path, known: Format, tracks: Tracks, hints: Hints | None) -> Masks | None:
+def masks_of(path: Path, known: Format, tracks: Tracks, *, hints: Hints | None, beside: Tracks) -> Masks | None:
     """Return the masks of a source, or None where it has none that could be compared pixel by pixel.
 
     Of a challenge's truth these are the gold or silver masks in ``SEG``; markers are none. Of an annotation they are its outlines,
-    painted on the frames of its movie.
+    painted on the frames of its movie, or where nobody knows that, on those of what it is compared with (``beside``).
     """
     if known.kind == "image":
         return _of_image(path, hints)
@@ -75,7 +75,7 @@ def masks_of(path: Path, known: Format, tracks: Tracks, hints: Hints | None) -> 
         if found is not None and not files and not any(f.name.startswith("man_track") for f in found.masks.values()):
             files = {(frame, None): file for frame, file in found.masks.items()}
         return Masks(tuple(sorted(files, key=str)), lambda t, z: read_mask(files[t, z])) if files else None
-    return _painted(path, tracks) if len(np.unique(tracks.outlines.spot)) else None
+    return _painted(path, tracks, beside) if len(np.unique(tracks.outlines.spot)) else None
 
 
 def _of_image(path: Path, hints: Hints | None) -> Masks:
@@ -94,17 +94,24 @@ def _of_image(path: Path, hints: Hints | None) -> Masks:
     return Masks(keys, read)
 
 
-def _painted(path: Path, tracks: Tracks) -> Masks | None:
+def _painted(path: Path, tracks: Tracks, beside: Tracks) -> Masks | None:
     """Paint the spots of an annotation; None where nothing says how large its frames are."""
     outlined = tracks.select(np.unique(tracks.outlines.spot))
+    what = "Comparing masks"
+    image = None
     try:
-        try:
-            grid, image = grid_of(outlined, None, "Comparing masks"), None
-        except MissingDataError:
-            image = open_image(_movie_of(path, tracks, None))
-            grid = grid_of(outlined, image, "Comparing masks")
+        grid = grid_of(outlined, None, what)
     except MissingDataError:
-        return None
+        try:
+            image = open_image(movie_of(path, tracks, None))
+            grid = grid_of(outlined, image, what)
+        except MissingDataError:
+            try:
+                grid = grid_of(beside, None, what)
+            except MissingDataError:
+                return None
+            if beside.space_unit != tracks.space_unit or outlined.n_frames > grid.n_frames:
+                return None
     series = LabelSeries(outlined, grid, values=np.arange(1, outlined.n_spots + 1, dtype=np.int64), image=image)
     if image is not None:
         image.close()

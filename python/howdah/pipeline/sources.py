@@ -25,6 +25,7 @@ __all__ = [
     "check_target",
     "default_target",
     "frames_beside",
+    "movie_of",
     "open_source",
     "parse_frames",
 ]
@@ -101,7 +102,7 @@ def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0
         files = [movie.path or given]
     else:
         tracks = read_tracks(given)
-        movie = open_image(_movie_of(given, tracks, image), hints=hints)
+        movie = open_image(movie_of(given, tracks, image), hints=hints)
         files = [given]
     if movie.path is not None and movie.path not in files:
         files.append(movie.path)
@@ -119,7 +120,12 @@ def as_shown(path: PathLike, tracks: Tracks) -> Tracks:
     return tracks.renumbered() if identify(Path(path)).key == "mastodon" else tracks
 
 
-def _movie_of(project: Path, tracks: Tracks, image: PathLike | None) -> Path:
+def movie_of(project: Path, tracks: Tracks, image: PathLike | None) -> Path:
+    """Return the movie of an annotation: the one that the user names, or the one that it names.
+
+    Raises:
+        MissingDataError: It names none, or that is not there.
+    """
     if image is not None:
         return Path(image)
     named = tracks.attributes.get("image", "")

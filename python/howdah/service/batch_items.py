@@ -20,7 +20,15 @@ from howdah.service.tasks import Task
 
 __all__ = ["Item", "items_of", "stamp"]
 
-LEFTOVERS = ("*~*~", "*.howdah.json", "*.log", ".*")  # of Howdah, and hidden files
+LEFTOVERS = (
+    "*~*~",
+    "*.howdah.json",
+    "*.log",
+    ".*",
+    "batch.csv",
+    "batch.json",
+    "batch.txt",
+)  # of Howdah, and hidden files
 MOST_FILES = 100_000  # of an input that is a folder
 
 
@@ -97,9 +105,10 @@ def _found(inputs: Sequence[Path], out: Path, pattern: str | None, *, whole: boo
             passed = path.resolve() == results or any(fnmatch.fnmatch(path.name, left) for left in LEFTOVERS)
             if not passed and (fnmatch.fnmatch(path.name, pattern) if pattern else _is_input(path, endings)):
                 found.append(path)
-    belonging = {
-        file.resolve() for path in found for file in _beside(path)
-    }  # the pixels of a movie whose header is there, too
+    belonging: set[Path] = set()  # pixels of a movie whose header is there, too: an HDF5 and its XML name each other
+    for path in sorted(found, key=lambda path: (path.suffix.lower() != ".xml", path)):
+        if path.resolve() not in belonging:
+            belonging |= {file.resolve() for file in _beside(path)} - {path.resolve()}
     return [path for path in dict.fromkeys(found) if path.resolve() not in belonging]
 
 

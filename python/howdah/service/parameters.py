@@ -159,7 +159,7 @@ class Within:
 class Parameters(Settings):
     """Base of the parameters of every task; unknown keys are refused, errors are sentences (:meth:`Settings.of`)."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)  # a worker needs one of fifty
 
     _within: Within | None = PrivateAttr(default=None)
 

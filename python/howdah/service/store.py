@@ -237,12 +237,18 @@ class Store:
         return [dict(zip(("number", "time", "level", "text"), row, strict=True)) for row in rows]
 
     def curves(self, job_id: str) -> dict[str, list[tuple[int, float]]]:
-        """Return the curves: ``"stage/name"`` -> points (steps done, value)."""
+        """Return the curves: ``"stage/name"`` -> points (steps done, value).
+
+        Where a job went back, because it was stopped and went on from an earlier state, what it did again takes the place of what it did
+        before.
+        """
         found: dict[str, list[tuple[int, float]]] = {}
-        for curve, step, value in self._read(
-            "SELECT curve, step, value FROM points WHERE job = ? ORDER BY rowid", (job_id,)
-        ):
-            found.setdefault(curve, []).append((step, value))
+        query = "SELECT curve, step, value FROM points WHERE job = ? ORDER BY rowid"
+        for curve, step, value in self._read(query, (job_id,)):
+            points = found.setdefault(curve, [])
+            while points and points[-1][0] >= step:
+                points.pop()
+            points.append((step, value))
         return found
 
     # ---- the file ----------------------------------------------------------------------------------------------------
