@@ -28,7 +28,12 @@ def java(classpath: str, folder: Path, *arguments: str) -> tuple[list[str], dict
         "OMP_NUM_THREADS": "1",
     }
     options = ["-Xmx512m", "-XX:TieredStopAtLevel=1", f"-Djava.util.prefs.userRoot={folder}", f"-Duser.home={folder}"]
-    return ["java", *options, "-Dpython.cachedir.skip=true", "-cp", classpath, *arguments], environment
+    options += [
+        "-Djava.awt.headless=true",
+        "--add-opens=java.base/java.lang=ALL-UNNAMED",
+        "-Dpython.cachedir.skip=true",
+    ]
+    return ["java", *options, "-cp", classpath, *arguments], environment
 
 
 def is_alive(pid: int) -> bool:
@@ -47,11 +52,13 @@ def gone_within(seconds: float, *, pids: list[int], blocks: list[str]) -> bool:
     return False
 
 
-def test_what_fiji_meets(java_classpath: str, tmp_path: Path) -> None:
-    out = tmp_path / "results.json"
+def all_checks(classpath: str, folder: Path, *main: str) -> None:
+    """Run appose_checks.py by `--headless --run`; each check is ok, and Java's end leaves neither worker nor memory."""
+    script, out = folder / "appose_checks.py", folder / "results.json"
+    header = "#@ String python\n#@ String lib\n#@ String out\n"
+    script.write_text(header + Path(__file__).with_name("appose_checks.py").read_text())
     told = f'python="{sys.executable}",lib="{LIBRARY}",out="{out}"'
-    script = str(Path(__file__).with_name("appose_checks.py"))
-    command, environment = java(java_classpath, tmp_path, "Launcher", "--headless", "--run", script, told)
+    command, environment = java(classpath, folder, *main, "--headless", "--run", str(script), told)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(out.read_text())
@@ -59,6 +66,15 @@ def test_what_fiji_meets(java_classpath: str, tmp_path: Path) -> None:
     assert {name: text for name, text in results.items() if name != "appose" and not text.startswith("ok")} == {}
     assert len(results) > 20
     assert gone_within(8, pids=[left["pid"]], blocks=left["blocks"])
+
+
+def test_what_fiji_meets(java_classpath: str, tmp_path: Path) -> None:
+    all_checks(java_classpath, tmp_path, "Launcher")
+
+
+@pytest.mark.fiji
+def test_what_a_whole_fiji_meets(real_fiji: Path, tmp_path: Path) -> None:
+    all_checks(f"{real_fiji}/jars/*{os.pathsep}{real_fiji}/plugins/*", tmp_path, "net.imagej.Main")
 
 
 def test_fiji_that_is_killed_leaves_nothing(java_classpath: str, tmp_path: Path) -> None:

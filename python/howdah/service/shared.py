@@ -71,7 +71,7 @@ class Blocks:
             block = self._blocks.get(name)
         if block is None:
             raise ServiceError(f"There is no block of shared memory '{name}' here; it was freed, or another worker's.")
-        return np.ndarray(block.size, np.uint8, buffer=block.buf)
+        return np.asarray(block.buf)  # which, unlike np.ndarray(buffer=...), keeps the block from being unmapped
 
     def free(self, names: Iterable[str]) -> None:
         """Give blocks back to the computer; names that are unknown or freed already are passed over.

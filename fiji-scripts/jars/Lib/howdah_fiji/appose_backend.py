@@ -32,6 +32,7 @@ ANSWER_S = 60  # for what takes milliseconds
 STOP_S = 15  # how long a cancelled task may go on to the end of its step
 DEAD_S = 2  # how long the last words of a dead worker may take
 GOODBYE_S = 4  # how long a worker may take to end by itself; it gives its tasks three
+SHOW_S = 0.5  # between two calls of progress
 LAST_LINES = 8
 
 MAIN = "from howdah.service import appose_worker; appose_worker.main()"
@@ -72,6 +73,7 @@ class ApposeBackend(object):
 
     def health(self, timeout_s=ANSWER_S):
         """Return what the worker says about itself: {"howdah", "python", "pid", "tasks"}."""
+        self._living()
         return self._ask(HELLO, {}, timeout_s)
 
     def run(self, task, parameters, image=None, table=None, progress=None):
@@ -115,7 +117,7 @@ class ApposeBackend(object):
             if self._service is not None and not self._service.isAlive() and not self._told:
                 self._told = True
                 raise Problem(died(self._service, None) + " Run it again: that starts a new worker.", FAULT)
-            if self._service is None or not self._service.isAlive():
+            if self._service is None or self._told or not self._service.isAlive():
                 self._start()
             return self._service
         finally:
@@ -129,15 +131,15 @@ class ApposeBackend(object):
         try:
             self.facts = self._ask(HELLO, {}, self.start_s)
         except Problem as problem:
-            end(self._service, 0)
+            self.close()
             raise Problem(advised(problem.sentence, self.python), MISSING_PART)
 
     def _ask(self, script, inputs, timeout_s=ANSWER_S):
         return Call(self, script, inputs, None, None, timeout_s).result()
 
-    def told(self):
-        """Note that the death of the worker was told to somebody, so that the next run starts a new one."""
-        self._told = True
+    def told(self, service):
+        """Note that the death of a worker was told to somebody, so that the next run starts a new one."""
+        self._told = self._told or service is self._service
 
     # ---- images and tables
     def _sent_image(self, imp, rooms):
@@ -240,14 +242,22 @@ class Call(object):
         Raises:
             Problem: The task failed or was cancelled, or the worker died or does not answer.
         """
+        try:
+            event = self._last_event()
+        except BaseException:
+            self.task.cancel()  # nobody waits for it any more
+            raise
+        return self._outputs(event)
+
+    def _last_event(self):
         dead_at = None
         shown_at = time.time()
         while True:
             event = self._next()
             if event is not None and self._noted(event):
-                return self._outputs(event)
+                return event
             now = time.time()
-            if now - shown_at >= 0.5:
+            if now - shown_at >= SHOW_S:
                 shown_at = now
                 self._show()
             if event is None and not self.service.isAlive():
@@ -302,11 +312,11 @@ class Call(object):
         raise Problem("The worker could not run it: %s" % (self.task.error or "it gave no reason").strip(), FAULT)
 
     def _died(self):
-        self.backend.told()
+        self.backend.told(self.service)
         raise Problem(died(self.service, self.name, self.task.error), FAULT)
 
     def _stop_the_worker(self):
-        self.backend.told()
+        self.backend.told(self.service)
         end(self.service, 0)
         raise Problem("Stopped. The step did not end within %d s, so the worker was ended with it." % STOP_S, STOPPED)
 
@@ -332,11 +342,17 @@ def end(service, patience_s):
     if not service.isAlive():
         return
     service.close()
+    if not gone(service, patience_s):
+        service.kill()
+        gone(service, DEAD_S)
+
+
+def gone(service, patience_s):
+    """Wait some seconds for a worker's end; return whether it came."""
     until = time.time() + patience_s
     while service.isAlive() and time.time() < until:
-        Thread.sleep(10)
-    if service.isAlive():
-        service.kill()
+        Thread.sleep(5)
+    return not service.isAlive()
 
 
 def forget(hook):
@@ -372,7 +388,7 @@ def silent(service, python):
 def advised(sentence, python):
     """Add what to do where the worker could not start."""
     if "No module named 'howdah" in sentence:
-        return "The Python at %s has no Howdah. Install it there: pip install 'howdah[fiji]'." % python
+        return "The Python at %s has no Howdah, or an older one. Install it there: pip install 'howdah[fiji]'." % python
     if "has no Appose" in sentence:
         return "The Python at %s has no Appose. Install it there: pip install 'howdah[fiji]'." % python
     return sentence
