@@ -182,5 +182,7 @@ def differences(first, second):
     pairs = zip(images.planes_of(first), images.planes_of(second))
     wrong = [number for number, (a, b) in enumerate(pairs) if not ByteBuffer.wrap(a).equals(ByteBuffer.wrap(b))]
     if wrong:
-        found.append("%d of %d planes came back with other values, the first is plane %d" % (len(wrong), first.getStackSize(), wrong[0] + 1))
+        found.append(
+            "%d of %d planes came back changed, first plane %d" % (len(wrong), first.getStackSize(), wrong[0] + 1)
+        )
     return found

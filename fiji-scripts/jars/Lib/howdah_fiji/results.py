@@ -175,6 +175,12 @@ def opened_table(path):
     return table
 
 
+def measures(done):
+    """Return a sentence about what `evaluate` returned: the F1 of spots, links ... and where all measures are."""
+    found = ["%s F1 %.3f" % (one["of"], one["f1"]) for one in done.get("measures", []) if one.get("f1") is not None]
+    return ", ".join(found or ["compared"]) + "; all measures are in %s" % done.get("out")
+
+
 def told(done):
     """Return a sentence about what a task returned: its counts, and where its result lies."""
     counts = []

@@ -8,7 +8,7 @@ import traceback
 from ij import IJ, ImagePlus, WindowManager
 from ij.util import ThreadUtil
 from java.awt import GraphicsEnvironment
-from java.lang import OutOfMemoryError, System, Throwable
+from java.lang import OutOfMemoryError, Runnable, System, Thread, Throwable
 
 import howdah_fiji
 from howdah_fiji import command_line, images, places
@@ -243,13 +243,8 @@ class Run(object):
         self.say("%s (%d): %s" % (state, code, sentence))
         self._lines.close()
         self._keep(record)
-        line = "Howdah: %s: %s (exit code %d): %s [%s]" % (
-            self.name,
-            state,
-            code,
-            " ".join(sentence.split()),
-            self.record,
-        )
+        ended = "%s (exit code %d)" % (state, code) if self.headless else state
+        line = "Howdah: %s: %s: %s [%s]" % (self.name, ended, " ".join(sentence.split()), self.record)
         if not self.headless:
             IJ.log(line)
             IJ.showStatus(line)
@@ -260,7 +255,7 @@ class Run(object):
         System.out.flush()
         if System.getProperty("howdah.exit") != "false":  # a program that runs several scripts in one Java sets it
             ThreadUtil.threadPoolExecutor.shutdown()
-            System.exit(code)
+            leave(code)
 
     def _keep(self, record):
         part = self.record + ".part"
@@ -275,6 +270,24 @@ class Run(object):
         return ", ".join(
             "%s=%s" % (name, _text(value)) for name, value in sorted(self.given.items()) if name not in hidden
         )
+
+
+class Leaving(Runnable):
+    """Ends Java."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def run(self):
+        """End it; the first exit code that was told counts."""
+        System.exit(self.code)
+
+
+def leave(code):
+    """End Java from a thread of its own: SciJava, on its way out, waits five seconds for a script that does not return."""
+    exit_thread = Thread(Leaving(code), "Howdah ends Java")
+    exit_thread.start()
+    exit_thread.join(300)  # by then Java is ending, and nobody else's exit code counts any more
 
 
 def _plain(value):

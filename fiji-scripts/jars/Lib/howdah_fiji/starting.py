@@ -12,6 +12,7 @@ from javax.net.ssl import SSLContext, TrustManagerFactory
 from howdah_fiji import places
 from howdah_fiji.problems import BAD_INPUT, FAULT, MISSING_PART, Problem
 
+IDLE_MIN = "240"  # minutes without a question after which a service that Fiji started ends
 PATIENCE_S = 90  # the first start of a service compiles Python files, and disks may be slow
 NO_PYTHON = (
     "Howdah does not know its Python: %s has no backend.properties. Install from the Python that has Howdah with "
@@ -46,7 +47,7 @@ def running_service():
     notice = places.service_notice()
     if notice is None:
         return None
-    backend = HttpBackend(notice["url"], notice["token"], notice.get("log"))
+    backend = HttpBackend(notice["url"], notice["token"], notice.get("log"), _trust(notice.get("certificate")))
     try:
         backend.health(timeout_s=3)
     except Problem:
@@ -68,7 +69,7 @@ def start_service():
             MISSING_PART,
         )
     log = os.path.join(places.ensure(places.home()), "serve-from-fiji.log")
-    builder = ProcessBuilder([python, "-m", "howdah", "serve"])
+    builder = ProcessBuilder(_serve(python))
     builder.environment().remove("PYTHONHOME")  # of another Python, if Fiji was started in Python mode
     builder.redirectErrorStream(True).redirectOutput(File(log))
     process = builder.start()
@@ -88,6 +89,14 @@ def start_service():
     raise Problem(
         "The backend did not answer within %d s; last lines of %s:\n%s" % (PATIENCE_S, log, last_lines(log)), FAULT
     )
+
+
+def _serve(python):
+    """Return the command of a service for this user alone: it may open what this user may, and ends when it is not needed."""
+    command = [python, "-m", "howdah", "serve", "--idle", IDLE_MIN]
+    for disk in File.listRoots():
+        command += ["--root", disk.getPath()]
+    return command
 
 
 def stop_service():
@@ -137,7 +146,8 @@ def _other(url, chosen):
             "The backend at %s needs its token: give it in Plugins > Howdah > Backend > Choose backend." % url,
             BAD_INPUT,
         )
-    backend = HttpBackend(url, token, notice.get("log") if own else None, _trust(chosen.get("certificate")))
+    trust = _trust(notice.get("certificate") if own else chosen.get("certificate"))
+    backend = HttpBackend(url, token, notice.get("log") if own else None, trust)
     backend.health()
     return backend
 

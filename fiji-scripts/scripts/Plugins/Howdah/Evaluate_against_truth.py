@@ -14,7 +14,7 @@ def body(run):
     out = run.out("out", found, "-measures.csv")
     told = {"reach": run.number("reach"), "sparse": bool(sparse), "out": out}
     done = run.do("evaluate", result=found, truth=truth, **told)
-    return results.told(done), done
+    return results.measures(done), done
 
 
 script.main("Evaluate against truth", body, found=found, truth=truth, reach=reach, sparse=sparse, out=out, result=result)
