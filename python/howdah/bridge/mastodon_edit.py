@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from bdv_io.mastodon.feature_files import QUALITY as QUALITY_NAME
 from bdv_io.mastodon.feature_files import SPOT_CONTAINER, write_features
-from bdv_io.tags import TagSet
+from bdv_io.tags import Feature, TagSet
 from bdv_io.tracks import Tracks
 from howdah.bridge.java_classes import java_class
 from howdah.bridge.mastodon_java import java_array
-from howdah.bridge.mastodon_loops import Loops
-from howdah.bridge.mastodon_plan import NEW, Plan, rows_of, stored_features
+from howdah.bridge.mastodon_loops import Loops, joined_labels
+from howdah.bridge.mastodon_plan import NEW, Plan, Reading, known_values, rows_of, stored_features
 
 I64 = npt.NDArray[np.int64]
 
@@ -57,7 +57,7 @@ def _label(graph: Any, plan: Plan, after: Tracks, ids: I64, by: Loops) -> None:
     rows = np.concatenate([plan.relabelled, named])
     if len(rows):
         texts = after.label[rows].tolist()
-        by.label_spots(graph, java_array(ids[rows], "int"), java_array(texts, "String"))
+        by.label_spots(graph, java_array(ids[rows], "int"), joined_labels(texts))
 
 
 # ---- tags ------------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def _structure(current: Any, wanted: tuple[TagSet, ...]) -> Any:
 
 
 def write_changed_features(
-    model: Any, context: Any, plan: Plan, after: Tracks, *, ids: I64, current: Tracks, by: Loops
+    model: Any, context: Any, plan: Plan, after: Tracks, *, ids: I64, reading: Reading, current: Tracks, by: Loops
 ) -> None:
     """Put the changed features into Mastodon's model; undo does not know features.
 
@@ -130,6 +130,7 @@ def write_changed_features(
         plan: Names the features.
         after: Has their values.
         ids: (N,) Mastodon's id of each spot of ``after``, as :func:`edit` returned it.
+        reading: What ``after`` was made of: values of spots that are as they were there are left to Mastodon.
         current: What Mastodon held just before: spots of it that ``after`` does not have keep their values.
         by: The loops of this Java.
     """
@@ -140,7 +141,7 @@ def write_changed_features(
         known.clear(specs.getSpec(key))
     if not plan.features:
         return
-    whole, numbers = _with_the_rest(after, ids, current, plan)
+    whole, numbers = _with_the_rest(_merged(after, plan, reading, current), ids, current, plan)
     graph, stored = model.getGraph(), stored_features(whole)
     links = np.asarray(by.find_links(graph, java_array(numbers[whole.links], "int")))
     files = write_features(
@@ -173,3 +174,26 @@ def _with_the_rest(after: Tracks, ids: I64, current: Tracks, plan: Plan) -> tupl
         return after, ids
     extra = current.select(rest)
     return after.concatenate(extra), np.concatenate([ids, extra.id])
+
+
+def _merged(after: Tracks, plan: Plan, reading: Reading, current: Tracks) -> Tracks:
+    """The later annotation with Mastodon's own values where nobody but Mastodon or its user has changed them."""
+    if reading.tracks is current:
+        return after
+    then, now = rows_of(plan.ids, reading.numbers), rows_of(plan.ids, current.id)
+    both = np.flatnonzero((then >= 0) & (now >= 0))
+    old, live, merged = stored_features(reading.tracks), stored_features(current), list[Feature]()
+    for key, feature in stored_features(after).items():
+        if feature.target == "spot" and key in old and key in live:
+            known = [known_values(one)[rows] for one, rows in ((feature, both), (old[key], then[both]))]
+            same = (known[0] == known[1]) & (~known[0] | (feature.values[both] == old[key].values[then[both]]))
+            values, defined = feature.values.copy(), known_values(feature)
+            values[both[same]] = live[key].values[now[both[same]]]
+            defined[both[same]] = known_values(live[key])[now[both[same]]]
+            feature = replace(feature, values=values, defined=defined)
+        merged.append(feature)
+    quality = next((f for f in merged if f.projection == QUALITY_NAME and f.name == SPOT_CONTAINER), None)
+    if quality is None:
+        return replace(after, features=tuple(merged))
+    certain = np.where(known_values(quality), quality.values, np.nan)
+    return replace(after, features=tuple(f for f in merged if f is not quality), quality=certain)

@@ -21,7 +21,17 @@ from bdv_io.tracks import Tracks
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["NEW", "Plan", "Reading", "changed_meanwhile", "pairs_by_id", "plan_of", "rows_of", "stored_features"]
+__all__ = [
+    "NEW",
+    "Plan",
+    "Reading",
+    "changed_meanwhile",
+    "known_values",
+    "pairs_by_id",
+    "plan_of",
+    "rows_of",
+    "stored_features",
+]
 
 NEW = -1  # the id of a spot that Mastodon does not have yet
 COMPUTED = frozenset({"Link displacement", "Link velocity", "Spot N links", "Spot radius"})  # by Mastodon, on the fly
@@ -134,6 +144,10 @@ def plan_of(reading: Reading, after: Tracks, pairs: I64) -> Plan:
     retagged = _retagged(before, after, (a, b), links=False)
     links_retagged = _retagged(before, after, (link_a, link_b), links=True)
     written, dropped = _features(before, after, pairs, (link_a, link_b))
+    if (
+        not near.all() or reshaped.any() or len(gone) or len(fresh)
+    ):  # Mastodon forgets the values of what it sees change
+        written = tuple(sorted({*written, *(f.name for f in stored_features(after).values() if f.name in CONTAINERS)}))
     changed = [b[~near], b[reshaped], b[relabelled], *retagged.values(), after.links[fresh].ravel()]
     changed += [after.links[rows].ravel() for rows in links_retagged.values()]
     known = ids[np.unique(np.concatenate(changed))]
@@ -221,7 +235,7 @@ def stored_features(tracks: Tracks) -> dict[tuple[str, str, str], Feature]:
 
 def _values_differ(old: Feature, new: Feature, rows: tuple[I64, I64]) -> bool:
     """Whether values changed, or spots that were added have one."""
-    known_old, known_new = _known(old), _known(new)
+    known_old, known_new = known_values(old), known_values(new)
     a, b = rows
     same = known_old[a] == known_new[b]
     same &= (old.values[a] == new.values[b]) | ~known_new[b]
@@ -230,7 +244,8 @@ def _values_differ(old: Feature, new: Feature, rows: tuple[I64, I64]) -> bool:
     return not bool(same.all()) or bool(known_new[fresh].any())
 
 
-def _known(feature: Feature) -> Bool:
+def known_values(feature: Feature) -> Bool:
+    """Return the mask of rows that have a value."""
     known = np.ones(len(feature.values), bool) if feature.defined is None else feature.defined.copy()
     if feature.values.dtype.kind == "f":
         known &= ~np.isnan(feature.values)
