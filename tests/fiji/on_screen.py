@@ -81,7 +81,7 @@ run("Time_arrow/Time-arrow_map.py", weights=File(work["network"]), settings="tap
 arrow = IJ.getImage()
 seen["map"] = [arrow.getTitle(), arrow.getNChannels(), arrow.getNFrames(), arrow.isComposite()]
 Closer().start()
-run("Convert.py", out=File("/no/such/folder/x.tif"))
+run("Convert_a_file.py", out=File("/no/such/folder/x.tif"))
 run("Backend/Stop_backend.py")
 seen["log"] = IJ.getLog()
 picture("log")

@@ -63,7 +63,7 @@ def test_what_becomes_of_each_command_line(real_java: RealJava) -> None:
     (real_java.work / "records").mkdir()
     with_blank = real_java.work / "a b, c=d é.tif"
     tifffile.imwrite(with_blank, np.zeros((4, 5), np.uint8), imagej=True)
-    convert, evaluate = "Convert.py", "Evaluate_against_truth.py"
+    convert, evaluate = "Convert_a_file.py", "Evaluate_against_truth.py"
     runs.add("nothing", convert)
     runs.add("only a file is missing", "Time_arrow/Jump_to_event.py", number="1")
     runs.add("no such file", convert, source="/no/such/file.tif", out="x.csv")
@@ -140,7 +140,7 @@ script.main("Blur", body, result=result)
     ],
 )
 def test_headless_java_ends_with_the_exit_code(real_java: RealJava, parameters: str, code: int, words: str) -> None:
-    script = real_java.script("Convert.py" if parameters else "Blur.py")
+    script = real_java.script("Convert_a_file.py" if parameters else "Blur.py")
     if not parameters:
         script.write_text(BLUR)
     typed = parameters.replace("SELF", str(script)).replace("OUT", str(real_java.work / "out.tif"))
@@ -168,8 +168,8 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     (work / "night" / "broken.tif").write_bytes(b"II*\0 no more")
     (work / "points.csv").write_text("Slice,Y,X\n0,1,1\n0,20,20\n1,2,1\n1,21,20\n2,3,1\n")
     runs.add("start", "Backend/Start_backend.py")
-    runs.add("check", "Self-check.py")
-    runs.add("convert", "Convert.py", source=cells, out=work / "copy.ome.tif")
+    runs.add("check", "Self_check.py")
+    runs.add("convert", "Convert_a_file.py", source=cells, out=work / "copy.ome.tif")
     runs.add("colour", "Cells_(2D)/Pseudocolour_(EfficientCellSeg).py", image=movie, neighbours="time")
     runs.add("link", "Mastodon/Link_spots.py", project=spots, out=work / "linked.mastodon")
     runs.add("evaluate", "Evaluate_against_truth.py", found=work / "linked.mastodon", truth=spots)

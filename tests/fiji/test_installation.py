@@ -12,7 +12,7 @@ from howdah.bridge import installation
 from howdah.cli import app
 from howdah.errors import BridgeError
 
-SCRIPT = "scripts/Plugins/Howdah/Self-check.py"
+SCRIPT = "scripts/Plugins/Howdah/Self_check.py"
 CLIENT = "jars/Lib/howdah_fiji"
 
 
@@ -97,7 +97,7 @@ def test_check_names_each_problem(fiji: Path) -> None:
     (fiji / SCRIPT).unlink()
     (fiji / "jars/jython-slim-2.7.4.jar").unlink()
     problems = installation.check(fiji)["problems"]
-    assert [word in " ".join(problems) for word in ("jython", "Self-check.py is missing")] == [True, True]
+    assert [word in " ".join(problems) for word in ("jython", "Self_check.py is missing")] == [True, True]
     with pytest.raises(BridgeError, match="no jars/jython"):
         installation.install(fiji)
 

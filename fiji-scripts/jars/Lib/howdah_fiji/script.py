@@ -14,8 +14,6 @@ import howdah_fiji
 from howdah_fiji import command_line, images, places
 from howdah_fiji.problems import DONE, FAULT, STOPPED, Problem
 
-QUOTE = 'Quote text: %s="..." (Windows: forward slashes).'
-
 
 def main(name, body, **given):
     """Run the body of a script, and end as the user and the calling program need it.
@@ -89,8 +87,12 @@ class Run(object):
         """Return a text parameter without blanks around; an empty one that must be there is an error."""
         value = _text(self.given.get(name))
         if must and not value:
-            raise Problem(("Parameter '%s' is missing. " + QUOTE) % (name, name))
+            raise Problem("Parameter '%s' is missing.%s" % (name, self._how_to_give(name)))
         return value
+
+    def _how_to_give(self, name):
+        """Return what a person at the command line types; nobody types in Fiji's window."""
+        return ' Quote text: %s="..." (Windows: forward slashes).' % name if self.headless else ""
 
     def file(self, name, must=True):
         """Return the path of a file or folder that exists; '' for an optional one that was not given."""
@@ -161,7 +163,7 @@ class Run(object):
             return path
         imp = WindowManager.getCurrentImage()
         if imp is None:
-            raise Problem(("Parameter '%s' is missing, and no image is open. " + QUOTE) % (name, name))
+            raise Problem("Parameter '%s' is missing, and no image is open.%s" % (name, self._how_to_give(name)))
         return images.file_of(imp) or imp
 
     # ---- work

@@ -1,4 +1,4 @@
-#@script(label="Convert", menuPath="Plugins>Howdah>Convert", headless=true)
+#@script(label="Convert a file", menuPath="Plugins>Howdah>Convert a file", headless=true)
 #@ String (visibility=MESSAGE, required=false, persist=false, value="Writes an annotation or a movie in another format; the ending chooses it.") about
 #@ File (label="Source", persist=false, required=false, description="A file or a folder. Empty: the open image") source
 #@ File (label="Target", style="save", persist=false, required=false, description="Ends in .mastodon, .xml, .csv, .zip, .geff, .tif, .ome.zarr ...") out
@@ -16,4 +16,4 @@ def body(run):
     return results.told(done), done
 
 
-script.main("Convert", body, source=source, out=out, image=image, repair=repair, result=result)
+script.main("Convert a file", body, source=source, out=out, image=image, repair=repair, result=result)

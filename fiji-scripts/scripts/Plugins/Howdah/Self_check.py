@@ -1,4 +1,4 @@
-#@script(label="Self-check", menuPath="Plugins>Howdah>Self-check", headless=true)
+#@script(label="Self check", menuPath="Plugins>Howdah>Self check", headless=true)
 #@ String (visibility=MESSAGE, required=false, persist=false, value="Does Howdah work in this Fiji? Looks at everything, and says what to do.") about
 #@ Boolean (label="Start the backend", value=true, persist=false, description="Also start it, and send images there and back") start
 #@ File (label="Record (JSON)", style="save", persist=false, required=false, description="What happened, for programs; the log lies beside it. Empty: in .howdah/fiji-logs") result
@@ -16,4 +16,4 @@ def body(run):
     return "all %d checks passed" % len(findings), {"findings": findings}
 
 
-script.main("Self-check", body, start=start, result=result)
+script.main("Self check", body, start=start, result=result)
