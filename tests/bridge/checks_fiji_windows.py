@@ -9,6 +9,7 @@ from bdv_io import ArrayImage
 from bdv_io.formats import write_image
 from howdah.bridge.bdv import show_array, show_file
 from howdah.bridge.images import to_imageplus
+from howdah.bridge.stop import let_go
 
 
 def check_an_image_is_shown(fiji):
@@ -58,6 +59,7 @@ def check_the_user_may_close_the_main_window_and_python_goes_on(fiji):
     fiji.show()
     assert fiji.ij.ui().isVisible()
     window = fiji.jimport("ij.IJ").getInstance()
+    let_go()  # no image that ImageJ would ask about
     threading.Timer(1.0, window.quit).start()
     fiji.wait()
     assert not window.isVisible()

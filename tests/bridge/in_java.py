@@ -6,6 +6,7 @@ HOW is `imagej` (ImageJ 1 alone) or `fiji`. Each result is one line, `check: NAM
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -36,22 +37,22 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a child process that is killed when it takes too long."""
     command = [*before, sys.executable, *arguments]
-    child = subprocess.Popen(
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=pipe,
+        stderr=pipe,
         text=True,
         env=child_environment(home, **more),
         cwd=home,
         start_new_session=True,
-    )
-    with child:
+    ) as child:
         try:
-            output, errors = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)  # xvfb-run alone would leave its display and Java behind
-            raise
-    return subprocess.CompletedProcess(command, child.returncode, output, errors)
+            out, err = child.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # also what a display's wrapper has started
+    return subprocess.CompletedProcess(command, child.returncode, out, err)
 
 
 def names_of(module: str) -> list[str]:
@@ -62,7 +63,9 @@ def names_of(module: str) -> list[str]:
 
 def run_checks(module: str, how: str, home: Path, *, before: tuple[str, ...] = (), **arguments: Any) -> dict[str, str]:
     """Run all checks of a module in one child process; name -> "ok" or what went wrong."""
-    done = run_python([str(HERE), str(HERE.parent / module), how, json.dumps(arguments)], home, before=before)
+    done = run_python(
+        [str(HERE), str(HERE.parent / module), how, json.dumps(arguments)], home, before=before, timeout=280
+    )
     results = {}
     for line in done.stdout.splitlines():
         if line.startswith("check: "):

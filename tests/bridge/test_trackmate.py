@@ -25,6 +25,7 @@ CHECKS = [
     "changes_come_as_one_event",
     "a_spot_changes_its_frame",
     "tags_keep_their_names_whatever_their_order",
+    "two_callers_do_not_get_in_each_others_way",
     "other_units_and_odd_ids_are_refused",
     "a_session_is_shown_saved_and_loaded",
     "a_session_that_a_person_opened_is_found",

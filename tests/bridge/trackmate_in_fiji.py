@@ -6,6 +6,7 @@ Usage: trackmate_in_fiji.py FIJI FOLDER      (FOLDER: an empty one to write to)
 import json
 import re
 import sys
+import threading
 import time
 import traceback
 from dataclasses import replace
@@ -159,6 +160,25 @@ def tags_keep_their_names_whatever_their_order(folder):
     assert back.tagged("Second", "y").tolist() == [False, False, False, True]
 
 
+def two_callers_do_not_get_in_each_others_way(folder):
+    model, tracks, raised = model_of(annotation()), annotation(), []
+
+    def change(rows):
+        try:
+            for _ in range(4):
+                apply_to(model, tracks.select(rows))
+        except Exception as error:  # noqa: BLE001  counted below
+            raised.append(error)
+
+    threads = [threading.Thread(target=change, args=(rows,)) for rows in ([0, 1], [1, 2, 3], [0])]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert raised == []
+    assert int(model.getSpots().getNSpots(False)) in (1, 2, 3)
+
+
 def other_units_and_odd_ids_are_refused(folder):
     model, tracks = model_of(annotation()), annotation()
     with pytest.raises(BridgeError, match=re.escape("it is in 'µm', the annotation in 'pixel'")):
@@ -252,6 +272,7 @@ CHECKS = [
     changes_come_as_one_event,
     a_spot_changes_its_frame,
     tags_keep_their_names_whatever_their_order,
+    two_callers_do_not_get_in_each_others_way,
     other_units_and_odd_ids_are_refused,
     a_session_is_shown_saved_and_loaded,
     a_session_that_a_person_opened_is_found,

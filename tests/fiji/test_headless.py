@@ -160,7 +160,7 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     (work / "records").mkdir()
     runs = Runs(real_java)
     cells = perfect.movie(work)
-    movie, network = growing.movie(work, "growing.tif"), growing.network(work)
+    movie = growing.movie(work, "growing.tif")
     spots = growing.project(work, movie)
     (work / "night").mkdir()
     for name in ("one.tif", "two.tif"):
@@ -176,9 +176,6 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
     runs.add("table", "Link_points_of_a_table.py", table=work / "points.csv")
     runs.add("batch", "Batch_over_a_folder.py", folder=work / "night", task="convert", ending=".ome.tif")
     runs.add("a bad setting", "Mastodon/Link_spots.py", project=spots, settings="linking.max_distance=far")
-    runs.add("events", "Time_arrow/Find_events.py", image=movie, weights=network, settings="tap.device=cpu")
-    runs.add("map", "Time_arrow/Time-arrow_map.py", image=movie, weights=network, settings="tap.device=cpu")
-    runs.add("jump", "Time_arrow/Jump_to_event.py", image=movie)
     runs.add("stop", "Backend/Stop_backend.py")
     runs.go()
     runs.check("start", "the backend answers at http://127.0.0.1:")
@@ -201,8 +198,5 @@ def test_the_scripts_against_the_real_backend(real_java: RealJava) -> None:
         "two.ome.tif",
     ]
     runs.check("a bad setting", "max_distance", code=2)
-    runs.check("events")
-    runs.check("map")
-    runs.check("jump", "event 1 of")
     runs.check("stop", "the backend is stopped")
     assert not (real_java.home / "service.json").exists()

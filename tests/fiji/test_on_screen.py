@@ -52,7 +52,9 @@ def test_the_scripts_on_a_screen(real_java: RealJava, virtual_display: str) -> N
     output = (done.stdout + done.stderr, {name: record["sentence"] for name, record in records.items()})
     assert (work / "seen.json").is_file(), output
     seen = json.loads((work / "seen.json").read_text())
-    assert {name: record["code"] for name, record in records.items() if record["code"]} == {"Convert_a_file.py": 2}, output
+    assert {name: record["code"] for name, record in records.items() if record["code"]} == {"Convert_a_file.py": 2}, (
+        output
+    )
     cells = read_tracks(work / "movie-tracks.xml")
     assert seen["overlay"] == seen["manager"] == cells.n_spots > 0
     assert seen["macro"] == f"{cells.n_spots} {cells.n_spots}"

@@ -106,11 +106,11 @@ def test_an_unknown_host_name_is_refused(served) -> None:
 def test_a_path_outside_the_roots_is_refused(served) -> None:
     folder, server = served
     (folder / "root" / "link.xml").symlink_to(folder / "secret.h5")
-    for source in (str(folder / "secret.h5"), "../secret.h5", "link.xml", "/etc/passwd", "x\0y", "\udcff"):
-        body = json.dumps({"task": "info", "parameters": {"files": [source]}})
+    for source in (str(folder / "secret.h5"), "../secret.h5", "link.xml", "/etc/passwd", "x\0y"):
+        body = json.dumps({"task": "info", "parameters": {"source": source}})
         answer = ask(server, "POST", "/api/jobs", body=body, headers={"Content-Type": "application/json"})
         assert answer[0] in (400, 403), source
-        assert "error" in json.loads(answer[2])
+        assert any(word in sentence(answer) for word in ("outside", "zero byte")), sentence(answer)
 
 
 @pytest.mark.parametrize("name", ["%2e%2e/%2e%2e/jobs.sqlite", "..%2fjobs.sqlite", "%2fetc%2fpasswd", "a//b", "..\\x"])
@@ -205,8 +205,8 @@ def test_a_flood_is_slowed_down() -> None:
 
 def test_deep_and_odd_json_is_no_fault(served) -> None:
     kind = {"Content-Type": "application/json"}
-    bodies = ["[" * 5000, "{", '"x"', "", '{"task": "info", "parameters": {"files": NaN}}', '{"task": "\\ud800"}',
-              '{"task": "info", "parameters": {"files": [1e999]}}', '{"task": "formats", "key": "../x"}']  # fmt: skip
+    bodies = ["[" * 5000, "{", '"x"', "", '{"task": "info", "parameters": {"source": NaN}}', '{"task": "\\ud800"}',
+              '{"task": "info", "parameters": {"source": 1e999}}', '{"task": "formats", "key": "../x"}']  # fmt: skip
     for body in bodies:
         status, _, answer = ask(served[1], "POST", "/api/jobs", body=body, headers=kind)
         assert 400 <= status < 500, body
@@ -248,19 +248,11 @@ def test_no_request_reaches_code() -> None:
     import howdah.service
 
     folder = Path(howdah.service.__file__).parent
-    ours = [
-        *folder.glob("http*.py"),
-        *folder.glob("page/*.py"),
-        *(folder / f"{n}.py" for n in ("uploads", "roots", "arrays", "tables")),
-    ]
-    names = {node.id for path in ours for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
-    imported = {
-        a.name
-        for path in ours
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import)
-        for a in node.names
-    }
+    ours = [*folder.glob("http*.py"), *folder.glob("page/*.py")]
+    ours += [folder / f"{name}.py" for name in ("uploads", "roots", "arrays", "tables")]
+    nodes = [node for path in ours for node in ast.walk(ast.parse(path.read_text()))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     assert len(ours) >= 12
     assert not names & {"eval", "exec", "compile", "__import__"}
     assert not imported & {"pickle", "importlib", "subprocess", "marshal", "shelve"}

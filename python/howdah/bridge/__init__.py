@@ -1,7 +1,8 @@
 """How Howdah calls Fiji: from Python, through PyImageJ, a local Fiji or the Fiji in which a script runs.
 
-Read in this order: :mod:`checks` (before the JVM starts), :mod:`start` (start, join, and a clean end), :mod:`axes` (Java's x, y, z),
-:mod:`images` (numpy and ImageJ's images), :mod:`mastodon` and :mod:`trackmate` (live models), :mod:`bdv` (sources shown), and
+Read in this order: :mod:`checks` (before the JVM starts; with :mod:`java_home`, :mod:`fiji_folder` and :mod:`memory`), :mod:`start`
+(start, join) and :mod:`stop` (a clean end), :mod:`java_classes` (classes and exceptions), :mod:`axes` (Java's x, y, z), :mod:`images` and
+:mod:`imglib` (numpy and Java's images), :mod:`bdv` (sources shown), :mod:`mastodon` and :mod:`trackmate` (live models), and
 :mod:`installation` (Howdah's scripts in a Fiji folder).
 
     import howdah.bridge

@@ -179,8 +179,7 @@ def from_imageplus(image: Any, *, planes: int | None = None) -> Picture:
     data = np.empty((found, height, width), dtype=np.uint32 if coloured else BITS[bits])
     with java_errors(f"Reading the image {title!r}"):
         for number in range(found):
-            plane = stack.getProcessor(number + 1)
-            pixels = plane.convertToRGB().getPixels() if kind == COLOUR_TABLE else plane.getPixels()
+            pixels = _looked_up(stack, number + 1) if kind == COLOUR_TABLE else stack.getPixels(number + 1)
             if pixels is None or len(pixels) != height * width:
                 raise BridgeError(
                     f"Reading the image {title!r} failed: plane {number + 1} of {found} has no pixels. Is Java's heap full?"
@@ -223,6 +222,11 @@ def open_imageplus(path: str | Path) -> Any:
     if expected is not None and found != expected:
         raise BridgeError(_lost(found, expected, str(path)))
     return image
+
+
+def _looked_up(stack: Any, number: int) -> Any:
+    """The pixels of a plane with a colour table as 0xFFRRGGBB."""
+    return stack.getProcessor(number).convertToRGB().getPixels()
 
 
 def _planes_of(path: str | Path) -> int | None:

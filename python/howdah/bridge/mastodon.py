@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from bdv_io.tags import Tag
 from bdv_io.tracks import Tracks
 from howdah.bridge.java_classes import java_class, java_errors
 from howdah.bridge.mastodon_edit import edit, write_changed_features
-from howdah.bridge.mastodon_java import locked
+from howdah.bridge.mastodon_java import in_windows_thread, locked
 from howdah.bridge.mastodon_loops import loops
 from howdah.bridge.mastodon_plan import Plan, Reading, changed_meanwhile, pairs_by_id, plan_of, rows_of, stored_features
 from howdah.bridge.mastodon_save import save_project
@@ -41,6 +41,7 @@ from howdah.errors import BridgeError
 __all__ = ["LiveProject", "open_project", "opened_projects", "project_of"]
 
 I64 = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 log = logging.getLogger("howdah")
 LIVE = "mastodon_live"  # attribute of an annotation: the reading of an open project that it was made of
@@ -145,6 +146,13 @@ class LiveProject:
         """
         after.validate(odd_is_fine=True)
         reading, pairs = self._origin(after, before, found)
+        plan, ids = self._where_it_may(lambda: self._apply(after, reading, pairs))
+        if after.attributes.get(LIVE, "") in self._readings:
+            self._readings[after.attributes[LIVE]] = Reading(after, ids)
+        self._sync()
+        return plan.counts
+
+    def _apply(self, after: Tracks, reading: Reading | None, pairs: I64) -> tuple[Plan, I64]:
         with locked(self.model.getGraph().getLock().writeLock()):
             current = self._read()
             refuse_other_units(current, after, "Writing into Mastodon")
@@ -157,11 +165,11 @@ class LiveProject:
                     f"Writing into Mastodon was not done: {len(strange)} of the spots that would change were changed or removed "
                     f"in Mastodon since they were read (the first has number {strange[0]}). Read the project again, and repeat."
                 )
-            ids = self._carry_out(plan, after, reading, current) if plan else plan.ids
-        if after.attributes.get(LIVE, "") in self._readings:
-            self._readings[after.attributes[LIVE]] = Reading(after, ids)
-        self._sync()
-        return plan.counts
+            return plan, self._carry_out(plan, after, reading, current) if plan else plan.ids
+
+    def _where_it_may(self, work: Callable[[], T]) -> T:
+        """Do what changes the model: in the thread of the windows, where there are any."""
+        return work() if self.window_side is None else in_windows_thread(work)
 
     def _origin(self, after: Tracks, before: Tracks | None, found: Difference | None) -> tuple[Reading | None, I64]:
         """The reading that an annotation was made of, and the pairs of spots that are the same; or None."""
@@ -236,18 +244,18 @@ class LiveProject:
     def undo(self) -> None:
         """Take back the last step, as Ctrl+Z in Mastodon; and the features that :meth:`apply` has written in it."""
         self._step(self.model.undo, "Undoing")
-        if self._done and self._restore(self._steps[self._done - 1][0]):
+        if self._done and self._where_it_may(lambda: self._restore(self._steps[self._done - 1][0])):
             self._done -= 1
 
     def redo(self) -> None:
         """Do again what was taken back."""
         self._step(self.model.redo, "Redoing")
-        if self._done < len(self._steps) and self._restore(self._steps[self._done][1]):
+        if self._done < len(self._steps) and self._where_it_may(lambda: self._restore(self._steps[self._done][1])):
             self._done += 1
 
     def _step(self, action: Callable[[], object], name: str) -> None:
         with java_errors(f"{name} in Mastodon"):
-            action()
+            self._where_it_may(action)
         self._sync()
         self._readings.clear()
 
@@ -265,7 +273,7 @@ class LiveProject:
         """Bring the branch graph in step with the graph."""
         with java_errors("Updating Mastodon's branches"):
             if self.window_side is not None:
-                self.window_side.getBranchGraphSync().sync()
+                in_windows_thread(self.window_side.getBranchGraphSync().sync)
             else:
                 self.model.getBranchGraph().graphRebuilt()
 

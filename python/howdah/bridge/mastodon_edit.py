@@ -14,7 +14,7 @@ from bdv_io.tags import Feature, TagSet
 from bdv_io.tracks import Tracks
 from howdah.bridge.java_classes import java_class
 from howdah.bridge.mastodon_java import java_array
-from howdah.bridge.mastodon_loops import Loops
+from howdah.bridge.mastodon_loops import Loops, joined_labels
 from howdah.bridge.mastodon_plan import NEW, Plan, Reading, known_values, rows_of, stored_features
 
 I64 = npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ def _label(graph: Any, plan: Plan, after: Tracks, ids: I64, by: Loops) -> None:
     rows = np.concatenate([plan.relabelled, named])
     if len(rows):
         texts = after.label[rows].tolist()
-        by.label_spots(graph, java_array(ids[rows], "int"), java_array(texts, "String"))
+        by.label_spots(graph, java_array(ids[rows], "int"), joined_labels(texts))
 
 
 # ---- tags ------------------------------------------------------------------------------------------------------------

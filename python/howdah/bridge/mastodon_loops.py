@@ -8,6 +8,7 @@ call after the other: right, but slow.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 
 from howdah.bridge.mastodon_java import java_array
 
-__all__ = ["GROOVY", "Loops", "fast_loops", "loops", "spot_ids"]
+__all__ = ["GROOVY", "Loops", "fast_loops", "joined_labels", "loops", "spot_ids"]
 
 log = logging.getLogger("howdah")
+END, NONE = "\x1f", "\x1e"  # after each label; instead of one that is not given
 
 GROOVY = """
 import groovy.transform.CompileStatic
@@ -66,11 +68,15 @@ class HowdahLoops {
     }
     g.releaseRef(ref)
   }
-  static void label_spots(ModelGraph g, int[] ids, String[] labels) {
+  static void label_spots(ModelGraph g, int[] ids, String labels) {
     SpotPool all = pool(g); Spot ref = g.vertexRef(); ObjPropertyMap<Spot, String> map = (ObjPropertyMap<Spot, String>) all.labelProperty()
+    char end = (char) 0x1F, none = (char) 0x1E
+    int at = 0
     for (int i = 0; i < ids.length; i++) {
       Spot s = all.getObject(ids[i], ref)
-      if (labels[i] == null) map.remove(s) else s.setLabel(labels[i])
+      int stop = labels.indexOf((int) end, at)
+      if (stop == at + 1 && labels.charAt(at) == none) map.remove(s) else s.setLabel(labels.substring(at, stop))
+      at = stop + 1
     }
     g.releaseRef(ref)
   }
@@ -159,12 +165,12 @@ class Loops:
         graph.releaseRef(ref)
 
     def label_spots(self, graph: Any, ids: Any, labels: Any) -> None:
-        """Set labels; null takes one away."""
+        """Set labels, as :func:`joined_labels` gives them: a Java array of texts is slow, and too much for one call."""
         pool, ref = graph.vertices().getRefPool(), graph.vertexRef()
         known = pool.labelProperty()
-        for number, label in zip(ids, labels, strict=True):
+        for number, label in zip(ids, str(labels).split(END)[:-1], strict=True):
             spot = pool.getObject(number, ref)
-            if label is None:
+            if label == NONE:
                 known.remove(spot)
             else:
                 spot.setLabel(label)
@@ -212,6 +218,12 @@ class Loops:
             else:
                 tag_map.set(one, tags[position])
         pool.releaseRef(ref)
+
+
+def joined_labels(labels: Sequence[str | None]) -> str:
+    """Return all labels as one text; the two control characters that part them are taken out of labels."""
+    clean = (NONE if label is None else label.replace(END, "").replace(NONE, "") for label in labels)
+    return "".join(label + END for label in clean)
 
 
 def loops(model: Any) -> Loops:

@@ -20,7 +20,7 @@ from bdv_io.mastodon.project import EMPTY_GUI, GUI, tracks_of_entries
 from bdv_io.safe_write import replacing
 from bdv_io.tracks import Tracks
 from howdah.bridge.java_classes import java_class, java_errors
-from howdah.bridge.mastodon_java import locked
+from howdah.bridge.mastodon_java import in_windows_thread, locked
 from howdah.bridge.mastodon_streams import entries_of
 from howdah.errors import BridgeError
 
@@ -58,7 +58,7 @@ def save_project(context: Any, project: Any, model: Any, window_side: Any, targe
         copy.setSpaceUnits(model.getSpaceUnits())
         copy.setTimeUnits(model.getTimeUnits())
         if window_side is not None:
-            window_side.getBranchGraphSync().sync()
+            in_windows_thread(window_side.getBranchGraphSync().sync)
         gui = _gui_state(window_side, old)
         with java_errors(f"Saving {target}"), locked(model.getGraph().getLock().readLock()):
             wanted.append(entries_of(model, context))

@@ -166,7 +166,11 @@ class HttpBackend(object):
         for name, role in _files(schema).items():
             value = told.get(name)
             if role == "write" and value:
-                wanted[name] = told.pop(name)
+                target = told.pop(name)
+                if not isinstance(
+                    target, list
+                ):  # further results (also) stay out: a job's own folder has the first alone
+                    wanted[name] = target
             elif value and not isinstance(value, list) and os.path.exists(value):
                 told[name] = self.upload_file(value)
         return wanted
@@ -174,6 +178,11 @@ class HttpBackend(object):
     def _fetched(self, job_id, there, target):
         if not there:
             raise Problem("The task gave no file for %s." % target, FAULT)
+        if os.path.splitext(there)[1] != os.path.splitext(target)[1]:
+            raise Problem(
+                "A backend on another computer writes %s here; name the result so, not %s."
+                % (os.path.splitext(there)[1], target)
+            )
         name = URLEncoder.encode(os.path.basename(there.replace("\\", "/")), "UTF-8")
         connection = self._open("GET", "/api/jobs/%s/files/%s" % (job_id, name), {})
         stream = self._answer(connection)

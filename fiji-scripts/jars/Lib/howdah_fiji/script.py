@@ -245,13 +245,8 @@ class Run(object):
         self.say("%s (%d): %s" % (state, code, sentence))
         self._lines.close()
         self._keep(record)
-        line = "Howdah: %s: %s (exit code %d): %s [%s]" % (
-            self.name,
-            state,
-            code,
-            " ".join(sentence.split()),
-            self.record,
-        )
+        ended = "%s (exit code %d)" % (state, code) if self.headless else state
+        line = "Howdah: %s: %s: %s [%s]" % (self.name, ended, " ".join(sentence.split()), self.record)
         if not self.headless:
             IJ.log(line)
             IJ.showStatus(line)
