@@ -112,7 +112,11 @@ small = IJ.createImage("small", "16-bit ramp", 32, 32, 1)
 def check_small():
     backend.run("check", {"what": "inverse"}, image=small)["image"].close()
 
-for what, call in (("question", backend.health), ("task `formats`", lambda: backend.run("formats", {})), ("task `check`, 32 x 32", check_small)):
+for what, call in (
+    ("question", backend.health),
+    ("task `formats`", lambda: backend.run("formats", {})),
+    ("task `check`, 32 x 32", check_small),
+):
     for _ in range(200):
         call()
     measured(what, lambda: [call() for _ in range(100)], repeats, 100)

@@ -8,6 +8,7 @@ from java.io import DataInputStream, EOFException, FileInputStream, IOException
 from java.lang import Integer
 from java.lang import String as JavaString
 from java.net import URL, ConnectException, SocketTimeoutException, UnknownHostException, URLEncoder
+from java.nio import ByteBuffer, ByteOrder
 from java.nio.file import Files, Paths, StandardCopyOption
 from java.util import UUID
 
@@ -128,15 +129,18 @@ class HttpBackend(object):
         stream = DataInputStream(self._answer(connection))
         try:
             header = json.loads(connection.getHeaderField("X-Howdah-Array"))
-            planes = images.count_of(header)
+            plane = ByteBuffer.allocate(images.plane_bytes(header)).order(ByteOrder.LITTLE_ENDIAN)
 
-            def read(data):
+            def next_plane(_size):
                 try:
-                    stream.readFully(data)
+                    stream.readFully(plane.array())
                 except EOFException:
+                    planes = images.count_of(header)
                     raise Problem("The backend's image broke off before its %d planes were here." % planes)
+                plane.clear()
+                return plane
 
-            return images.image_from(title, header, read)
+            return images.image_from(title, header, next_plane)
         finally:
             stream.close()
 
@@ -197,7 +201,8 @@ class HttpBackend(object):
         """Send a small question and return the answer's JSON."""
         data = None if body is None else JavaString(json.dumps(body)).getBytes("UTF-8")
         headers = {} if data is None else {"Content-Type": "application/json"}
-        connection = self._open(method, path, headers, None if data is None else len(data), timeout_s)
+        connection = self._open(method, path, headers, None, timeout_s)
+        connection.setDoOutput(data is not None)  # without a length, Java sends a small question and its head together
         return self._sent(connection, [] if data is None else [data])
 
     def _open(self, method, path, headers, length=None, timeout_s=600):
