@@ -226,7 +226,7 @@ class Backend:
     def _within(self, folder: Path) -> Within:
         """Folders that a job may use: the roots, its own folder, and for reading the results of others and what was uploaded."""
         base = self.roots[0] if self.roots else folder
-        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base)
+        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base, self.uploads)
 
 
 def _places(plain: Mapping[str, Any], given: Parameters) -> dict[str, Any]:
