@@ -228,6 +228,13 @@ def _role(annotation: Any, metadata: Any) -> Literal["read", "write"] | None:
     return None
 
 
+def in_memory(kind: type[Parameters]) -> set[str]:
+    """Return the names of the parameters that take an image or a table itself; every other one that reads takes a file."""
+    return {
+        name for name, field in kind.model_fields.items() if any(isinstance(mark, ValueRole) for mark in field.metadata)
+    }
+
+
 def input_of(kind: type[Parameters]) -> str | None:
     """Return the name of the parameter that is a task's input: the first file that it must be given; None where there is none."""
     for name, field in kind.model_fields.items():
