@@ -93,7 +93,7 @@ class Guard:
         return hmac.compare_digest(_digest(token), self._digest)
 
     def admits(self, authorization: str, cookies: str) -> bool:
-        """Whether one of two headers of a request shows the token."""
+        """Whether one of two headers of a request shows the token, or the cookie of the page."""
         scheme, _, token = authorization.partition(" ")
         if authorization:
             return scheme.lower() == "bearer" and self.knows(token.strip())
