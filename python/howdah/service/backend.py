@@ -8,8 +8,9 @@ import os
 import secrets
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -127,8 +128,8 @@ class Backend:
             ServiceError: There is no such job, or it was deleted meanwhile.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        event = self._queue.watch(job_id)
-        try:
+        event = threading.Event()
+        with self.watching(job_id, event.set):
             while True:
                 job = self.job(job_id)
                 left = None if until is None else until - time.monotonic()
@@ -136,8 +137,15 @@ class Backend:
                     return job
                 event.wait(left)
                 event.clear()
+
+    @contextlib.contextmanager
+    def watching(self, job_id: str, call: Callable[[], object]) -> Iterator[None]:
+        """Have something called, from any thread, each time when a job may be over; it must neither wait nor raise."""
+        self._queue.watch(job_id, call)
+        try:
+            yield
         finally:
-            self._queue.unwatch(job_id, event)
+            self._queue.unwatch(job_id, call)
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job at once; one that is over stays as it is.

@@ -131,9 +131,6 @@ class Server:
                 self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
-            service = getattr(app.state, "service", None)
-            if service is not None:
-                service.waiters.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
         """End :meth:`run` soon."""

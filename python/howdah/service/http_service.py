@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class Service:
 
     Attributes:
         backend: Runs the jobs. guard: Knows the token. limits: How much a client may ask for. uploads: What clients sent.
-        waiters: Threads in which answers are held back. stop: Ends the process, None where a client must not.
+        stop: Ends the process, None where a client must not.
         waiting: Answers that are held back now. last_asked: When a client last asked for anything (monotonic clock).
     """
 
@@ -54,7 +53,6 @@ class Service:
     guard: Guard
     limits: Limits
     uploads: Uploads
-    waiters: ThreadPoolExecutor
     stop: Callable[[], object] | None = None
     waiting: int = 0
     last_asked: float = field(default_factory=time.monotonic)

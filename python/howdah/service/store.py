@@ -105,11 +105,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "jobs.sqlite"
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         with self._telling():
-            self._db = sqlite3.connect(self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            self._db = self._connected()
             try:
                 self._prepare()
+                self._reader = self._connected()  # a read need not wait until a write has reached the disk
             except BaseException:
                 self._db.close()
                 raise
@@ -123,9 +124,13 @@ class Store:
         self._db.executescript(TABLES)
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._db.close()
 
     # ---- jobs ------------------------------------------------------------------------------------------------------
@@ -270,8 +275,8 @@ class Store:
         return Job(folder=self.folder / "jobs" / values["id"], **values)
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with self._telling(), self._lock:
-            return self._db.execute(query, values).fetchall()
+        with self._telling(), self._reading:
+            return self._reader.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -20,6 +20,7 @@ from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps
 from howdah.service.clean import load_image, load_table
 from howdah.service.parameters import Image, InArray, InFile, InTable, OutFile, Parameters
+from howdah.service.self_check import answered, seen
 from howdah.service.table_fields import Described, at_once
 from howdah.service.tasks import Task
 
@@ -152,10 +153,7 @@ def _check(p: Check) -> dict[str, Any]:
     data = np.asarray(image.data)
     if not data.size or data.dtype.kind not in "uif":
         raise ConfigError(f"The image has the shape {data.shape} and the type {data.dtype}; expected numbers.")
-    low, high = data.min(), data.max()
-    above = data > data.mean(dtype=np.float64)
-    answer = np.where(above, np.uint8(255), np.uint8(0)) if p.what == "threshold" else (high - data) + low
-    total = data.sum(dtype=np.uint64 if data.dtype.kind == "u" else np.float64 if data.dtype.kind == "f" else np.int64)
+    low, high, total = found = seen(data)
     return {
         "shape": data.shape,
         "dtype": str(data.dtype),
@@ -167,7 +165,7 @@ def _check(p: Check) -> dict[str, Any]:
         "min": low,
         "max": high,
         "howdah": __version__,
-        "image": Image(answer, image.axes, image.voxel_size, image.unit, image.interval),
+        "image": Image(answered(data, p.what, found), image.axes, image.voxel_size, image.unit, image.interval),
     }
 
 
