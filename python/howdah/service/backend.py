@@ -49,8 +49,9 @@ class Backend:
         self.roots = tuple(Path(os.path.realpath(root)) for root in roots)
         self.uploads, self._jobs = self.folder / "uploads", self.folder / "jobs"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # results and uploads are nobody else's business
             for made in (self.uploads, self._jobs):
-                made.mkdir(parents=True, exist_ok=True)
+                made.mkdir(exist_ok=True)
             self._claim: IO[bytes] | None = claimed(self.folder / "backend.lock")
         except BusyError as error:
             raise ServiceError(
@@ -180,6 +181,14 @@ class Backend:
         self._queue.tell(job_id)
         shutil.rmtree(folder, ignore_errors=True)
 
+    def forget_old(self, seconds: float) -> int:
+        """Delete jobs that were over so many seconds ago, with their folders, and return how many; at most 1000 at a time."""
+        old = self.store.ended_before(time.time() - seconds)
+        for job_id in old:
+            with contextlib.suppress(ServiceError):  # somebody else deleted it meanwhile
+                self.delete(job_id)
+        return len(old)
+
     def lines(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
         """Return log lines with a number above ``after``: ``{"number", "time", "level", "text"}``, at most 10,000 at a time.
 
@@ -234,7 +243,7 @@ class Backend:
     def _within(self, folder: Path) -> Within:
         """Folders that a job may use: the roots, its own folder, and for reading the results of others and what was uploaded."""
         base = self.roots[0] if self.roots else folder
-        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base)
+        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base, self.uploads)
 
 
 def _places(plain: Mapping[str, Any], given: Parameters) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from howdah.errors import ServiceError
+from howdah.service.http_service import Service
 
 __all__ = ["Address", "Server", "is_loopback", "running"]
 
@@ -112,9 +114,12 @@ class Server:
             if path is not None and not path.is_file():
                 raise ServiceError(f"TLS was asked for, but there is no file {path}.")
         self.address = address
+        if address.certificate is not None:
+            _check_certificate(address.certificate, str(address.key))
         self._socket = _listening(address)
         self.port: int = self._socket.getsockname()[1]
         self._server: uvicorn.Server | None = None
+        self._service: Service | None = None
         self.stopped = threading.Event()
 
     @property
@@ -164,7 +169,7 @@ class Server:
         except (OSError, ValueError) as error:
             self._socket.close()
             raise ServiceError(f"TLS cannot be used with {self.address.certificate}: {error}.") from error
-        self._server = _Quiet(config)
+        self._server, self._service = _Quiet(config), getattr(app.state, "service", None)
         try:
             if not self.stopped.is_set():
                 self._server.run(sockets=[self._socket])
@@ -174,8 +179,24 @@ class Server:
     def stop(self) -> None:
         """End :meth:`run` soon."""
         self.stopped.set()
+        if self._service is not None:
+            self._service.ending = True  # answers that are held back go out
         if self._server is not None:
             self._server.should_exit = True
+
+
+def _check_certificate(certificate: Path, key: str) -> None:
+    """See that a certificate can be used, before anybody is told that the service is there."""
+
+    def asked() -> str:  # else OpenSSL asks at the terminal, and waits
+        raise ServiceError(
+            f"The key {key} has a password. Serve with a copy without one: openssl pkey -in {key} -out KEY.pem"
+        )
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, asked)
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"TLS cannot be used with {certificate} and {key}: {error}.") from error
 
 
 def _listening(address: Address) -> socket.socket:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +27,7 @@ from howdah.service.tasks import Task
 __all__ = ["FILES"]
 
 DEFAULT_RADIUS = 1.0
+DOCTOR_S = 60.0
 
 
 class Info(Described):
@@ -124,6 +128,26 @@ class LinkTable(Parameters):
     """What `link.table` is told."""
 
     table: InTable = Field(description="Columns t, z, y, x (world units), and radius if it is known; a row a spot.")
+
+
+class Doctor(Parameters):
+    """What `doctor` is told."""
+
+    fiji: InFile | None = Field(default=None, description="Look into this Fiji, too: its folder.")
+
+
+def _doctor(p: Doctor) -> dict[str, Any]:
+    """Ask the command: it stands above the service, for it looks at this and at Fiji, and starts nothing that stays."""
+    fiji = [] if p.fiji is None else ["--fiji", str(p.fiji)]
+    command = [sys.executable, "-m", "howdah", "doctor", "--json", *fiji]
+    try:
+        said = subprocess.run(
+            command, capture_output=True, text=True, timeout=DOCTOR_S, check=False, stdin=subprocess.DEVNULL
+        )
+        found: dict[str, Any] = json.loads(said.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        found = {**pipeline.examine(), "findings": []}
+    return found
 
 
 def _check(p: Check) -> dict[str, Any]:
@@ -239,8 +263,8 @@ FILES = [
     Task(
         "doctor",
         "Say what is installed, which device there is, what is missing and how to get it.",
-        Parameters,
-        lambda p: at_once(pipeline.examine),
+        Doctor,
+        lambda p: at_once(lambda: _doctor(p)),
         learns=False,
     ),
     Task(
