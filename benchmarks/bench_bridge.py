@@ -4,7 +4,8 @@ Run: python benchmarks/bench_bridge.py [--planes 128] [--edge 1024] [--repeats 5
 An ImagePlus of 16 bits goes to Python, is thresholded there (task `check`), and the 8-bit mask comes back as an ImagePlus;
 the inverse, too, which comes back with 16 bits. A table of 100,000 spots goes to Python, is linked (`link.table`), and the links
 come back. Ratio: time of a memory copy of the stack in the same Java (System.arraycopy) / time of the way. "Aim" is what the way
-must keep. Of small tasks "s" is the median. "CPU s" is what Java, Howdah and its workers computed meanwhile, in all threads: it does not grow when others use the computer.
+must keep. Of small tasks "s" is the median. "CPU s" is what Java, Howdah and its workers computed meanwhile, in all threads: it does
+not grow when others use the computer.
 """
 
 from __future__ import annotations
