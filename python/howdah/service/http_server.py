@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from howdah.errors import ServiceError
+from howdah.service.http_service import Service
 
 __all__ = ["Address", "Server", "is_loopback", "running"]
 
 MOST_CONNECTIONS = 1024
 GRACE_S = 3
 START_S = 20.0
+SMALL = 16_384
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,43 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class _Gathering:
+    """A transport that sends the head of an answer together with its body: the client wakes once, and not twice."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._held = transport, b""
+        self._loop = asyncio.get_running_loop()
+
+    def write(self, data: bytes) -> None:
+        """Send large data now, small data at the end of this turn of the loop."""
+        if not self._held and len(data) < SMALL:
+            self._loop.call_soon(self._flush)
+        self._held += data
+        if len(self._held) >= SMALL:
+            self._flush()
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self._transport.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # h11's or httptools', as installed
+    """Uvicorn's protocol on a gathering transport."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin a connection."""
+        super().connection_made(_Gathering(transport))
+
+
 class _Quiet(uvicorn.Server):
     """A server that leaves the signals to its owner: uvicorn's way ends the process before its owner has cleaned up."""
 
@@ -71,9 +114,12 @@ class Server:
             if path is not None and not path.is_file():
                 raise ServiceError(f"TLS was asked for, but there is no file {path}.")
         self.address = address
+        if address.certificate is not None:
+            _check_certificate(address.certificate, str(address.key))
         self._socket = _listening(address)
         self.port: int = self._socket.getsockname()[1]
         self._server: uvicorn.Server | None = None
+        self._service: Service | None = None
         self.stopped = threading.Event()
 
     @property
@@ -105,6 +151,7 @@ class Server:
         try:
             config = uvicorn.Config(
                 app,
+                http=_Protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -122,21 +169,34 @@ class Server:
         except (OSError, ValueError) as error:
             self._socket.close()
             raise ServiceError(f"TLS cannot be used with {self.address.certificate}: {error}.") from error
-        self._server = _Quiet(config)
+        self._server, self._service = _Quiet(config), getattr(app.state, "service", None)
         try:
             if not self.stopped.is_set():
                 self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
-            service = getattr(app.state, "service", None)
-            if service is not None:
-                service.waiters.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
         self.stopped.set()
+        if self._service is not None:
+            self._service.ending = True  # answers that are held back go out
         if self._server is not None:
             self._server.should_exit = True
+
+
+def _check_certificate(certificate: Path, key: str) -> None:
+    """See that a certificate can be used, before anybody is told that the service is there."""
+
+    def asked() -> str:  # else OpenSSL asks at the terminal, and waits
+        raise ServiceError(
+            f"The key {key} has a password. Serve with a copy without one: openssl pkey -in {key} -out KEY.pem"
+        )
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, asked)
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"TLS cannot be used with {certificate} and {key}: {error}.") from error
 
 
 def _listening(address: Address) -> socket.socket:
