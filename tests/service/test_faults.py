@@ -248,7 +248,9 @@ def test_a_movie_that_an_annotation_names_is_held_against_the_roots_where_it_is_
     sequence = folder / "outside" / "01"
     sequence.mkdir()
     movie.rename(sequence / "t000.tif")
-    (folder / "root" / "01").symlink_to(sequence)  # only who has the disk makes such a link; a file still must not lead through it
+    (folder / "root" / "01").symlink_to(
+        sequence
+    )  # only who has the disk makes such a link; a file still must not lead through it
     with pytest.raises(ServiceError, match="outside"):
         client.run("info", {"source": "01"})
 
@@ -276,7 +278,8 @@ def test_an_uploaded_hdf5_that_links_elsewhere_is_refused_by_the_worker(client: 
         client.run("info", {"source": client.send_file(tmp_path / "f.h5")})
 
 
-def test_a_setting_that_names_a_file_is_held_against_the_roots(client: Client) -> None:
+def test_a_setting_that_names_a_file_is_held_against_the_roots(client: Client, served: Any) -> None:
+    write_image(served[3] / "root" / "a.tif", ArrayImage(np.ones((1, 1, 8, 8), np.uint8)))
     told = {"source": "a.tif", "settings": {"efficientcellseg": {"encoder_weights": "/etc"}}}
     with pytest.raises(ServiceError, match=r"'efficientcellseg\.encoder_weights' is /etc, which lies outside"):
         client.submit("efficientcellseg.train", told)

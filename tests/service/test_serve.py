@@ -125,7 +125,9 @@ def test_a_kill_loses_nothing_and_every_client_gets_a_sentence(
     for thread in clients:
         thread.join(CRAMPED)
     assert len(sentences) == 6
-    assert all("does not answer" in text and "goes on when the service runs again" in text for text in sentences), sentences
+    assert all("does not answer" in text and "goes on when the service runs again" in text for text in sentences), (
+        sentences
+    )
 
     assert (started.home / "service.json").exists()  # what a kill leaves
     assert find() is None
