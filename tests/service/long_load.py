@@ -1,6 +1,7 @@
 """32 clients ask a real ``howdah serve`` for 1,000 jobs, cancel some at random, and the service is killed in the middle: what is lost?
 
-Takes minutes, so that it is no test: ``python tests/service/long_load.py [JOBS]``. Ends with 1 if a job was lost, or a client got no sentence.
+Takes minutes, so that it is no test: ``python tests/service/long_load.py [JOBS]``. Ends with 1 if a job was lost, or a
+client got no sentence.
 """
 
 from __future__ import annotations
