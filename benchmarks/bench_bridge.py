@@ -4,7 +4,8 @@ Run: python benchmarks/bench_bridge.py [--planes 128] [--edge 1024] [--repeats 5
 An ImagePlus of 16 bits goes to Python, is thresholded there (task `check`), and the 8-bit mask comes back as an ImagePlus;
 the inverse, too, which comes back with 16 bits. A table of 100,000 spots goes to Python, is linked (`link.table`), and the links
 come back. Ratio: time of a memory copy of the stack in the same Java (System.arraycopy) / time of the way. "Aim" is what the way
-must keep. "CPU s" is what Java, Howdah and its workers computed meanwhile, in all threads: it does not grow when others use the computer.
+must keep. Of small tasks "s" is the median. "CPU s" is what Java, Howdah and its workers computed meanwhile, in all threads: it does
+not grow when others use the computer.
 """
 
 from __future__ import annotations
@@ -59,14 +60,26 @@ def timed(owner, name, part):
             parts[part] = parts.get(part, 0) + now() - start
     setattr(owner, name, run)
 
-def measured(what, call, count, each=1):
+def small_task(what, call, count):
+    for _ in range(count):  # Java compiles what it meets often
+        call()
+    before, times = cpu(), []
+    for _ in range(count):
+        start = now()
+        call()
+        times.append(now() - start)
+    spent = (cpu() - before) / count
+    times.sort()
+    rows.append([what, times[count // 2], spent, {"least": times[0], "95 %": times[count * 95 // 100]}])
+
+def measured(what, call, count):
     best, best_parts, spent = None, {}, []
     for _ in range(count):
         parts.clear()
         before, start = cpu(), now()
         call()
-        took = (now() - start) / each
-        spent.append((cpu() - before) / each)
+        took = now() - start
+        spent.append(cpu() - before)
         if best is None or took < best:
             best, best_parts = took, dict(parts)
         System.gc()
@@ -112,10 +125,12 @@ small = IJ.createImage("small", "16-bit ramp", 32, 32, 1)
 def check_small():
     backend.run("check", {"what": "inverse"}, image=small)["image"].close()
 
-for what, call in (("question", backend.health), ("task `formats`", lambda: backend.run("formats", {})), ("task `check`, 32 x 32", check_small)):
-    for _ in range(200):
-        call()
-    measured(what, lambda: [call() for _ in range(100)], repeats, 100)
+for what, call in (
+    ("question", backend.health),
+    ("task `formats`", lambda: backend.run("formats", {})),
+    ("task `check`, 32 x 32", check_small),
+):
+    small_task(what, call, 300)
 if way == "appose":
     backend.close()
 else:
@@ -184,7 +199,7 @@ def main() -> None:
         for what, seconds, spent, parts in rows:
             ratio = f"{copied / seconds:.3f}" if "image" in what or "memory" in what else ""
             aim = f"{AIMS[way, what]:g}" if (way, what) in AIMS else ""
-            detail = ", ".join(f"{part} {took:.2f}" for part, took in parts.items() if "image" in what)
+            detail = ", ".join(f"{part} {took:.2g}" for part, took in parts.items())
             print(f"| {way} | {what} | {seconds:.4f} | {spent:.4f} | {ratio} | {aim} | {detail} |", flush=True)
 
 

@@ -306,8 +306,12 @@ class Client:
             headers = {**headers, "Content-Length": "0"}
         for name, value in headers.items():
             self._connection.putheader(name, value)
-        self._connection.endheaders()
         try:
+            if isinstance(data, bytes):
+                self._connection.endheaders(data)  # in one piece with the head: the service wakes once
+                data = None
+            else:
+                self._connection.endheaders()
             for block in _blocks(data):
                 self._connection.send(block)
         except (BrokenPipeError, ConnectionResetError):

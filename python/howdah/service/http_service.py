@@ -243,10 +243,13 @@ def _json(value: Any) -> Any:
 
 
 def _named(value: Any, job_id: str) -> Any:
-    if isinstance(value, Mapping):
-        named = {key: _named(item, job_id) for key, item in value.items()}
+    """Return a result, which came from JSON, with the names that a client knows its images and tables by."""
+    if isinstance(value, dict):
+        named = {key: _named(item, job_id) if isinstance(item, dict | list) else item for key, item in value.items()}
         for kind, also in (("array", "shape"), ("table", "columns")):
             if isinstance(named.get(kind), str) and also in named:
                 named[kind] = f"{kind}:{job_id}.{named[kind]}"
         return named
-    return [_named(item, job_id) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list):
+        return [_named(item, job_id) if isinstance(item, dict | list) else item for item in value]
+    return value

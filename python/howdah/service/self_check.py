@@ -44,13 +44,11 @@ def answered(data: npt.NDArray[Any], what: Literal["inverse", "threshold"], foun
             np.subtract(high, part, out=into)
             np.add(into, low, out=into)
         return answer
-    mean = float(total) / data.size
-    if (
+    mean = np.float64(float(total) / data.size)
+    whole = (
         data.dtype.kind in "ui"
-    ):  # above the mean is above the whole number below it; in the image's own type that is faster
-        level = data.dtype.type(int(np.floor(mean)))
-    else:
-        level = np.float64(mean)
+    )  # then above the mean is above the whole number below it, and its own type is faster
+    level = data.dtype.type(int(np.floor(mean))) if whole else mean
     answer = np.empty(data.shape, np.uint8)
     for part, into in _pairs(data, answer):
         np.greater(part, level, out=into.view(np.bool_))

@@ -225,25 +225,29 @@ class Uploads:
         """Write what comes, several chunks at a time and in another thread, so that other clients are served meanwhile."""
         held: list[bytes] = []
         total = waiting = 0
-        iterator = aiter(chunks)
-        while True:
-            try:
-                chunk = await asyncio.wait_for(anext(iterator), self.limits.silence_s)
-            except StopAsyncIteration:
-                break
-            except TimeoutError:
-                raise Refused(
-                    f"No byte came for {self.limits.silence_s:g} s. Nothing of the upload was kept.", 408
-                ) from None
-            total += len(chunk)
-            waiting += len(chunk)
-            held.append(chunk)
-            if total > size:
-                raise Refused(f"More bytes came than the {size:,} that were announced. Nothing of the upload was kept.")
-            if waiting >= BLOCK:
-                await asyncio.to_thread(_write_all, file, held)
-                promise.keep(total)
-                held, waiting = [], 0
+        clock = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self.limits.silence_s) as patience:
+                async for chunk in chunks:
+                    total += len(chunk)
+                    waiting += len(chunk)
+                    held.append(chunk)
+                    if total > size:
+                        raise Refused(
+                            f"More bytes came than the {size:,} that were announced. Nothing of the upload was kept."
+                        )
+                    if waiting >= BLOCK:
+                        patience.reschedule(None)  # a slow disk is not the client's silence
+                        await asyncio.to_thread(_write_all, file, held)
+                        promise.keep(total)
+                        held, waiting = [], 0
+                    patience.reschedule(clock() + self.limits.silence_s)
+        except TimeoutError:
+            if not patience.expired():  # of the disk
+                raise
+            raise Refused(
+                f"No byte came for {self.limits.silence_s:g} s. Nothing of the upload was kept.", 408
+            ) from None
         if total != size:
             raise Refused(f"Only {total:,} of {size:,} bytes came. Nothing of the upload was kept; send it again.")
         if held:

@@ -78,9 +78,37 @@ def plane_bytes(header):
 
 
 def planes_of(imp, header=None):
-    """Yield the planes of an image as Java byte arrays, in the order of its header (T, Z, C)."""
+    """Yield the planes of an image as Java byte arrays, in the order of its header (T, Z, C); each is good until the next one comes."""
     header = header or header_of(imp)
-    dtype, stack = header["dtype"], imp.getStack()
+    dtype = header["dtype"]
+    buffer = None if dtype == "|u1" else ByteBuffer.allocate(plane_bytes(header)).order(LITTLE)
+    for pixels in _pixels_of(imp, dtype):
+        if buffer is None:
+            yield pixels
+        else:
+            _put(buffer, pixels, dtype)
+            yield buffer.array()
+
+
+def put_planes(imp, header, room):
+    """Copy the planes of an image, in the order of planes_of, into what room(bytes) returns: a little-endian ByteBuffer for each plane."""
+    dtype, size = header["dtype"], plane_bytes(header)
+    for pixels in _pixels_of(imp, dtype):
+        _put(room(size), pixels, dtype)
+
+
+def _put(buffer, pixels, dtype):
+    if dtype == "|u1":
+        buffer.put(pixels)
+    elif dtype == "<f4":
+        buffer.asFloatBuffer().put(pixels)
+    else:
+        buffer.asShortBuffer().put(pixels)
+
+
+def _pixels_of(imp, dtype):
+    """Yield the pixels of each plane as bytes, shorts or floats."""
+    stack = imp.getStack()
     if stack.getSize() != imp.getNFrames() * imp.getNSlices() * imp.getNChannels():
         raise Problem(
             "The image '%s' holds %d planes, its dimensions say otherwise." % (imp.getTitle(), stack.getSize())
@@ -94,34 +122,26 @@ def planes_of(imp, header=None):
                     for band in range(3):
                         yield ip.getChannel(band + 1, None).getPixels()
                 else:
-                    yield _bytes(ip, dtype, table)
+                    yield _pixels(ip, dtype, table)
 
 
-def _bytes(ip, dtype, table):
-    if dtype == "|u1":
-        return ip.getPixels()
-    size = ip.getWidth() * ip.getHeight()
-    buffer = ByteBuffer.allocate(size * SIZES[dtype]).order(LITTLE)
-    if dtype == "<f4":
-        if not isinstance(ip, FloatProcessor):
-            ip.setCalibrationTable(table)
-            ip = ip.convertToFloatProcessor()
-        buffer.asFloatBuffer().put(ip.getPixels())
-        return buffer.array()
+def _pixels(ip, dtype, table):
+    if dtype == "<f4" and not isinstance(ip, FloatProcessor):
+        ip.setCalibrationTable(table)
+        ip = ip.convertToFloatProcessor()
     if dtype == "<i2":
         ip = ip.duplicate()
         ip.xor(FLIP)
-    buffer.asShortBuffer().put(ip.getPixels())
-    return buffer.array()
+    return ip.getPixels()
 
 
-def image_from(title, header, read_plane):
+def image_from(title, header, next_plane):
     """Build an image from bytes.
 
     Args:
         title: Its title.
         header: As of header_of; any order of T, Z and C before YX.
-        read_plane: read_plane(byte array) fills the array with the next plane, or raises.
+        next_plane: next_plane(bytes) returns a little-endian ByteBuffer with the next plane, good until the next one, or raises.
 
     Raises:
         Problem: The heap cannot hold it, or its type is none of ImageJ's.
@@ -132,12 +152,10 @@ def image_from(title, header, read_plane):
     width, height, planes = shape[-1], shape[-2], count_of(header)
     sizes = dict(zip(axes, shape))
     check_memory(planes * width * height * {"|u1": 1, "|b1": 1, "<u2": 2, "<i2": 2}.get(dtype, 4), title)
-    order = list(axes[:-2])
+    order, size = list(axes[:-2]), plane_bytes(header)
     slots = [None] * planes
     for number in range(planes):
-        data = ByteBuffer.allocate(plane_bytes(header))
-        read_plane(data.array())
-        slots[_slot(number, order, sizes)] = _processor(data.order(LITTLE), dtype, width, height)
+        slots[_slot(number, order, sizes)] = _processor(next_plane(size), dtype, width, height)
     stack = ImageStack(width, height)
     for ip in slots:
         stack.addSlice("", ip)
@@ -161,7 +179,8 @@ def _slot(number, order, sizes):
 
 def _processor(data, dtype, width, height):
     if dtype in ("|u1", "|b1"):
-        ip = ByteProcessor(width, height, data.array())
+        ip = ByteProcessor(width, height)
+        data.get(ip.getPixels())
         if dtype == "|b1":
             ip.multiply(255)
         return ip
@@ -243,6 +262,13 @@ def open_image(path):
     if expected is not None:
         check_planes(imp, expected, path)
     return imp
+
+
+def place_of(imp):
+    """Return the file that an image was opened from or saved as, whether it was changed since or not; '' if there is none."""
+    info = imp.getOriginalFileInfo()
+    path = os.path.join(info.directory, info.fileName) if info is not None and info.directory and info.fileName else ""
+    return path if path and os.path.isfile(path) else ""
 
 
 def file_of(imp):

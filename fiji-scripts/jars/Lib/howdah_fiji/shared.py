@@ -4,6 +4,7 @@ The worker makes the blocks and frees them (see howdah.service.shared); here the
 """
 
 from jarray import zeros
+from java.nio import ByteOrder
 
 from howdah_fiji import images, tables
 from howdah_fiji.problems import FAULT, Problem
@@ -25,13 +26,25 @@ class Room(object):
         """Return the names of the blocks, as the worker knows them."""
         return [array.shm().name() for array in self.arrays]
 
+    def take(self, size):
+        """Return a little-endian ByteBuffer of the next bytes of the memory itself."""
+        while self.current < len(self.buffers) and not self.buffers[self.current].hasRemaining():
+            self.current += 1
+        if self.current == len(self.buffers) or self.buffers[self.current].remaining() < size:
+            raise Problem("The worker's shared memory is smaller than the image that goes through it.", FAULT)
+        buffer = self.buffers[self.current]
+        part = buffer.slice()
+        part.limit(size)
+        buffer.position(buffer.position() + size)
+        return part.order(ByteOrder.LITTLE_ENDIAN)
+
     def put(self, data):
-        """Write a Java byte array, or a part of one block's worth of them, behind what was written before."""
-        self._next(len(data)).put(data)
+        """Write a Java byte array behind what was written before."""
+        self.take(len(data)).put(data)
 
     def get(self, data):
         """Fill a Java byte array from what was not read yet."""
-        self._next(len(data)).get(data)
+        self.take(len(data)).get(data)
 
     def close(self):
         """Let go of the memory; nothing may touch it afterwards."""
@@ -40,23 +53,15 @@ class Room(object):
             array.close()
         self.arrays = []
 
-    def _next(self, size):
-        while self.current < len(self.buffers) and not self.buffers[self.current].hasRemaining():
-            self.current += 1
-        if self.current == len(self.buffers) or self.buffers[self.current].remaining() < size:
-            raise Problem("The worker's shared memory is smaller than the image that goes through it.", FAULT)
-        return self.buffers[self.current]
-
 
 def put_image(imp, header, room):
     """Copy the planes of an ImagePlus into blocks."""
-    for plane in images.planes_of(imp, header):
-        room.put(plane)
+    images.put_planes(imp, header, room.take)
 
 
 def image_from(title, message, room):
     """Build an ImagePlus from blocks; message holds its header."""
-    return images.image_from(title, message["header"], room.get)
+    return images.image_from(title, message["header"], room.take)
 
 
 def table_from(message, room):
