@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -96,6 +95,8 @@ def die_for_a(p: Copy) -> dict[str, Any]:
 
 
 def full(p: Copy) -> Steps[dict[str, Any]]:
+    import resource  # not on Windows
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
@@ -105,6 +106,8 @@ def full(p: Copy) -> Steps[dict[str, Any]]:
 
 
 def full_log(p: Note) -> dict[str, Any]:
+    import resource  # not on Windows
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import resource
 import socket
 import threading
 import time
@@ -253,6 +252,7 @@ def test_too_few_bytes_are_no_upload(served) -> None:
 
 def test_a_full_disk_is_a_sentence(served) -> None:
     """No file of this process may grow beyond a megabyte: what a full disk looks like to it."""
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files, which Windows lacks")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with served.client() as client:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))

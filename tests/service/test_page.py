@@ -221,6 +221,9 @@ def test_the_page_in_a_browser(served, browser) -> None:
         time.sleep(0.1)
     assert "step 1" in browser.find_element("css selector", "pre").text
     browser.find_element("css selector", "form button").click()
+    until = time.monotonic() + 15
+    while "cancelled</span>" not in browser.page_source and time.monotonic() < until:
+        time.sleep(0.1)  # the form leads back to the page
     assert "cancelled" in browser.find_element("css selector", ".state").text
     train = client.submit("train", {"source": "cells.mastodon", "image": "movie.ome.tif"})
     client.cancel(train["id"])

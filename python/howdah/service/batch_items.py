@@ -14,7 +14,7 @@ from typing import Any
 from bdv_io import BdvIoError, MissingDataError
 from bdv_io.formats import FORMATS, identify
 from howdah import __version__
-from howdah.errors import ConfigError
+from howdah.errors import ConfigError, ServiceError
 from howdah.service.parameters import input_of
 from howdah.service.tasks import Task
 
@@ -116,7 +116,10 @@ def _is_input(path: Path, endings: tuple[str, ...]) -> bool:
     """Whether this is a movie or a project, or is called like one: then it is damaged, and what its job says is worth knowing."""
     try:
         known = identify(path)
-    except BdvIoError:
+    except (
+        BdvIoError,
+        ServiceError,
+    ):  # also one that names files which its job may not have: that is for its job to say
         return path.is_file() and path.name.lower().endswith(endings)
     return known.kind == "image" or path.is_file()
 
@@ -125,7 +128,7 @@ def _beside(path: Path) -> list[Path]:
     """Files that belong to a movie or project besides the one that is named."""
     try:
         return [Path(file) for file in identify(path).files_of(path) if Path(file) != path] if path.is_file() else []
-    except BdvIoError:
+    except (BdvIoError, ServiceError):
         return []
 
 

@@ -176,6 +176,10 @@ class Server:
         finally:
             self._socket.close()
 
+    def close(self) -> None:
+        """Let go of the socket, also where :meth:`run` was never called."""
+        self._socket.close()
+
     def stop(self) -> None:
         """End :meth:`run` soon."""
         self.stopped.set()
