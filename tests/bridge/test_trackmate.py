@@ -26,6 +26,7 @@ CHECKS = [
     "other_units_and_odd_ids_are_refused",
     "a_session_is_shown_saved_and_loaded",
     "a_session_that_a_person_opened_is_found",
+    "a_person_corrects_real_outlines",
     "images_that_do_not_fit_are_refused",
     "a_file_that_is_no_trackmate_file",
     "a_file_without_its_image",
