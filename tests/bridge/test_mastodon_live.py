@@ -54,7 +54,7 @@ WINDOWS = {"opened": ["a.mastodon"], "views": ["MamutViewBdv", "MamutViewTrackSc
 def found(request, real_fiji, tmp_path_factory):
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("project")
     before = (request.getfixturevalue("virtual_display"), "-a") if request.param == "interactive" else ()
-    done = run_python([str(CHILD), str(real_fiji), request.param, str(folder)], home, before=before, timeout=240)
+    done = run_python([str(CHILD), str(real_fiji), request.param, str(folder)], home, before=before, timeout=500)
     lines = [line[6:] for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(lines[0])

@@ -41,7 +41,7 @@ def in_fiji(real_fiji, virtual_display, tmp_path_factory):
         [str(HERE / "trackmate_in_fiji.py"), str(real_fiji), str(folder)],
         home,
         before=(virtual_display, "-a"),
-        timeout=240,
+        timeout=500,
         JAVA_TOOL_OPTIONS=f"-Duser.home={home} -Djava.util.prefs.userRoot={home}",
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

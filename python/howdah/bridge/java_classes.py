@@ -130,7 +130,7 @@ def _advice_on(kind: str, words: str) -> str:
     if kind == "java.awt.HeadlessException":
         return " This needs windows: start Fiji with mode='interactive' on a computer with a display."
     if "No space left" in words:
-        return " The disk is full: make room, or choose another place. What was there before is unchanged."
+        return " The disk is full: make room, or choose another place."
     if kind == "java.lang.UnsupportedClassVersionError":
         return " A part of Fiji needs a newer Java than the one that runs: set JAVA_HOME to a newer one."
     return ""
