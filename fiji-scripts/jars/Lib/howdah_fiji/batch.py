@@ -61,7 +61,7 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
         "parameters": told,
         "settings": settings,
     }
-    return run.do("batch", task=task, **order)
+    return run.do("batch", more={"task": task}, **order)
 
 
 def movies_in(folder, patterns):

@@ -189,19 +189,21 @@ class Run(object):
             return "a worker of their own (Appose), which ends with Fiji"
         return "%s, on another computer" % url if self._backend.remote else "%s, the service on this computer" % url
 
-    def do(self, task, movie=None, table=None, **parameters):
+    def do(self, task, movie=None, table=None, more=None, **parameters):
         """Run a task of the backend, with progress in Fiji's status bar; Escape stops it. Empty parameters are left out.
 
         Args:
             task: Its name.
             movie: Path or ImagePlus: what goes in as `source`.
             table: Columns.
+            more: Parameters called like one of these here: {"task": ...}.
             parameters: All others.
 
         Returns:
             The task's result as a dict.
         """
-        told = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
+        given = dict(parameters, **(more or {}))
+        told = {name: value for name, value in given.items() if value not in (None, "", [], {})}
         image = movie if isinstance(movie, ImagePlus) else None
         if movie is not None and image is None:
             told.update({"sources": [movie]} if task in SEVERAL else {"source": movie})
