@@ -42,7 +42,6 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     """
     if task not in TASKS:
         raise Problem("Parameter 'task' must be one of %s; it is '%s'." % (", ".join(sorted(TASKS)), task))
-    settings = parameters.pop("settings", {})
     told = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
     if not os.path.isdir(out):
         os.makedirs(out)
@@ -53,14 +52,7 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     inputs, pattern = [folder], patterns.strip()
     if "," in pattern:  # the task takes one pattern: here they are applied
         inputs, pattern = movies_in(folder, patterns), ""
-    order = {
-        "inputs": inputs,
-        "pattern": pattern,
-        "out": out,
-        "ending": ending,
-        "parameters": told,
-        "settings": settings,
-    }
+    order = {"inputs": inputs, "pattern": pattern, "out": out, "ending": ending, "parameters": told}
     return run.do("batch", more={"task": task}, **order)
 
 
