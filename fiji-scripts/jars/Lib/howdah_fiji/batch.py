@@ -24,8 +24,6 @@ TASKS = {
 }
 """How the results of each task end where movies are sent one by one."""
 
-ROIS = ("embedtrack.track", "efficientcellseg.segment")
-
 
 def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     """Run a task over a folder.
@@ -44,7 +42,6 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     """
     if task not in TASKS:
         raise Problem("Parameter 'task' must be one of %s; it is '%s'." % (", ".join(sorted(TASKS)), task))
-    settings = parameters.pop("settings", {})
     told = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
     if not os.path.isdir(out):
         os.makedirs(out)
@@ -55,15 +52,8 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     inputs, pattern = [folder], patterns.strip()
     if "," in pattern:  # the task takes one pattern: here they are applied
         inputs, pattern = movies_in(folder, patterns), ""
-    order = {
-        "inputs": inputs,
-        "pattern": pattern,
-        "out": out,
-        "ending": ending,
-        "parameters": told,
-        "settings": settings,
-    }
-    return run.do("batch", task=task, **order)
+    order = {"inputs": inputs, "pattern": pattern, "out": out, "ending": ending, "parameters": told}
+    return run.do("batch", more={"task": task}, **order)
 
 
 def movies_in(folder, patterns):
@@ -81,10 +71,7 @@ def one_by_one(run, task, movies, out_folder, ending, parameters):
         raise Problem("Parameter 'ending' is missing: how the names of results end, as in ending=\".xml\".")
     rows, failures = [], []
     for movie in movies:
-        out = os.path.join(out_folder, os.path.splitext(os.path.basename(movie))[0] + ending)
-        told = dict(parameters, out=out)
-        if task in ROIS:
-            told["also"] = [os.path.splitext(out)[0] + "-rois.zip"]
+        told = dict(parameters, out=os.path.join(out_folder, os.path.splitext(os.path.basename(movie))[0] + ending))
         try:
             run.do(task, movie, **told)
             rows.append([movie, "done", ""])

@@ -10,7 +10,7 @@ from ij.util import ThreadUtil
 from java.awt import GraphicsEnvironment
 from java.lang import OutOfMemoryError, Runnable, System, Thread, Throwable
 
-from howdah_fiji import command_line, images, places, results, starting
+from howdah_fiji import command_line, images, places, programs, results, starting
 from howdah_fiji.problems import DONE, FAULT, STOPPED, Problem
 
 SEVERAL = ("tap.train",)
@@ -168,6 +168,10 @@ class Run(object):
             raise Problem("Parameter '%s' is missing, and no image is open.%s" % (name, self._how_to_give(name)))
         return images.file_of(imp) or imp
 
+    def project(self, name):
+        """Return the project to work on: the file that was given, else the one that is open in Mastodon."""
+        return self.file(name, must=False) or programs.project_file(self) or self.file(name)
+
     # ---- work
     def backend(self, task="", told=()):
         """Return the backend, connected; a training is rather given to the service, which goes on when Fiji ends."""
@@ -185,19 +189,21 @@ class Run(object):
             return "a worker of their own (Appose), which ends with Fiji"
         return "%s, on another computer" % url if self._backend.remote else "%s, the service on this computer" % url
 
-    def do(self, task, movie=None, table=None, **parameters):
+    def do(self, task, movie=None, table=None, more=None, **parameters):
         """Run a task of the backend, with progress in Fiji's status bar; Escape stops it. Empty parameters are left out.
 
         Args:
             task: Its name.
             movie: Path or ImagePlus: what goes in as `source`.
             table: Columns.
+            more: Parameters called like one of these here: {"task": ...}.
             parameters: All others.
 
         Returns:
             The task's result as a dict.
         """
-        told = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
+        given = dict(parameters, **(more or {}))
+        told = {name: value for name, value in given.items() if value not in (None, "", [], {})}
         image = movie if isinstance(movie, ImagePlus) else None
         if movie is not None and image is None:
             told.update({"sources": [movie]} if task in SEVERAL else {"source": movie})
