@@ -29,6 +29,7 @@ from bdv_io.errors import FormatError, MissingDataError, UnsupportedError, Valid
 from bdv_io.image import Hints, ImageSeries, WriteOptions
 from bdv_io.safe_write import stamp_of
 from bdv_io.tracks import Tracks
+from bdv_io.untrusted import look_at
 
 PathLike = str | os.PathLike[str]
 Kind = Literal["image", "annotation"]
@@ -299,6 +300,7 @@ def identify(path: PathLike, *, key: str | None = None) -> Format:
         UnsupportedError: There is no format of this key.
     """
     target = Path(path)
+    look_at(target)
     asked = format_named(key) if key is not None else None
     try:
         kind = target.stat().st_mode

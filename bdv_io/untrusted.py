@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO
 
 from bdv_io.errors import FormatError
 
-__all__ = ["MOST_TEXT", "Head", "bounded_lines", "check_tiff_pages", "first_line", "refuse_special"]
+__all__ = [
+    "MOST_TEXT",
+    "Head",
+    "bounded_lines",
+    "check_tiff_pages",
+    "first_line",
+    "look_at",
+    "looked_at_by",
+    "refuse_special",
+]
 
 MOST_TEXT = 64 << 20  # bytes of metadata, far more than any program writes
 LONGEST_HEADER = 1 << 20
 LONGEST_LINE = 64 << 20
+
+_LOOKS: list[Callable[[Path], object]] = []
+
+
+@contextlib.contextmanager
+def looked_at_by(look: Callable[[Path], object]) -> Iterator[None]:
+    """While the block lasts, in every thread of this process, ``look`` sees each movie and annotation before it is opened.
+
+    Who opens files for somebody else refuses in it, by raising, what that one may not have: one file names another.
+    """
+    _LOOKS.append(look)
+    try:
+        yield
+    finally:
+        _LOOKS.remove(look)
+
+
+def look_at(path: Path) -> None:
+    """Show a file that is about to be opened to those who want to see it."""
+    for look in tuple(_LOOKS):
+        look(path)
 
 
 def refuse_special(path: Path, most: int | None = None) -> None:

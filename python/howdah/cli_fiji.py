@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from howdah.bridge import installation
+from howdah.bridge import headless, installation
 from howdah.cli_options import Json
-from howdah.cli_show import BAD_INPUT, guarded, show_result
+from howdah.cli_show import BAD_INPUT, console, guarded, show_result
 
 __all__ = ["add_to"]
 
@@ -64,6 +64,46 @@ def update_site(
 ) -> None:
     """Write the tree that Fiji's updater uploads to an update site."""
     _shown(lambda: installation.update_site(folder), as_json=json)
+
+
+@fiji.command()
+def run(
+    path: Folder,
+    script: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="As its menu item is called: 'Batch over a folder'; or a path.")
+    ],
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="Its parameters; values need no quotes but your shell's."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=1, help="Stop Fiji after so long.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Java's heap: 8g.")] = None,
+    plain_java: Annotated[
+        bool, typer.Option("--plain-java", help="Start Java, not Fiji's launcher, even where there is one.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run one of Howdah's scripts in a headless Fiji. The exit code is the script's, and never 0 if it did not run.
+
+    Exit code 0 done, 1 a fault, 2 bad input (also: some movies of a batch failed), 3 a part is missing, 130 stopped.
+    """
+    ended = headless.Ended(0, "")
+
+    def work() -> None:
+        nonlocal ended
+        ended = headless.run_script(
+            path, script, given or (), timeout=timeout, memory=memory, plain_java=plain_java, to_errors=json
+        )
+
+    code = guarded(work, as_json=json) or ended.code
+    if json and ended.sentence:
+        show_result(ended.record or {"error": ended.sentence}, as_json=True)
+    if ended.sentence and not ended.record:
+        console.print(f"howdah: {ended.sentence}", markup=False, style="red")
+    if code:
+        raise typer.Exit(code)
 
 
 def _shown(work: Callable[[], dict[str, Any]], *, as_json: bool) -> dict[str, Any]:

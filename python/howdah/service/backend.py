@@ -8,8 +8,9 @@ import os
 import secrets
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -48,8 +49,9 @@ class Backend:
         self.roots = tuple(Path(os.path.realpath(root)) for root in roots)
         self.uploads, self._jobs = self.folder / "uploads", self.folder / "jobs"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # results and uploads are nobody else's business
             for made in (self.uploads, self._jobs):
-                made.mkdir(parents=True, exist_ok=True)
+                made.mkdir(exist_ok=True)
             self._claim: IO[bytes] | None = claimed(self.folder / "backend.lock")
         except BusyError as error:
             raise ServiceError(
@@ -126,8 +128,8 @@ class Backend:
             ServiceError: There is no such job, or it was deleted meanwhile.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        event = self._queue.watch(job_id)
-        try:
+        event = threading.Event()
+        with self.watching(job_id, event.set):
             while True:
                 job = self.job(job_id)
                 left = None if until is None else until - time.monotonic()
@@ -135,8 +137,15 @@ class Backend:
                     return job
                 event.wait(left)
                 event.clear()
+
+    @contextlib.contextmanager
+    def watching(self, job_id: str, call: Callable[[], object]) -> Iterator[None]:
+        """Have something called, from any thread, each time when a job may be over; it must neither wait nor raise."""
+        self._queue.watch(job_id, call)
+        try:
+            yield
         finally:
-            self._queue.unwatch(job_id, event)
+            self._queue.unwatch(job_id, call)
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job at once; one that is over stays as it is.
@@ -171,6 +180,14 @@ class Backend:
         self.store.remove(job_id)
         self._queue.tell(job_id)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def forget_old(self, seconds: float) -> int:
+        """Delete jobs that were over so many seconds ago, with their folders, and return how many; at most 1000 at a time."""
+        old = self.store.ended_before(time.time() - seconds)
+        for job_id in old:
+            with contextlib.suppress(ServiceError):  # somebody else deleted it meanwhile
+                self.delete(job_id)
+        return len(old)
 
     def lines(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
         """Return log lines with a number above ``after``: ``{"number", "time", "level", "text"}``, at most 10,000 at a time.
@@ -226,7 +243,7 @@ class Backend:
     def _within(self, folder: Path) -> Within:
         """Folders that a job may use: the roots, its own folder, and for reading the results of others and what was uploaded."""
         base = self.roots[0] if self.roots else folder
-        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base)
+        return Within((*self.roots, self._jobs, self.uploads), (*self.roots, folder), base, self.uploads)
 
 
 def _places(plain: Mapping[str, Any], given: Parameters) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from howdah.service.parameters import Image, Table
 from howdah.service.state import Running, read_note
 from howdah.service.tables import TableHeader, pack, unpack
 
-__all__ = ["Client", "connect", "find"]
+__all__ = ["Client", "client_of", "connect", "find"]
 
 BLOCK = 1 << 20
 HOLD_S = 20.0
@@ -50,8 +50,9 @@ def connect(url: str | None = None, token: str | None = None, *, certificate: st
         found = find()
         if found is None:
             raise ServiceError("No Howdah service runs on this computer. Start one: howdah serve --root FOLDER")
-        url, token, certificate = found.url, token or found.token, certificate or found.certificate
-    client = Client(url, token or "", certificate=certificate)
+        client = client_of(found)
+    else:
+        client = Client(url, token or "", certificate=certificate)
     try:
         client.health()
         client.tasks()
@@ -61,6 +62,12 @@ def connect(url: str | None = None, token: str | None = None, *, certificate: st
     return client
 
 
+def client_of(running: Running, *, timeout: float = TIMEOUT_S) -> Client:
+    """Return a client of a service that was found on this computer."""
+    here = running.certificate is not None
+    return Client(running.url, running.token, certificate=running.certificate, here=here, timeout=timeout)
+
+
 class Client:
     """One connection to a service; not for several threads at once. A context manager.
 
@@ -68,20 +75,28 @@ class Client:
         url: Of the service: ``http://127.0.0.1:PORT``.
         token: Its token.
         certificate: A PEM file to trust beside those of the system.
+        here: The service runs on this computer and showed its certificate in its note: that one alone is trusted, whatever name it is for.
         timeout: Seconds without an answer after which a request fails.
+
+    Raises:
+        ServiceError: The address is none, or the certificate cannot be read.
     """
 
     def __init__(
-        self, url: str, token: str, *, certificate: str | Path | None = None, timeout: float = TIMEOUT_S
+        self,
+        url: str,
+        token: str,
+        *,
+        certificate: str | Path | None = None,
+        here: bool = False,
+        timeout: float = TIMEOUT_S,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ServiceError(f"'{url}' is no address of a service; expected http://HOST:PORT.")
         self.url, self._token = url.rstrip("/"), token
         if parts.scheme == "https":
-            trusted = ssl.create_default_context()
-            if certificate is not None:
-                trusted.load_verify_locations(certificate)
+            trusted = _trusted(certificate, here=here)
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 parts.hostname, parts.port, timeout=timeout, context=trusted
             )
@@ -144,7 +159,10 @@ class Client:
             if until is not None and time.monotonic() > until:
                 self.cancel(job["id"])
                 raise Cancelled(f"The task {task} was cancelled: it took more than {timeout:g} s.")
-            job = self.job(job["id"], wait=hold)
+            try:
+                job = self.job(job["id"], wait=hold)
+            except ServiceError as error:
+                raise ServiceError(f"{error} The job {job['id']} goes on when the service runs again.") from error
         if show is not None:
             show(job)
         if job["state"] == "cancelled":
@@ -302,10 +320,32 @@ class Client:
 
     def _lost(self, error: Exception) -> ServiceError:
         self._connection.close()
+        if isinstance(error, ssl.SSLError):
+            return ServiceError(
+                f"The service at {self.url} could not be trusted, or speaks no TLS ({error}). Give the certificate that it was started with: "
+                "certificate=FILE.pem; the name in it must be that of the address."
+            )
         why = "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         return ServiceError(
             f"The service at {self.url} does not answer ({why}). See whether it runs: howdah serve --status"
         )
+
+
+def _trusted(certificate: str | Path | None, *, here: bool) -> ssl.SSLContext:
+    """Return whom to believe that it is the service."""
+    try:
+        if here and certificate is not None:
+            trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            trusted.check_hostname = False
+            trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # also one that an authority signed, without its chain
+            trusted.load_verify_locations(certificate)
+            return trusted
+        trusted = ssl.create_default_context()
+        if certificate is not None:
+            trusted.load_verify_locations(certificate)
+        return trusted
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"The certificate {certificate} cannot be used: {error}. Give it as a PEM file.") from error
 
 
 def _bytes_of(data: np.ndarray[Any, Any]) -> memoryview:

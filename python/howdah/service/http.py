@@ -9,7 +9,6 @@ Read with it: :mod:`security` (who may ask), :mod:`http_gate` (what every reques
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import FastAPI
 
@@ -52,8 +51,7 @@ def create_app(
         ServiceError: The token is too short.
     """
     guard, bounds = Guard(token), limits or Limits()
-    waiters = ThreadPoolExecutor(max_workers=bounds.waiting, thread_name_prefix="howdah-wait")
-    service = Service(backend, guard, bounds, Uploads(backend.folder / "uploads", bounds), waiters, stop)
+    service = Service(backend, guard, bounds, Uploads(backend.folder / "uploads", bounds), stop)
     app = FastAPI(
         title="Howdah",
         version=__version__,

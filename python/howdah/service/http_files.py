@@ -38,7 +38,7 @@ def file_routes(service: Service) -> APIRouter:
     @routes.delete("/uploads/{upload_id}", status_code=204)
     def delete_upload(upload_id: UploadId) -> Response:
         """Remove an upload."""
-        service.uploads.delete(upload_id)
+        service.delete_upload(upload_id)
         return Response(status_code=204)
 
     @routes.get("/jobs/{job_id}/files")

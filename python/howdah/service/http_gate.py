@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from urllib.parse import quote
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 OPEN = ("/login", "/icon.svg")  # pages that need no token
 STREAMED = ("/api/arrays", "/api/files", "/api/tables")  # their routes look after the size
+# A browser sends the cookie to every port of this computer, and for pages that come from any of them: whoever serves one could read the
+# cookie, or ask with it. So it lets people look, and press buttons that carry the form's own token; it never starts anything.
+BY_TOKEN = "The cookie of the page lets you look. To ask for something, send 'Authorization: Bearer TOKEN'."
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -56,7 +60,7 @@ class Gate:
         if scope["path"] in STREAMED and scope["method"] == "POST":
             await self.app(scope, receive, _with_headers(send))
             return
-        await self.app(scope, self._bounded(receive), _with_headers(send))
+        await self.app(scope, self._bounded(receive, headers), _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         address = str((scope.get("client") or ("unknown", 0))[0])
@@ -66,13 +70,15 @@ class Gate:
             )
         if not self.rate.allows(address):
             return problem("Too many requests from this computer. Wait a second and repeat.", 429, {"Retry-After": "1"})
-        if scope["path"] not in OPEN and not self.guard.admits(
-            headers.get("authorization", ""), headers.get("cookie", "")
-        ):
+        shown = headers.get("authorization", "")
+        if scope["path"] not in OPEN and not self.guard.admits(shown, headers.get("cookie", "")):
             return self._unknown(scope, headers, address)
+        if not shown and scope["path"].startswith("/api") and scope["method"] not in ("GET", "HEAD"):
+            return problem(BY_TOKEN, 403)
         self.service.last_asked = time.monotonic()
         length = headers.get("content-length", "0")
-        if scope["path"] not in STREAMED and (not length.isdigit() or int(length) > self.limits.body):
+        fits = length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= self.limits.body
+        if scope["path"] not in STREAMED and not fits:
             return problem(self._too_large(), 413)
         return None
 
@@ -89,13 +95,17 @@ class Gate:
     def _too_large(self) -> str:
         return f"The request has more than {self.limits.body:,} bytes. Send images and tables as uploads."
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Count the bytes of a request that does not say its length."""
-        seen = 0
+    def _bounded(self, receive: Receive, headers: Headers) -> Receive:
+        """Count the bytes of a request, which may not say its length, and do not wait for them for ever."""
+        seen, more = 0, headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, more
+            try:  # once all has come, the next message is that the client has gone, whenever that is
+                message = await asyncio.wait_for(receive(), self.limits.silence_s if more else None)
+            except TimeoutError:
+                raise HTTPException(408, f"No byte of the request came for {self.limits.silence_s:g} s.") from None
+            more = bool(message.get("more_body", False))
             seen += len(message.get("body", b""))
             if seen > self.limits.body:
                 raise HTTPException(413, self._too_large())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import time
 from typing import Annotated, Any
 
@@ -41,6 +43,14 @@ class JobRequest(BaseModel):
     )
 
 
+class Ready(Json):
+    """An answer that came from JSON, so that it need not be looked through again."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", description="Of a job.")]
 Wait = Annotated[float, Query(ge=0, le=3600, description="Seconds to hold the answer back until the job is over.")]
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -65,18 +75,18 @@ def job_routes(service: Service) -> APIRouter:
         """Ask for a task. The answer is the job; with ``wait`` it is held back until the job is over or the time is up."""
         key = asked.key or idempotency_key
         job = await asyncio.to_thread(service.submit, asked.task, asked.parameters, key)
-        return Json(service.shown(await _held(service, request, job, wait)), 201)
+        return Ready(service.shown(await _held(service, request, job, wait)), 201)
 
     @routes.get("/jobs")
     def jobs(state: State | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
         """List jobs, the newest first."""
-        return Json([service.shown(job) for job in backend.jobs(state=state, limit=limit)])
+        return Ready([service.shown(job) for job in backend.jobs(state=state, limit=limit)])
 
     @routes.get("/jobs/{job_id}")
     async def job(job_id: JobId, request: Request, wait: Wait = 0) -> Response:
         """Return a job; with ``wait`` the answer is held back until it is over or the time is up."""
         found = await asyncio.to_thread(service.job, job_id)
-        return Json(service.shown(await _held(service, request, found, wait)))
+        return Ready(service.shown(await _held(service, request, found, wait)))
 
     @routes.get("/jobs/{job_id}/lines")
     def lines(job_id: JobId, after: Annotated[int, Query(ge=0, lt=1 << 62)] = 0) -> Response:
@@ -94,7 +104,7 @@ def job_routes(service: Service) -> APIRouter:
     def cancel(job_id: JobId) -> Response:
         """Stop a job at once; one that is over stays as it is."""
         service.job(job_id)
-        return Json(service.shown(backend.cancel(job_id)))
+        return Ready(service.shown(backend.cancel(job_id)))
 
     @routes.delete("/jobs/{job_id}", status_code=204)
     def delete(job_id: JobId) -> Response:
@@ -140,15 +150,30 @@ def _service_routes(routes: APIRouter, service: Service) -> None:
 
 async def _held(service: Service, request: Request, job: Job, wait: float) -> Job:
     """Hold an answer back until a job is over, the time is up, or the client has gone; not if too many are held already."""
+    if job.over or wait <= 0 or service.waiting >= service.limits.waiting:
+        return job
     until = time.monotonic() + min(wait, service.limits.wait_s)
-    loop = asyncio.get_running_loop()
-    while not job.over and wait > 0 and service.waiting < service.limits.waiting:
-        left = min(until - time.monotonic(), SLICE_S)
-        if left <= 0 or await request.is_disconnected():
-            break
-        service.waiting += 1
-        try:
-            job = await loop.run_in_executor(service.waiters, service.backend.wait, job.id, left)
-        finally:
-            service.waiting -= 1
-    return job
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            loop.call_soon_threadsafe(news.set)
+
+    service.waiting += 1
+    try:
+        with service.backend.watching(job.id, tell):
+            while (found := service.backend.store.job(job.id)) is not None and not found.over:
+                left = min(until - time.monotonic(), SLICE_S)
+                if left <= 0:
+                    break
+                try:
+                    await asyncio.wait_for(news.wait(), left)
+                except TimeoutError:
+                    if await request.is_disconnected():
+                        break
+                news.clear()
+    finally:
+        service.waiting -= 1
+    if found is not None and found.over:
+        return found
+    return await asyncio.to_thread(service.job, job.id)

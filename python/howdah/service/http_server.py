@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,8 @@ class Server:
             if path is not None and not path.is_file():
                 raise ServiceError(f"TLS was asked for, but there is no file {path}.")
         self.address = address
+        if address.certificate is not None:
+            _check_certificate(address.certificate, str(address.key))
         self._socket = _listening(address)
         self.port: int = self._socket.getsockname()[1]
         self._server: uvicorn.Server | None = None
@@ -128,15 +131,24 @@ class Server:
                 self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
-            service = getattr(app.state, "service", None)
-            if service is not None:
-                service.waiters.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
         """End :meth:`run` soon."""
         self.stopped.set()
         if self._server is not None:
             self._server.should_exit = True
+
+
+def _check_certificate(certificate: Path, key: str) -> None:
+    """See that a certificate can be used, before anybody is told that the service is there."""
+
+    def asked() -> str:  # else OpenSSL asks at the terminal, and waits
+        raise ServiceError(f"The key {key} has a password. Serve with a copy without one: openssl pkey -in {key} -out KEY.pem")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, asked)
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"TLS cannot be used with {certificate} and {key}: {error}.") from error
 
 
 def _listening(address: Address) -> socket.socket:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from howdah.errors import ServiceError
-from howdah.service.arrays import ArrayHeader, npy_offset
+from howdah.service.arrays import ArrayHeader, begin_tiff, npy_offset
 from howdah.service.backend import Backend
+from howdah.service.parameters import in_memory
 from howdah.service.roots import Roots
 from howdah.service.running import prepare
 from howdah.service.security import Guard, Limits, Refused
-from howdah.service.store import Job
+from howdah.service.store import Job, State
 from howdah.service.table import TASKS
 from howdah.service.uploads import Uploads
 
@@ -28,7 +31,12 @@ __all__ = ["RESULT", "Service", "array_of"]
 RESULT = re.compile(r"(?P<job>[0-9a-f]{12})\.(?P<name>[A-Za-z0-9_-]{1,64}\.(?:npy|npz))")
 REFERENCE = re.compile(r"(?P<kind>upload|array|table):(?P<id>[A-Za-z0-9_.-]{1,128})")
 MOST_FILES = 10_000
-LOOK_EVERY = 200
+UPLOAD = re.compile(r"uploads[\\/]+([0-9a-f]{16})[\\/]")  # in the path of its file
+MOST_JOBS = 100_000
+DEEPEST = 20  # lists and objects in each other
+UNDONE: tuple[State, ...] = ("queued", "running")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,7 +45,7 @@ class Service:
 
     Attributes:
         backend: Runs the jobs. guard: Knows the token. limits: How much a client may ask for. uploads: What clients sent.
-        waiters: Threads in which answers are held back. stop: Ends the process, None where a client must not.
+        stop: Ends the process, None where a client must not.
         waiting: Answers that are held back now. last_asked: When a client last asked for anything (monotonic clock).
     """
 
@@ -45,16 +53,16 @@ class Service:
     guard: Guard
     limits: Limits
     uploads: Uploads
-    waiters: ThreadPoolExecutor
     stop: Callable[[], object] | None = None
     waiting: int = 0
     last_asked: float = field(default_factory=time.monotonic)
     roots: Roots = field(init=False)
-    _unchecked: int = field(default=LOOK_EVERY, init=False)
+    _quick: Roots = field(init=False)
 
     def __post_init__(self) -> None:
-        own = (self.backend.folder / "jobs", self.uploads.folder)
-        self.roots = Roots([*self.backend.roots, *own], uploads=self.uploads.folder)
+        folders = [*self.backend.roots, self.backend.folder / "jobs", self.uploads.folder]
+        self.roots = Roots(folders, uploads=self.uploads.folder)
+        self._quick = Roots(folders)  # the worker looks into an uploaded HDF5: that takes a while, and may be its end
 
     def job(self, job_id: str) -> Job:
         """Return a job.
@@ -76,34 +84,57 @@ class Service:
         """
         if task not in TASKS:
             raise Refused(f"There is no task {task[:80]!r}. GET /api/tasks lists them.", 404)
-        placed = {name: self._placed(value) for name, value in parameters.items()}
+        _check_depth(parameters)
+        themselves = in_memory(TASKS[task].parameters)
+        placed = {name: self._placed(value, as_file=name not in themselves) for name, value in parameters.items()}
         _, checked = prepare(task, _json(placed), folder=self.backend.folder / "jobs")
-        self.roots.check(checked)
-        self._check_queue()
+        self._quick.check(checked)
+        if self.backend.store.count("queued") >= self.limits.queued:
+            raise Refused(f"{self.limits.queued} jobs are waiting already. Try again when some are done.", 429)
         return self.backend.submit(task, placed, key=key)
 
-    def _check_queue(self) -> None:
-        """Refuse a job when too many wait; to count them takes a while, so that is done now and then."""
-        self._unchecked += 1
-        if self._unchecked >= min(LOOK_EVERY, self.limits.queued):
-            if len(self.backend.jobs(state="queued", limit=self.limits.queued)) >= self.limits.queued:
-                raise Refused(f"{self.limits.queued} jobs are waiting already. Try again when some are done.", 429)
-            self._unchecked = 0
+    def needed(self) -> set[str]:
+        """Return the ids of the uploads that jobs need which wait or run."""
+        jobs = [job for state in UNDONE for job in self.backend.jobs(state=state, limit=MOST_JOBS)]
+        return {found for job in jobs for found in UPLOAD.findall(json.dumps(job.parameters))}
 
-    def _placed(self, value: Any) -> Any:
+    def delete_upload(self, upload_id: str) -> None:
+        """Remove an upload.
+
+        Raises:
+            Refused: 404: there is none; 409: a job needs it.
+        """
+        self.uploads.find(upload_id)
+        if upload_id in self.needed():
+            raise Refused(f"A job that is not over needs the upload {upload_id}. Cancel the job, or wait for it.", 409)
+        self.uploads.delete(upload_id)
+
+    def tidy(self) -> None:
+        """Remove old jobs with their folders, and uploads that nobody used for long and that no job needs."""
+        removed = 0
+        if self.limits.keep_jobs_s is not None:
+            removed = self.backend.forget_old(self.limits.keep_jobs_s)
+        uploads = self.uploads.clean(self.needed())
+        if removed or uploads:
+            log.info("Tidied up: %d old jobs and %d old uploads were removed.", removed, uploads)
+
+    def _placed(self, value: Any, *, as_file: bool) -> Any:
         """Return a parameter with the path of an upload or of a result in the place of its name."""
         if isinstance(value, list):
-            return [self._placed(item) for item in value]
+            return [self._placed(item, as_file=as_file) for item in value]
+        if isinstance(value, dict):  # the parameters of a batch
+            return {key: self._placed(item, as_file=as_file) for key, item in value.items()}
         found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
         if found is None:
             return value
         if found["kind"] == "upload" or RESULT.fullmatch(found["id"]) is None:
-            return str(self.uploads.find(found["id"]).path)
+            return str(self.uploads.use(found["id"]).path)
         job, path = self.result_file(found["id"])
         if path.suffix != ".npy":
             return str(path)
         offset, header = array_of(job, path)
-        return str(self.uploads.adopt(path, asdict(header), offset).path)
+        begin = (lambda target: begin_tiff(target, header)) if as_file else None
+        return str(self.uploads.adopt(path, asdict(header), offset, begin=begin).path)
 
     def result_file(self, name: str) -> tuple[Job, Path]:
         """Return the job and the file of a result, named ``JOB.NAME.npy`` or ``JOB.NAME.npz``.
@@ -138,13 +169,18 @@ class Service:
             raise Refused(f"The job {job.id} has no file {name[:200]!r}.", 404)
         return real
 
-    def files_of(self, job: Job) -> list[dict[str, Any]]:
-        """Return name and size of each file in a job's folder, at most ``MOST_FILES``."""
+    def files_of(self, job: Job, most: int = MOST_FILES) -> list[dict[str, Any]]:
+        """Return name and size of each file in a job's folder, at most so many."""
         found: list[dict[str, Any]] = []
-        if job.folder.is_dir():
-            for path in sorted(job.folder.rglob("*")):
-                if path.is_file() and not path.is_symlink() and len(found) < MOST_FILES:
-                    found.append({"name": path.relative_to(job.folder).as_posix(), "bytes": path.stat().st_size})
+        for place, folders, names in os.walk(job.folder):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(place, name)
+                with contextlib.suppress(OSError):  # a job that runs, or is deleted, takes it away
+                    if path.is_file() and not path.is_symlink():
+                        found.append({"name": path.relative_to(job.folder).as_posix(), "bytes": path.stat().st_size})
+                if len(found) >= most:
+                    return found
         return found
 
     def shown(self, job: Job) -> dict[str, Any]:
@@ -175,6 +211,21 @@ def _find(value: Any, name: str) -> dict[str, Any] | None:
         return value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((found for found in (_find(item, name) for item in inner) if found is not None), None)
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what would exhaust those who walk through it.
+
+    Raises:
+        Refused: There are too many lists and objects in each other.
+    """
+    inside, depth = [value], 0
+    while inside:
+        depth += 1
+        if depth > DEEPEST:
+            raise Refused(f"The parameters hold lists and objects in each other, deeper than {DEEPEST}.")
+        both = [item for item in inside if isinstance(item, Mapping | list)]
+        inside = [inner for item in both for inner in (item.values() if isinstance(item, Mapping) else item)]
 
 
 def _json(value: Any) -> Any:

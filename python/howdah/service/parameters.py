@@ -135,11 +135,25 @@ class Within:
         readable: Folders with files to read.
         writable: Folders to write in.
         base: Relative paths are taken from here.
+        uploads: That readable folder into which clients put files.
     """
 
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
     base: Path
+    uploads: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for another process."""
+        folders = {"readable": [*map(str, self.readable)], "writable": [*map(str, self.writable)]}
+        return {**folders, "base": str(self.base), "uploads": None if self.uploads is None else str(self.uploads)}
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> Within:
+        """Return what :meth:`as_json` gave."""
+        readable, writable = (tuple(Path(name) for name in said[role]) for role in ("readable", "writable"))
+        uploads = said.get("uploads")
+        return cls(readable, writable, Path(said["base"]), None if uploads is None else Path(uploads))
 
     def place(self, name: str, role: Literal["read", "write"], path: Path) -> Path:
         """Return a parameter's path, absolute and without links, if it lies in one of the folders.
@@ -212,6 +226,13 @@ def _role(annotation: Any, metadata: Any) -> Literal["read", "write"] | None:
         if found is not None:
             return found
     return None
+
+
+def in_memory(kind: type[Parameters]) -> set[str]:
+    """Return the names of the parameters that take an image or a table itself; every other one that reads takes a file."""
+    return {
+        name for name, field in kind.model_fields.items() if any(isinstance(mark, ValueRole) for mark in field.metadata)
+    }
 
 
 def input_of(kind: type[Parameters]) -> str | None:

@@ -15,6 +15,8 @@ from howdah.service.tasks import Task
 
 __all__ = ["find", "told"]
 
+PATHS = (("efficientcellseg", "encoder_weights"),)  # settings that name a file or folder
+
 
 def find(tasks: Mapping[str, Task], name: str) -> Task:
     """Return a task by its name.
@@ -53,6 +55,11 @@ def told(
             raise ConfigError(f"There is no section '{name}' in the settings of '{task.name}'. {hint}")
         SECTIONS[name].of(values, source=f"section '{name}' of the settings of '{task.name}'")
     used = {name: dict(given.settings.get(name, {})) for name in task.sections}
+    if within is not None:
+        for section, name in PATHS:
+            path = used.get(section, {}).get(name)
+            if path is not None:
+                used[section][name] = str(within.place(f"{section}.{name}", "read", Path(path)))
     return placed(given.model_copy(update={"settings": used, **_results(task, given, folder)}), within)
 
 

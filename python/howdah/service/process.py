@@ -151,8 +151,7 @@ def message(task: str, parameters: Mapping[str, Any], *, folder: Path, within: W
     """Return a job as a worker takes it."""
     told: dict[str, Any] = {"task": task, "parameters": parameters, "folder": str(folder)}
     if within is not None:
-        roles = {"readable": [*map(str, within.readable)], "writable": [*map(str, within.writable)]}
-        told["within"] = {**roles, "base": str(within.base)}
+        told["within"] = within.as_json()
     return told
 
 

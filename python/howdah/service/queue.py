@@ -213,7 +213,7 @@ class Queue:
         self._lock = threading.Lock()
         self._changed = threading.Lock()
         self._waiting: dict[bool, deque[str]] = {True: deque(), False: deque()}
-        self._events: dict[str, set[threading.Event]] = {}
+        self._calls: dict[str, list[Callable[[], object]]] = {}
         self.slots = {
             True: [Slot(device, self) for device in devices],
             False: [Slot(QUICK, self) for _ in range(quick)],
@@ -263,26 +263,24 @@ class Queue:
         for slot in self._all():
             slot.flush(job_id)
 
-    def watch(self, job_id: str) -> threading.Event:
-        """Return an event that is set when the job may be over; give it back by :meth:`unwatch`."""
-        event = threading.Event()
+    def watch(self, job_id: str, call: Callable[[], object]) -> None:
+        """Have something called, from any thread, when a job may be over; it must neither wait nor raise. See :meth:`unwatch`."""
         with self._changed:
-            self._events.setdefault(job_id, set()).add(event)
-        return event
+            self._calls.setdefault(job_id, []).append(call)
 
-    def unwatch(self, job_id: str, event: threading.Event) -> None:
-        """Forget an event of :meth:`watch`."""
+    def unwatch(self, job_id: str, call: Callable[[], object]) -> None:
+        """Forget what :meth:`watch` was given."""
         with self._changed:
-            events = self._events.get(job_id, set())
-            events.discard(event)
-            if not events:
-                self._events.pop(job_id, None)
+            calls = self._calls.get(job_id, [])
+            calls.remove(call)
+            if not calls:
+                self._calls.pop(job_id, None)
 
     def tell(self, job_id: str) -> None:
         """Wake those who wait for a job."""
         with self._changed:
-            for event in self._events.get(job_id, ()):
-                event.set()
+            for call in self._calls.get(job_id, ()):
+                call()
 
     def trouble(self, job_id: str, sentence: str) -> None:
         """A job could not be run or noted; say so where that is still possible."""
@@ -306,9 +304,9 @@ class Queue:
         for slot in self._all():
             slot.end()
         with self._changed:
-            for events in self._events.values():
-                for event in events:
-                    event.set()
+            for calls in self._calls.values():
+                for call in calls:
+                    call()
 
     def _all(self) -> list[Slot]:
         return [slot for slots in self.slots.values() for slot in slots]

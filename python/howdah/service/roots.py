@@ -6,9 +6,12 @@ further files (partitions, external links of HDF5): all of them must lie inside,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,15 +21,30 @@ from lxml import etree
 from bdv_io import BdvIoError
 from bdv_io.bdv.xml import SpimData, is_spimdata, read_bdv_xml
 from bdv_io.mastodon.project_file import PARSER, read_project_file
-from bdv_io.untrusted import MOST_TEXT
+from bdv_io.trackmate import is_trackmate
+from bdv_io.untrusted import MOST_TEXT, looked_at_by
 from howdah.errors import ServiceError
-from howdah.service.parameters import Parameters, files_of
+from howdah.service.parameters import Parameters, Within, files_of
 
-__all__ = ["Roots", "named_by"]
+__all__ = ["Roots", "confined", "named_by"]
 
-DEEPEST = 4  # project -> XML -> HDF5 -> partition
+MOST_NAMED = 10_000  # files that are looked into: project -> XML -> HDF5 -> partitions
+MOST_SCANNED = 16 << 20
 MOST_LINKS = 1_000_000  # of an uploaded HDF5 file; one with more is refused
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+DAMAGED = (
+    BdvIoError,
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    etree.LxmlError,
+    zipfile.BadZipFile,
+)
 
 
 class Roots:
@@ -102,44 +120,86 @@ class Roots:
             ) from None
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise ServiceError(f"The parameter '{parameter}' names {path}, which is a device, a pipe or the like.")
-        self._check_named(path, DEEPEST)
+        self.check_named(path)
 
-    def _check_named(self, path: Path, depth: int) -> None:
-        uploaded = self.uploads is not None and self.uploads in path.resolve().parents
-        for named in named_by(path, links=uploaded):
-            if not self.holds(named):
-                raise ServiceError(
-                    f"The file {path.name} names {str(named)!r}, which lies outside the folders that are served. Put that "
-                    "file beside it, or start the service with --root for its folder."
-                )
-            if depth and named.is_file():
-                self._check_named(named, depth - 1)
+    def check_named(self, path: Path) -> None:
+        """See that a file names only files inside the folders, and these as well.
+
+        Raises:
+            ServiceError: It names one outside.
+        """
+        waiting, seen = [path], set[Path]()
+        while waiting:
+            file = waiting.pop()
+            real = file.resolve()
+            if real in seen:
+                continue
+            seen.add(real)
+            uploaded = self.uploads is not None and self.uploads in real.parents
+            for named in named_by(file, links=uploaded):
+                if not self.holds(named):
+                    raise ServiceError(
+                        f"The file {file.name} names {str(named)!r}, which lies outside the folders that are served. Put that "
+                        "file beside it, or start the service with --root for its folder."
+                    )
+                if named.is_file() and len(seen) < MOST_NAMED:
+                    waiting.append(named)
+
+
+@contextlib.contextmanager
+def confined(parameters: Parameters, within: Within) -> Iterator[None]:
+    """While the block lasts, only files in the folders of ``within`` are opened as movies and annotations.
+
+    In the process of the job, immediately before the work: what was checked when the job was asked for may have changed meanwhile,
+    and only who reads an annotation knows which movie it names.
+
+    Raises:
+        ServiceError: A file of the parameters names one outside. In the block, whatever opens a file outside.
+    """
+    folders = [folder for folder in (*within.readable, *within.writable) if folder.is_dir()]
+    roots = Roots(folders, uploads=within.uploads)
+    fine = set[tuple[object, ...]]()
+
+    def look(path: Path) -> None:
+        if not roots.holds(path):
+            raise ServiceError(
+                f"The file {path} was not opened: it lies outside the folders that this service may read. Put it there, or "
+                "start the service with a further --root."
+            )
+        try:
+            state = path.stat()
+        except OSError:
+            return  # who opens it says so
+        key = (path, state.st_mtime_ns, state.st_size, state.st_ino)
+        if key not in fine:
+            roots.check_named(path)
+            fine.add(key)
+
+    for _, role, path in files_of(parameters):
+        if role == "read":
+            look(path)
+    with looked_at_by(look):
+        yield
 
 
 def named_by(path: Path, *, links: bool = True) -> Iterator[Path]:
     """Yield the places at which the files that a file names would be looked for; none for what cannot be read as such.
 
     Known are projects of Mastodon (zip or folder), XML of BigDataViewer, TrackMate and MaMuT, and HDF5 (with ``links``: its
-    links to other files, which takes a while in a long movie).
+    links to other files, which takes a while in a long movie). A file is looked at as each of these, whatever its name: one that is two
+    things at once must not pass as the harmless one.
     """
-    try:
-        if path.is_dir() or zipfile.is_zipfile(path):
-            yield from _named_by_project(path)
-        elif path.suffix.lower() in HDF5_SUFFIXES:
-            if links:
-                yield from _named_by_hdf5(path)
-            for twin in path.parent.glob("*.xml"):  # opened beside its HDF5, see bdv_io.bdv.open
-                if is_spimdata(twin):
-                    yield from _named_by_spimdata(read_bdv_xml(twin))
-        elif is_spimdata(path):
-            yield from _named_by_spimdata(read_bdv_xml(path))
-        elif path.suffix.lower() == ".xml":
-            yield from _named_by_trackmate(path)
-    except (BdvIoError, OSError, ValueError, etree.XMLSyntaxError, zipfile.BadZipFile, RuntimeError, KeyError):
-        return  # damaged: the task says so, in its own words
+    ways = [_named_by_project, _named_by_spimdata_file, _named_by_trackmate, *([_named_by_hdf5] if links else [])]
+    for way in ways:
+        try:
+            yield from way(path)
+        except DAMAGED:
+            continue  # the task says so, in its own words
 
 
 def _named_by_project(path: Path) -> Iterator[Path]:
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        return
     data = b""
     if path.is_dir():
         header = path / "project.xml"
@@ -152,6 +212,20 @@ def _named_by_project(path: Path) -> Iterator[Path]:
     image = read_project_file(data, "project.xml").image_path(path) if data else None
     if image is not None:
         yield image
+
+
+def _named_by_spimdata_file(path: Path) -> Iterator[Path]:
+    if path.is_file() and is_spimdata(path):
+        yield from _named_by_spimdata(read_bdv_xml(path))
+    elif path.suffix.lower() in (*HDF5_SUFFIXES, ".n5") or path.is_dir():
+        for twin in path.parent.glob("*.xml"):  # opened beside its pixels, see bdv_io.bdv.open
+            spim = None
+            with contextlib.suppress(BdvIoError):
+                spim = read_bdv_xml(twin) if is_spimdata(twin) else None
+            if spim is not None and spim.loader.file is not None:
+                places = [place for place in spim.places(spim.loader.file) if place.exists()]
+                if any(place.samefile(path) for place in places):
+                    yield from _named_by_spimdata(spim)
 
 
 def _named_by_spimdata(spim: SpimData) -> Iterator[Path]:
@@ -167,6 +241,8 @@ def _named_by_spimdata(spim: SpimData) -> Iterator[Path]:
 
 
 def _named_by_trackmate(path: Path) -> Iterator[Path]:
+    if not path.is_file() or path.stat().st_size > MOST_SCANNED or not is_trackmate(path):
+        return  # a long one is looked at by who reads it, see confined
     with path.open("rb") as file:
         for _, element in etree.iterparse(file, events=("end",), **PARSER):
             if element.tag == "ImageData" and element.get("filename"):
@@ -180,6 +256,8 @@ def _named_by_trackmate(path: Path) -> Iterator[Path]:
 
 def _named_by_hdf5(path: Path) -> Iterator[Path]:
     """Yield the targets of external links, external storage and virtual datasets."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return
     with h5py.File(path, "r") as file:
         found: list[str] = []
         seen = 0

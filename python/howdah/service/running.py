@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from howdah.progress import Progress, finish
 from howdah.service.clean import plain
 from howdah.service.parameters import Parameters, Within
 from howdah.service.preparing import find, told
+from howdah.service.roots import confined
 from howdah.service.table import TASKS
 from howdah.service.tasks import Task
 
@@ -67,7 +69,18 @@ def run_task(
         Cancelled: ``cancelled`` said so.
     """
     task, given = prepare(name, parameters, folder=folder, within=within)
+    with contextlib.ExitStack() as stack:
+        if within is not None:
+            stack.enter_context(confined(given, within))
+        return _run(task, given, show, cancelled)
 
+
+def _run(
+    task: Task,
+    given: Parameters,
+    show: Callable[[Progress], object] | None,
+    cancelled: Callable[[], bool] | None,
+) -> dict[str, Any]:
     def each(step: Progress) -> None:
         if show is not None:
             show(step)

@@ -44,7 +44,8 @@ class Limits:
         wrong_tokens: Wrong tokens a minute of one address; then it waits, and right ones still pass.
         wait_s: Longest time for which an answer is held back (``?wait=``). waiting: Answers held back at a time.
         silence_s: Longest time without a byte in the middle of an upload.
-        keep_uploads_s: How long an upload is kept.
+        keep_uploads_s: How long an upload is kept that no job uses.
+        keep_jobs_s: How long a job that is over is kept, with the results in its own folder; None: for ever.
     """
 
     body: int = 4 << 20
@@ -58,6 +59,7 @@ class Limits:
     waiting: int = 128
     silence_s: float = 60.0
     keep_uploads_s: float = 7 * 86_400.0
+    keep_jobs_s: float | None = None
 
 
 def new_token() -> str:
@@ -91,7 +93,7 @@ class Guard:
         return hmac.compare_digest(_digest(token), self._digest)
 
     def admits(self, authorization: str, cookies: str) -> bool:
-        """Whether one of two headers of a request shows the token."""
+        """Whether one of two headers of a request shows the token, or the cookie of the page."""
         scheme, _, token = authorization.partition(" ")
         if authorization:
             return scheme.lower() == "bearer" and self.knows(token.strip())

@@ -105,11 +105,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "jobs.sqlite"
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         with self._telling():
-            self._db = sqlite3.connect(self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            self._db = self._connected()
             try:
                 self._prepare()
+                self._reader = self._connected()  # a read need not wait until a write has reached the disk
             except BaseException:
                 self._db.close()
                 raise
@@ -123,9 +124,13 @@ class Store:
         self._db.executescript(TABLES)
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._db.close()
 
     # ---- jobs ------------------------------------------------------------------------------------------------------
@@ -155,6 +160,15 @@ class Store:
         order = "ASC" if oldest_first else "DESC"
         rows = self._read(f"SELECT {COLUMNS} FROM jobs {where} ORDER BY number {order} LIMIT ?", (*values, limit))
         return [self._job(row) for row in rows]
+
+    def count(self, state: State) -> int:
+        """Return how many jobs are in a state."""
+        return int(self._read("SELECT COUNT(*) FROM jobs WHERE state = ?", (state,))[0][0])
+
+    def ended_before(self, moment: float, *, limit: int = 1000) -> list[str]:
+        """Return the ids of jobs that were over before a moment (seconds since 1970), the oldest first."""
+        over = "state IN ('done', 'failed', 'cancelled') AND ended < ?"
+        return [row[0] for row in self._read(f"SELECT id FROM jobs WHERE {over} ORDER BY number LIMIT ?", (moment, limit))]
 
     def claim(self, job_id: str, device: str) -> bool:
         """Note that a queued job runs now; False if it is no longer queued."""
@@ -261,8 +275,8 @@ class Store:
         return Job(folder=self.folder / "jobs" / values["id"], **values)
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with self._telling(), self._lock:
-            return self._db.execute(query, values).fetchall()
+        with self._telling(), self._reading:
+            return self._reader.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +20,14 @@ from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps
 from howdah.service.clean import load_image, load_table
 from howdah.service.parameters import Image, InArray, InFile, InTable, OutFile, Parameters
+from howdah.service.self_check import answered, seen
 from howdah.service.table_fields import Described, at_once
 from howdah.service.tasks import Task
 
 __all__ = ["FILES"]
 
 DEFAULT_RADIUS = 1.0
+DOCTOR_S = 60.0
 
 
 class Info(Described):
@@ -125,15 +130,30 @@ class LinkTable(Parameters):
     table: InTable = Field(description="Columns t, z, y, x (world units), and radius if it is known; a row a spot.")
 
 
+class Doctor(Parameters):
+    """What `doctor` is told."""
+
+    fiji: InFile | None = Field(default=None, description="Look into this Fiji, too: its folder.")
+
+
+def _doctor(p: Doctor) -> dict[str, Any]:
+    """Ask the command: it stands above the service, for it looks at this and at Fiji, and starts nothing that stays."""
+    fiji = [] if p.fiji is None else ["--fiji", str(p.fiji)]
+    command = [sys.executable, "-m", "howdah", "doctor", "--json", *fiji]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=DOCTOR_S, check=False, stdin=subprocess.DEVNULL)
+        found: dict[str, Any] = json.loads(said.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        found = {**pipeline.examine(), "findings": []}
+    return found
+
+
 def _check(p: Check) -> dict[str, Any]:
     image = load_image(p.image)
     data = np.asarray(image.data)
     if not data.size or data.dtype.kind not in "uif":
         raise ConfigError(f"The image has the shape {data.shape} and the type {data.dtype}; expected numbers.")
-    low, high = data.min(), data.max()
-    above = data > data.mean(dtype=np.float64)
-    answer = np.where(above, np.uint8(255), np.uint8(0)) if p.what == "threshold" else (high - data) + low
-    total = data.sum(dtype=np.uint64 if data.dtype.kind == "u" else np.float64 if data.dtype.kind == "f" else np.int64)
+    low, high, total = found = seen(data)
     return {
         "shape": data.shape,
         "dtype": str(data.dtype),
@@ -145,7 +165,7 @@ def _check(p: Check) -> dict[str, Any]:
         "min": low,
         "max": high,
         "howdah": __version__,
-        "image": Image(answer, image.axes, image.voxel_size, image.unit, image.interval),
+        "image": Image(answered(data, p.what, found), image.axes, image.voxel_size, image.unit, image.interval),
     }
 
 
@@ -241,8 +261,8 @@ FILES = [
     Task(
         "doctor",
         "Say what is installed, which device there is, what is missing and how to get it.",
-        Parameters,
-        lambda p: at_once(pipeline.examine),
+        Doctor,
+        lambda p: at_once(lambda: _doctor(p)),
         learns=False,
     ),
     Task(

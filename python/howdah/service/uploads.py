@@ -7,13 +7,15 @@ are known; an upload that is cut off, or for which the disk is full, leaves noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
+import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -53,9 +55,30 @@ class Uploads:
         self.folder, self.limits = folder, limits
         self._promised = 0
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if path.name.startswith(".") or time.time() - path.stat().st_mtime > limits.keep_uploads_s:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in folder.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def clean(self, needed: Container[str]) -> int:
+        """Remove uploads that nobody used for long, and return how many; those that are ``needed`` (their ids) stay."""
+        removed = 0
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                old = time.time() - path.stat().st_mtime > self.limits.keep_uploads_s
+                if old and IDENTITY.fullmatch(path.name) and path.name not in needed:
+                    shutil.rmtree(path, ignore_errors=True)
+                    removed += 1
+        return removed
+
+    def use(self, upload_id: str) -> Upload:
+        """Return an upload that a job will read: its age counts from now on.
+
+        Raises:
+            Refused: 404.
+        """
+        upload = self.find(upload_id)
+        with contextlib.suppress(OSError):
+            os.utime(upload.path.parent)
+        return upload
 
     def find(self, upload_id: str) -> Upload:
         """Return an upload.
@@ -81,20 +104,42 @@ class Uploads:
         """
         shutil.rmtree(self.find(upload_id).path.parent, ignore_errors=True)
 
-    def adopt(self, path: Path, header: Mapping[str, Any], offset: int) -> Upload:
+    def adopt(
+        self,
+        path: Path,
+        header: Mapping[str, Any],
+        offset: int,
+        *,
+        begin: Callable[[Path], int] | None = None,
+    ) -> Upload:
         """Make an array that a job returned an upload, without a copy where the disk knows hard links.
+
+        Args:
+            path: Its file.
+            header: What it is.
+            offset: Where its bytes begin.
+            begin: Writes what stands before the bytes in a movie and returns the offset at which they begin: a file that every task
+                opens, as a copy.
 
         Raises:
             Refused: 507: the disk refuses.
         """
         upload_id = secrets.token_hex(8)
-        target = self.folder / upload_id / f"array{path.suffix}"
+        target = self.folder / upload_id / (f"array{path.suffix}" if begin is None else "array.ome.tif")
         try:
             target.parent.mkdir()
-            try:
-                target.hardlink_to(path)
-            except OSError:
-                shutil.copyfile(path, target)
+            if begin is not None:
+                start = begin(target)
+                with path.open("rb") as read, target.open("r+b") as written:
+                    read.seek(offset)
+                    written.seek(start)
+                    shutil.copyfileobj(read, written, BLOCK)
+                offset = start
+            else:
+                try:
+                    target.hardlink_to(path)
+                except OSError:
+                    shutil.copyfile(path, target)
             note = {"kind": "array", "file": target.name, "header": dict(header), "offset": offset}
             (target.parent / NOTE).write_text(json.dumps(note), encoding="ascii")
         except OSError as error:
@@ -157,13 +202,13 @@ class Uploads:
         found = SUFFIX.search(name)
         file_name = f"{kind}{found[1].lower() if found else ''}"
         part, target = self.folder / f".{upload_id}.part", self.folder / upload_id
-        self._promised += size
+        promise = _Promise(self, size)
         try:
             part.mkdir()
             offset = await asyncio.to_thread(begin, part / file_name) if begin is not None else 0
             with (part / file_name).open("r+b" if begin is not None else "xb", buffering=0) as file:
                 file.seek(offset)
-                await self._write(file, chunks, size)
+                await self._write(file, chunks, size, promise)
             note = {"kind": kind, "file": file_name, "header": dict(header), "offset": offset}
             (part / NOTE).write_text(json.dumps(note), encoding="ascii")
             part.rename(target)
@@ -172,11 +217,11 @@ class Uploads:
                 raise Refused("The disk of the service is full. Nothing of the upload was kept.", 507) from None
             raise Refused(f"Writing the upload failed: {error.strerror}. Nothing of it was kept.", 507) from error
         finally:
-            self._promised -= size
+            promise.keep(size)
             shutil.rmtree(part, ignore_errors=True)
         return Upload(upload_id, kind, target / file_name, header, offset)
 
-    async def _write(self, file: BinaryIO, chunks: AsyncIterator[bytes], size: int) -> None:
+    async def _write(self, file: BinaryIO, chunks: AsyncIterator[bytes], size: int, promise: _Promise) -> None:
         """Write what comes, several chunks at a time and in another thread, so that other clients are served meanwhile."""
         held: list[bytes] = []
         total = waiting = 0
@@ -197,11 +242,26 @@ class Uploads:
                 raise Refused(f"More bytes came than the {size:,} that were announced. Nothing of the upload was kept.")
             if waiting >= BLOCK:
                 await asyncio.to_thread(_write_all, file, held)
+                promise.keep(total)
                 held, waiting = [], 0
         if total != size:
             raise Refused(f"Only {total:,} of {size:,} bytes came. Nothing of the upload was kept; send it again.")
         if held:
             await asyncio.to_thread(_write_all, file, held)
+
+
+class _Promise:
+    """Room on the disk that an upload will need; what is written no longer counts, for the disk counts it."""
+
+    def __init__(self, uploads: Uploads, size: int) -> None:
+        self._uploads, self._left, self._size = uploads, size, size
+        uploads._promised += size
+
+    def keep(self, written: int) -> None:
+        """Say how much is written by now."""
+        left = max(self._size - written, 0)
+        self._uploads._promised -= self._left - left
+        self._left = left
 
 
 def _write_all(file: BinaryIO, blocks: list[bytes]) -> None:

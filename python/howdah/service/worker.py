@@ -140,10 +140,7 @@ def _run(job: Mapping[str, Any], channel: Channel) -> bool:
 def _within(job: Mapping[str, Any]) -> Within | None:
     """Folders that the job may use."""
     said = job.get("within")
-    if said is None:
-        return None
-    readable, writable = (tuple(Path(name) for name in said[role]) for role in ("readable", "writable"))
-    return Within(readable, writable, Path(said["base"]))
+    return None if said is None else Within.of_json(said)
 
 
 def _let_go() -> None:

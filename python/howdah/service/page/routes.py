@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request
@@ -17,9 +18,9 @@ from howdah import __version__
 from howdah.service.http_jobs import JobId
 from howdah.service.http_service import Service
 from howdah.service.page.curves import plots
-from howdah.service.page.slices import Scene, Scenes, picture
+from howdah.service.page.slices import Scenes
 from howdah.service.security import Rate, Refused
-from howdah.service.store import Job
+from howdah.service.store import Job, State
 from howdah.service.table import TASKS
 
 __all__ = ["page_routes"]
@@ -70,11 +71,11 @@ def page_routes(service: Service) -> APIRouter:
 
     @routes.get("/")
     def jobs() -> Response:
-        return pages.render("jobs.html", jobs=service.backend.jobs(limit=SHOWN))
+        return pages.render("jobs.html", **_all(service))
 
     @routes.get("/parts/jobs")
     def jobs_part() -> Response:
-        return pages.render("jobs_part.html", jobs=service.backend.jobs(limit=SHOWN))
+        return pages.render("jobs_part.html", **_all(service))
 
     @routes.get("/tasks")
     def tasks(request: Request) -> Response:
@@ -99,19 +100,18 @@ def page_routes(service: Service) -> APIRouter:
     def slice_of(
         job_id: JobId, t: Annotated[int, Query(ge=0, lt=1 << 31)] = 0, z: Annotated[int, Query(ge=0, lt=1 << 31)] = 0
     ) -> Response:
-        scene = scenes.of(service.job(job_id))
-        return Response(picture(scene, frame=t, plane=z), media_type="image/png")
+        return Response(scenes.picture(service.job(job_id), frame=t, plane=z), media_type="image/png")
 
     @routes.post("/jobs/{job_id}/cancel")
     async def cancel(job_id: JobId, request: Request) -> Response:
         service.guard.check_form((await _form(request)).get("form", ""))
-        service.backend.cancel(service.job(job_id).id)
+        await asyncio.to_thread(lambda: service.backend.cancel(service.job(job_id).id))
         return RedirectResponse(f"/jobs/{job_id}", 303)
 
     @routes.post("/jobs/{job_id}/delete")
     async def delete(job_id: JobId, request: Request) -> Response:
         service.guard.check_form((await _form(request)).get("form", ""))
-        service.backend.delete(service.job(job_id).id)
+        await asyncio.to_thread(lambda: service.backend.delete(service.job(job_id).id))
         return RedirectResponse("/", 303)
 
     return routes
@@ -164,20 +164,26 @@ def _routes(router: Any) -> list[APIRoute]:
     return [route for route in router.routes if isinstance(route, APIRoute)]
 
 
+def _all(service: Service) -> dict[str, Any]:
+    store = service.backend.store
+    counts = {state: count for state in get_args(State) if (count := store.count(state))}
+    return {"jobs": service.backend.jobs(limit=SHOWN), "counts": counts, "earlier": max(sum(counts.values()) - SHOWN, 0)}
+
+
 def _about(service: Service, job: Job) -> dict[str, Any]:
-    lines = service.backend.lines(job.id)
+    earlier = max(service.backend.store.last_line(job.id) - LINES, 0)
     return {
         "job": job,
         "plots": plots(service.backend.curves(job.id)),
-        "lines": lines[-LINES:],
-        "earlier": max(len(lines) - LINES, 0),
-        "files": service.files_of(job)[:SHOWN],
+        "lines": service.backend.lines(job.id, earlier),
+        "earlier": earlier,
+        "files": service.files_of(job, SHOWN),
     }
 
 
-def _scene(scenes: Scenes, job: Job) -> Scene | None:
+def _scene(scenes: Scenes, job: Job) -> dict[str, Any] | None:
     try:
-        return scenes.of(job)
+        return scenes.about(job)
     except Refused:
         return None
 

@@ -6,8 +6,10 @@ that of the track.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ LARGEST, SMALLEST = 1024, 480  # pixels of a picture's longer side
 MOST_OUTLINED = 20_000
 CORNERS = 160
 KEPT = 4
+MOST_PIXELS = 1 << 28
+PATIENCE_S = 10.0
 GOLDEN = 0.618033988749895
 
 
@@ -65,21 +69,49 @@ class Scenes:
         self._kept: OrderedDict[tuple[Any, ...], Scene] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, job: Job) -> Scene:
-        """Return what a job looks at: its result, or its source.
+    def about(self, job: Job) -> dict[str, Any]:
+        """Return what a page says of it: ``about``, ``n_frames``, ``n_planes``.
 
         Raises:
-            Refused: 404: it has no movie, or the movie cannot be opened.
+            Refused: See :meth:`picture`.
         """
+        with self._held():
+            scene = self._of(job)
+            return {"about": scene.about, "n_frames": scene.image.n_frames, "n_planes": scene.n_planes}
+
+    def picture(self, job: Job, *, frame: int, plane: int) -> bytes:
+        """Return a plane of what a job looks at, its result or its source, as PNG.
+
+        Raises:
+            Refused: 404: it has no movie, the movie cannot be opened, or has no such plane; 503: others are looking.
+        """
+        with self._held():
+            try:
+                return picture(self._of(job), frame=frame, plane=plane)
+            except (BdvIoError, HowdahError, OSError, MemoryError) as error:
+                if isinstance(error, Refused):
+                    raise
+                raise Refused(f"The image of this job cannot be shown: {error}", 404) from error
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """One at a time: what is open may be closed for the next one, and a picture takes memory."""
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise Refused("Others look at images of this service. Try again in a moment.", 503, {"Retry-After": "5"})
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _of(self, job: Job) -> Scene:
         source, found = _path(job.parameters.get("source") or job.parameters.get("image")), _out(job)
         parts = (source, job.parameters.get("image"), job.parameters.get("setup"), found, job.state)
         times = tuple(path.stat().st_mtime_ns for path in (source, found) if path is not None and path.exists())
-        with self._lock:
-            key = (job.id, *map(str, parts), times)
-            scene = self._kept.pop(key, None) or self._open(job, source, found)
-            self._kept[key] = scene
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)[1].image.close()
+        key = (job.id, *map(str, parts), times)
+        scene = self._kept.pop(key, None) or self._open(job, source, found)
+        self._kept[key] = scene
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)[1].image.close()
         return scene
 
     def close(self) -> None:
@@ -159,6 +191,8 @@ def picture(scene: Scene, *, frame: int, plane: int) -> bytes:
     level = next((i for i in range(len(levels)) if max(image.shape(frame, setup, i)[1:]) <= LARGEST), len(levels) - 1)
     shape = image.shape(frame, setup, level)
     k = min(int(plane / levels[level][0]), shape[0] - 1)
+    if shape[1] * shape[2] > MOST_PIXELS:
+        raise Refused(f"A plane of {shape[1]:,} x {shape[2]:,} pixels is too large to be shown here.", 404)
     if image.is_missing(frame, setup):
         data = np.zeros(shape[1:], np.uint8)
     else:
