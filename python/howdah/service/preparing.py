@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from howdah.service.parameters import Parameters, Within, input_of, placed
 from howdah.service.tasks import Task
 
 __all__ = ["find", "told"]
+
+OWN = "job:"
+NAME = re.compile(r"[\w(+-][\w .()+-]{0,199}")
 
 PATHS = (("efficientcellseg", "encoder_weights"),)  # settings that name a file or folder
 
@@ -47,7 +51,7 @@ def told(
     for name, field in task.parameters.model_fields.items():
         if field.is_required() and parameters.get(name) is None:
             raise ConfigError(f"Parameter '{name}' of '{task.name}' is missing: {field.description or 'it is needed.'}")
-    given = task.parameters.of(parameters, source=source)
+    given = task.parameters.of(_in_own_folder(parameters, folder), source=source)
     for name, values in given.settings.items():
         if name not in SECTIONS:
             near = difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.5)
@@ -61,6 +65,22 @@ def told(
             if path is not None:
                 used[section][name] = str(within.place(f"{section}.{name}", "read", Path(path)))
     return placed(given.model_copy(update={"settings": used, **_results(task, given, folder)}), within)
+
+
+def _in_own_folder(parameters: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Put the job's own folder before the names of files in it: ``"job:cells.xml"``, for clients that do not know the folder."""
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(item) for item in value]
+        if folder is None or not isinstance(value, str) or not value.startswith(OWN):
+            return value
+        name = value.removeprefix(OWN)
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"'{value}' is no name of a file in the job's folder: letters, digits, blanks and . _ ( ) + - only.")
+        return str(folder / name)
+
+    return {name: placed(value) for name, value in parameters.items()}
 
 
 def _results(task: Task, given: Parameters, folder: Path | None) -> dict[str, Path]:

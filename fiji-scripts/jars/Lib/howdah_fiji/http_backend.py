@@ -5,18 +5,16 @@ import os
 
 from jarray import zeros
 from java.io import DataInputStream, EOFException, FileInputStream, IOException
-from java.lang import Integer
+from java.lang import IllegalStateException, Integer, Runnable, Runtime, Thread
 from java.lang import String as JavaString
 from java.net import URL, ConnectException, SocketTimeoutException, UnknownHostException, URLEncoder
-from java.nio.file import Files, Paths, StandardCopyOption
 from java.util import UUID
 
-from howdah_fiji import images, tables
+from howdah_fiji import images, remote_files, tables
 from howdah_fiji.problems import BAD_INPUT, FAULT, STOPPED, Problem, of_job
 
 CHUNK = 1 << 20
 WAIT_S = 1  # how long the service holds a question about a running job
-LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 NOWHERE = "The backend does not answer at %s (%s). Start it with Plugins > Howdah > Backend > Start backend, or `howdah serve`%s."
 
 
@@ -28,19 +26,17 @@ class HttpBackend(object):
         token: Its token.
         log: Where its log lies, for error sentences; None if unknown.
         trust: A javax.net.ssl.SSLContext for a certificate of one's own; None: Java's.
+        remote: Whether it runs on another computer, which does not see this one's files.
     """
 
-    def __init__(self, url, token, log=None, trust=None):
+    def __init__(self, url, token, log=None, trust=None, remote=False):
         self.url = url.rstrip("/")
         self.token = token
         self.log = log
         self.trust = trust
+        self.remote = remote
+        self.stop_with_java = False  # whether Java's end (a kill, Ctrl-C) also stops the job that it waits for
         self.schemas = {}
-
-    @property
-    def remote(self):
-        """Whether it runs on another computer, which does not see this one's files."""
-        return URL(self.url).getHost() not in LOCAL
 
     def health(self, timeout_s=5):
         """Return what the service says about itself."""
@@ -55,15 +51,15 @@ class HttpBackend(object):
             told[name] = [uploaded] if name == "sources" else uploaded
         if table is not None:
             told[_place(schema, "table")] = self.upload_table(table)
-        wanted = self._for_another_computer(schema, told) if self.remote else {}
+        errand = remote_files.Errand(self, schema, told) if self.remote else None
         order = {"task": task, "parameters": told, "key": str(UUID.randomUUID())}
         job = self.ask("POST", "/api/jobs?wait=%d" % WAIT_S, order)
         job = self._watch(job, progress)
         if job["state"] != "done":
             raise of_job(job)
         result = self._received(job)
-        for name, target in wanted.items():
-            result[name] = self._fetched(job["id"], result.get(name), target)
+        if errand is not None:
+            errand.fetch(job, result)
         return result
 
     def schema(self, task):
@@ -85,6 +81,16 @@ class HttpBackend(object):
         return self.ask("POST", "/api/jobs/%s/cancel" % job_id, {})
 
     def _watch(self, job, progress):
+        hook = Thread(Farewell(self, job["id"]), "Howdah-Farewell") if self.stop_with_java else None
+        if hook is not None:
+            Runtime.getRuntime().addShutdownHook(hook)
+        try:
+            return self._watched(job, progress)
+        finally:
+            if hook is not None:
+                forget(hook)
+
+    def _watched(self, job, progress):
         while job["state"] in ("queued", "running"):
             if progress is not None and progress(job) is False:
                 self.cancel(job["id"])
@@ -160,37 +166,9 @@ class HttpBackend(object):
                 result[name] = self.download_table(value["table"])
         return result
 
-    def _for_another_computer(self, schema, told):
-        """Send the files that a task reads; return {parameter: path here} of those that it writes."""
-        wanted = {}
-        for name, role in _files(schema).items():
-            value = told.get(name)
-            if role == "write" and value:
-                target = told.pop(name)
-                if not isinstance(
-                    target, list
-                ):  # further results (also) stay out: a job's own folder has the first alone
-                    wanted[name] = target
-            elif value and not isinstance(value, list) and os.path.exists(value):
-                told[name] = self.upload_file(value)
-        return wanted
-
-    def _fetched(self, job_id, there, target):
-        if not there:
-            raise Problem("The task gave no file for %s." % target, FAULT)
-        if os.path.splitext(there)[1] != os.path.splitext(target)[1]:
-            raise Problem(
-                "A backend on another computer writes %s here; name the result so, not %s."
-                % (os.path.splitext(there)[1], target)
-            )
-        name = URLEncoder.encode(os.path.basename(there.replace("\\", "/")), "UTF-8")
-        connection = self._open("GET", "/api/jobs/%s/files/%s" % (job_id, name), {})
-        stream = self._answer(connection)
-        try:
-            Files.copy(stream, Paths.get(target), [StandardCopyOption.REPLACE_EXISTING])
-        finally:
-            stream.close()
-        return target
+    def stream(self, path):
+        """Return the bytes of an answer as a stream."""
+        return self._answer(self._open("GET", path, {}))
 
     # ---- requests
     def ask(self, method, path, body=None, timeout_s=60):
@@ -272,6 +250,29 @@ class HttpBackend(object):
         return " Its log is %s." % self.log if self.log else ""
 
 
+class Farewell(Runnable):
+    """Stops a job when Java ends."""
+
+    def __init__(self, backend, job_id):
+        self.backend = backend
+        self.job_id = job_id
+
+    def run(self):
+        """Stop it; nobody is left who could be told of an error."""
+        try:
+            self.backend.cancel(self.job_id)
+        except Problem:
+            return
+
+
+def forget(hook):
+    """Take back what was to be done when Java ends; where it is ending, it is being done."""
+    try:
+        Runtime.getRuntime().removeShutdownHook(hook)
+    except IllegalStateException:
+        return
+
+
 def _place(schema, kind):
     """Return the parameter that takes an image or a table: by its format, else its source."""
     properties = schema.get("properties", {})
@@ -282,16 +283,6 @@ def _place(schema, kind):
         if kind == "array" and name in properties:
             return name
     raise Problem("This task takes no %s; it takes %s." % (kind, ", ".join(sorted(properties))))
-
-
-def _files(schema):
-    """Return {parameter: "read" or "write"} of the files in a schema."""
-    found = {}
-    for name, value in schema.get("properties", {}).items():
-        for part in [value] + value.get("anyOf", []):
-            if part.get("format") == "path":
-                found[name] = part["role"]
-    return found
 
 
 def _pieces(stream):

@@ -245,6 +245,13 @@ def open_image(path):
     return imp
 
 
+def place_of(imp):
+    """Return the file that an image was opened from or saved as, whether it was changed since or not; '' if there is none."""
+    info = imp.getOriginalFileInfo()
+    path = os.path.join(info.directory, info.fileName) if info is not None and info.directory and info.fileName else ""
+    return path if path and os.path.isfile(path) else ""
+
+
 def file_of(imp):
     """Return the TIFF file that an open image came from, if it was not changed since and has the same dimensions; else None."""
     info = imp.getOriginalFileInfo()

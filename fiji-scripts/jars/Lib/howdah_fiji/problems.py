@@ -6,11 +6,12 @@ CODES = {"fault": FAULT, "input": BAD_INPUT, "missing": MISSING_PART, "cancelled
 
 
 class Problem(Exception):
-    """What went wrong, as a sentence for a person; code is the exit code."""
+    """What went wrong, as a sentence for a person; code is the exit code, facts what the record shall hold."""
 
-    def __init__(self, sentence, code=BAD_INPUT):
+    def __init__(self, sentence, code=BAD_INPUT, facts=None):
         Exception.__init__(self, sentence)
         self.sentence = sentence
+        self.facts = facts or {}
         self.code = code
 
     def __str__(self):

@@ -8,6 +8,7 @@ from ij.gui import Overlay, PointRoi
 from ij.io import RoiDecoder
 from ij.measure import ResultsTable
 from java.awt import Color, GraphicsEnvironment
+from java.nio.file import Files, Paths, StandardCopyOption
 from java.util.zip import ZipFile
 
 from howdah_fiji import images
@@ -16,6 +17,7 @@ from howdah_fiji.problems import Problem
 GOLDEN = 0.618034  # steps of the hue: neighbours in number differ in colour
 SPOT = "howdah_spot"
 COUNTS = ("frames", "spots", "cells", "links", "tracks", "divisions", "events", "detected", "planes", "same", "score")
+IMAGE = re.compile(b'(<ImageData )filename="[^"]*" folder="[^"]*"')
 TRACK = re.compile(r'<Track [^>]*?TRACK_ID="(\d+)"')
 SOURCE, TARGET = re.compile(r'SPOT_SOURCE_ID="(\d+)"'), re.compile(r'SPOT_TARGET_ID="(\d+)"')
 
@@ -50,6 +52,27 @@ def tracks_in(path):
                 if source and target:
                     found[int(source.group(1))] = found[int(target.group(1))] = track
     return found
+
+
+def name_movie(path, movie):
+    """Have a TrackMate file name its movie by its place here, where the backend knew the movie as something that was sent to it."""
+    if not path.lower().endswith(".xml") or not os.path.isfile(path):
+        return
+    with open(path, "rb") as source:
+        text = source.read()
+    folder, name = os.path.split(os.path.abspath(movie))
+    place = 'filename="%s" folder="%s/"' % (_escaped(name), _escaped(folder.rstrip("/")))
+    named = IMAGE.sub(lambda found: found.group(1) + place.encode("utf-8"), text, 1)
+    if named != text:
+        with open(path + ".part", "wb") as target:
+            target.write(named)
+        Files.move(Paths.get(path + ".part"), Paths.get(path), [StandardCopyOption.REPLACE_EXISTING])
+
+
+def _escaped(text):
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ('"', "&quot;")):
+        text = text.replace(sign, written)
+    return text
 
 
 def overlay_of(rois, tracks=None):

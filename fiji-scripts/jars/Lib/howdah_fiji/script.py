@@ -10,9 +10,11 @@ from ij.util import ThreadUtil
 from java.awt import GraphicsEnvironment
 from java.lang import OutOfMemoryError, Runnable, System, Thread, Throwable
 
-import howdah_fiji
-from howdah_fiji import command_line, images, places
+from howdah_fiji import command_line, images, places, results, starting
 from howdah_fiji.problems import DONE, FAULT, STOPPED, Problem
+
+SEVERAL = ("tap.train",)
+"""Tasks that take several movies."""
 
 
 def main(name, body, **given):
@@ -38,7 +40,7 @@ def _carried_out(run, body):
         sentence, facts = told if isinstance(told, tuple) else (told, {})
         return sentence, DONE, facts
     except Problem as problem:
-        return problem.sentence, problem.code, {}
+        return problem.sentence, problem.code, problem.facts
     except KeyboardInterrupt:
         return "Stopped.", STOPPED, {}
     except OutOfMemoryError:
@@ -167,12 +169,21 @@ class Run(object):
         return images.file_of(imp) or imp
 
     # ---- work
-    def backend(self):
-        """Return the backend, connected."""
+    def backend(self, task="", told=()):
+        """Return the backend, connected; a training is rather given to the service, which goes on when Fiji ends."""
         if self._backend is None:
-            self._backend = howdah_fiji.connect()
-            self.say("backend: %s" % getattr(self._backend, "url", "Appose"))
+            lasts = not self.headless and trains(task, told)
+            self._backend = starting.connect(lasts=lasts)
+            self._backend.stop_with_java = self.headless
+            self.say("backend: %s" % self.where())
         return self._backend
+
+    def where(self):
+        """Return which backend it is, for a sentence."""
+        url = getattr(self.backend(), "url", None)
+        if url is None:
+            return "a worker of their own (Appose), which ends with Fiji"
+        return "%s, on another computer" % url if self._backend.remote else "%s, the service on this computer" % url
 
     def do(self, task, movie=None, table=None, **parameters):
         """Run a task of the backend, with progress in Fiji's status bar; Escape stops it. Empty parameters are left out.
@@ -189,10 +200,16 @@ class Run(object):
         told = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
         image = movie if isinstance(movie, ImagePlus) else None
         if movie is not None and image is None:
-            told["source"] = movie
+            told.update({"sources": [movie]} if task in SEVERAL else {"source": movie})
         self.say("%s %s" % (task, json.dumps(told, sort_keys=True)))
         IJ.resetEscape()
-        return self.backend().run(task, told, image=image, table=table, progress=self._show)
+        backend = self.backend(task, told)
+        done = backend.run(task, told, image=image, table=table, progress=self._show)
+        place = images.place_of(image) if image is not None else movie if backend.remote else ""
+        if place and images.planes_in(place) is not None:
+            for path in [told.get("out") or ""] + list(told.get("also") or []):
+                results.name_movie(path, place)
+        return done
 
     def _show(self, job):
         done, total = job.get("done") or 0, job.get("total") or 0
@@ -272,6 +289,13 @@ class Run(object):
         return ", ".join(
             "%s=%s" % (name, _text(value)) for name, value in sorted(self.given.items()) if name not in hidden
         )
+
+
+def trains(task, told):
+    """Whether a task may take hours: it trains, or it was given no weights and trains first."""
+    return task.endswith(("train", "train-flow")) or (
+        task in ("track", "efficientcellseg.segment") and "weights" not in told
+    )
 
 
 class Leaving(Runnable):

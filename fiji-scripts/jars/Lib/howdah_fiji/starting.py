@@ -20,8 +20,8 @@ NO_PYTHON = (
 )
 
 
-def connect(choice=None):
-    """Return the backend that was chosen; see howdah_fiji.connect."""
+def connect(choice=None, lasts=False):
+    """Return the backend that was chosen; see howdah_fiji.connect. lasts: where the choice is "auto", one that outlives Fiji."""
     chosen = places.choice()
     wanted = (choice or chosen.get("choice") or "auto").strip()
     if wanted.startswith(("http://", "https://")) or (wanted == "other" and chosen.get("url")):
@@ -35,7 +35,7 @@ def connect(choice=None):
     running = running_service()
     if running is not None:
         return running
-    if wanted == "auto" and has_appose():
+    if wanted == "auto" and has_appose() and not lasts:
         return _appose()
     return start_service()
 
@@ -147,7 +147,7 @@ def _other(url, chosen):
             BAD_INPUT,
         )
     trust = _trust(notice.get("certificate") if own else chosen.get("certificate"))
-    backend = HttpBackend(url, token, notice.get("log") if own else None, trust)
+    backend = HttpBackend(url, token, notice.get("log") if own else None, trust, remote=not own)
     backend.health()
     return backend
 

@@ -2,7 +2,7 @@
 #@ String (visibility=MESSAGE, required=false, persist=false, value="Runs one task over every movie of a folder. What fails is listed and does not stop the rest.") about
 #@ File (label="Folder", style="directory", persist=false, required=false, description="Where the movies or projects are") folder
 #@ String (label="Task", choices={"embedtrack.track", "efficientcellseg.segment", "efficientcellseg.colour", "tap.map", "tap.events", "track", "predict", "link", "convert"}, persist=false, description="What is done with each") task
-#@ String (label="Files", value="*.tif, *.tiff", persist=false, description="Which files: patterns, separated by commas") pattern
+#@ String (label="Files", value="*.tif, *.tiff", persist=false, description="Which files: patterns, separated by commas. Empty: all movies and projects") pattern
 #@ File (label="Weights", persist=false, required=false, description="Trained weights, if the task uses a network") weights
 #@ File (label="Results", style="directory", persist=false, required=false, description="Folder for the results. Empty: howdah-results in the folder") out
 #@ String (label="Ending", value="", persist=false, description="How the names of results end, as in -tracks.xml. Empty: as fits the task") ending
@@ -19,12 +19,13 @@ def body(run):
     folder = run.file("folder")
     out = run.text("out") or os.path.join(folder, "howdah-results")
     told = {"weights": run.file("weights", must=False), "frames": run.text("frames"), "settings": run.settings("settings")}
-    task, pattern, ending = run.text("task", must=True), run.text("pattern", must=True), run.text("ending")
-    listed, total, failed = batch.over_folder(run, task, folder, pattern, out, ending=ending, **told)
-    if failed:
-        first = "the first: %s: %s" % failed[0]
-        raise Problem("%d of %d movies failed, see %s; %s" % (len(failed), total, listed, first))
-    return "%d movies done, results in %s" % (total, out), {"list": listed, "movies": total}
+    done = batch.over_folder(run, run.text("task", must=True), folder, run.text("pattern"), out, ending=run.text("ending"), **told)
+    if done["failed"]:
+        first = done["failures"][0]
+        what = (done["failed"], done["inputs"], done["summary"], first["input"], first["error"])
+        raise Problem("%d of %d movies failed, see %s; the first: %s: %s" % what, facts=done)
+    before = ", %d of them before" % done["skipped"] if done["skipped"] else ""
+    return "%d movies done%s; results in %s" % (done["inputs"], before, out), done
 
 
 script.main("Batch over a folder", body, folder=folder, task=task, pattern=pattern, weights=weights, out=out, ending=ending, frames=frames, settings=settings, result=result)
