@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import logging.handlers
 import os
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from howdah import __version__
+from howdah.cli_hints import grouped
 from howdah.cli_show import guarded, show_result, warn
 from howdah.errors import MissingExtraError, ServiceError
 
@@ -31,6 +31,8 @@ __all__ = ["add_to"]
 GIGABYTE = 2**30
 IDLE_LOOK_S = 5.0
 STOP_S = 20.0
+TIDY_S = 3600.0
+DAY_S = 86_400.0
 
 
 def _option(name: str, metavar: str | None, text: str, **more: Any) -> Any:
@@ -46,7 +48,8 @@ class _Wanted:
     ] = "127.0.0.1"
     port: Annotated[int, _option("--port", "N", "0 for a free one.", min=0, max=65535)] = 0
     root: Annotated[
-        list[Path] | None, _option("--root", "FOLDER", "A folder that clients may read and write; may be repeated.")
+        list[Path] | None,
+        _option("--root", "FOLDER", "A folder that clients may read and write; may be repeated (default: this one)."),
     ] = None
     state: Annotated[
         Path | None, _option("--state", "FOLDER", "Where jobs and uploads are kept (default: ~/.howdah/service).")
@@ -61,6 +64,15 @@ class _Wanted:
         bool, _option("--plain", None, "Serve other computers without TLS: the token can be read on the way.")
     ] = False
     max_upload: Annotated[float, _option("--max-upload", "GB", "Largest upload.", min=0.001)] = 64
+    keep_days: Annotated[
+        float,
+        _option(
+            "--keep-days",
+            "DAYS",
+            "Forget jobs that ended so long ago, with results that were given no name; 0: never.",
+            min=0,
+        ),
+    ] = 30
     idle: Annotated[
         float | None,
         _option("--idle", "MINUTES", "End when nobody asked for anything for so long and no job runs.", min=0.01),
@@ -73,36 +85,33 @@ class _Wanted:
     json: Annotated[bool, _option("--json", None, "Print one JSON line.")] = False
 
 
+TYPES = typing.get_type_hints(_Wanted, include_extras=True)
+CHOICES = {each.name: (TYPES[each.name], each.default) for each in fields(_Wanted)}
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command ``serve``."""
 
-    def serve(**given: Any) -> None:
+    @app.command()
+    @grouped("choices", CHOICES)
+    def serve(choices: dict[str, Any]) -> None:
         """Serve all tasks over HTTP, for Fiji and for scripts, here or on a GPU server; with a web page of its jobs."""
-        wanted = _Wanted(**given)
+        wanted = _Wanted(**choices)
         work = _stop if wanted.stop else _status if wanted.status else _serve
         code = guarded(lambda: work(wanted), as_json=wanted.json)
         if code:
             raise typer.Exit(code)
 
-    types = typing.get_type_hints(_Wanted, include_extras=True)
-    parameters = [
-        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=types[each.name])
-        for each in fields(_Wanted)
-    ]
-    serve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    serve.__annotations__ = types
-    app.command()(serve)
-
 
 def _status(wanted: _Wanted) -> None:
-    from howdah.service.client import Client, find
+    from howdah.service.client import client_of, find
 
     found = find()
     if found is None:
         raise ServiceError(
             "No Howdah service of this user runs on this computer. Start one: howdah serve --root FOLDER"
         )
-    with Client(found.url, found.token, certificate=found.certificate, timeout=10) as client:
+    with client_of(found, timeout=10) as client:
         health = client.health()
         counts = {state: len(client.jobs(state=state, limit=1000)) for state in ("running", "queued")}
     show_result(
@@ -119,13 +128,13 @@ def _status(wanted: _Wanted) -> None:
 
 
 def _stop(wanted: _Wanted) -> None:
-    from howdah.service.client import Client, find
+    from howdah.service.client import client_of, find
 
     found = find()
     if found is None:
         show_result({"state": "no service was running"}, as_json=wanted.json)
         return
-    with Client(found.url, found.token, certificate=found.certificate, timeout=10) as client:
+    with client_of(found, timeout=10) as client:
         client.shutdown()
     until = time.monotonic() + STOP_S
     while find() is not None and time.monotonic() < until:
@@ -147,43 +156,67 @@ def _serve(wanted: _Wanted) -> None:
     from howdah.service.backend import Backend
     from howdah.service.roots import Roots
     from howdah.service.security import Guard, Limits
-    from howdah.service.state import Running, forget, home, note, read_note
+    from howdah.service.state import Running, claim_home, forget, home, note
 
-    other = read_note()
-    if other is not None:
-        raise ServiceError(f"A service runs already at {other.url} (process {other.pid}). Stop it: howdah serve --stop")
     if not is_loopback(wanted.host) and wanted.certificate is None and not wanted.plain:
         raise ServiceError(
             f"Serving other computers ({wanted.host}) needs TLS, for else the token can be read on the way: give --certificate and "
             "--key, or reach this one through `ssh -L`. On a network that you trust: --plain."
         )
-    token, roots = _token(wanted.token_file), wanted.root or [Path.cwd()]
+    token, roots = _token(wanted.token_file), wanted.root or [_here()]
     Guard(token)
     Roots(roots)
-    log = _logging(home())
-    limits = Limits(upload=int(wanted.max_upload * GIGABYTE))
+    limits = Limits(
+        upload=int(wanted.max_upload * GIGABYTE),
+        keep_jobs_s=wanted.keep_days * DAY_S if wanted.keep_days else None,
+    )
     server = Server(Address(wanted.host, wanted.port, wanted.certificate, wanted.key))
     hosts = ("127.0.0.1", "localhost", "::1", wanted.host) if is_loopback(wanted.host) else ()
-    with Backend(wanted.state or home() / "service", roots=roots, devices=wanted.device or None) as backend:
+    with (
+        claim_home(),
+        Backend(wanted.state or home() / "service", roots=roots, devices=wanted.device or None) as backend,
+    ):
+        log = _logging(home())
         app = create_app(backend, token=token, limits=limits, stop=server.stop, hosts=hosts)
         shown = None if wanted.certificate is None else str(wanted.certificate.resolve())
         note(Running(server.url, token, os.getpid(), __version__, time.time(), str(log), shown))
         try:
             _stop_at_signals(server)
             show_result(
-                {"url": server.url, "page": f"{server.url}/login?token={token}", "log": str(log)},
+                {"url": server.url, "page": _page(server.url, token, wanted), "log": str(log)},
                 as_json=wanted.json,
             )
             sys.stdout.flush()
             if not is_loopback(wanted.host) and wanted.certificate is None:
                 warn("other computers reach this service without TLS: who listens on the network can read the token.")
             backend.warm_up()
+            _tidy_now_and_then(server, app.state.service)
             if wanted.idle is not None:
                 _stop_when_idle(server, backend, app.state.service, wanted.idle * 60)
             server.run(app)
         finally:
             forget(os.getpid())
             logging.getLogger(__name__).info("The service ends.")
+
+
+def _here() -> Path:
+    """Return the folder in which the command was given, unless that would serve everybody's files.
+
+    Raises:
+        ServiceError: It is the root of the disk, or holds the users' folders.
+    """
+    here = Path.cwd().resolve()
+    if here == Path(here.anchor) or here in Path.home().resolve().parents:
+        raise ServiceError(
+            f"Shall clients read and write all of {here}? Name the folder with your movies: --root FOLDER (or --root {here}, "
+            "if it is meant)."
+        )
+    return here
+
+
+def _page(url: str, token: str, wanted: _Wanted) -> str:
+    """Return the address of the page; a token that was given in a file is not printed, for what is printed may be kept in a log."""
+    return f"{url}/login?token={token}" if wanted.token_file is None else f"{url}/login"
 
 
 def _token(file: Path | None) -> str:
@@ -223,6 +256,19 @@ def _stop_at_signals(server: Server) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, ask)
+
+
+def _tidy_now_and_then(server: Server, service: Any) -> None:
+    def work() -> None:
+        while True:
+            try:
+                service.tidy()
+            except ServiceError as error:
+                logging.getLogger(__name__).warning("Old jobs and uploads were not removed: %s", error)
+            if server.stopped.wait(TIDY_S):
+                return
+
+    threading.Thread(target=work, name="howdah-tidy", daemon=True).start()
 
 
 def _stop_when_idle(server: Server, backend: Any, service: Any, seconds: float) -> None:

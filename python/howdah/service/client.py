@@ -322,7 +322,7 @@ class Client:
         self._connection.close()
         if isinstance(error, ssl.SSLError):
             return ServiceError(
-                f"The service at {self.url} could not be trusted, or speaks no TLS ({error}). Give the certificate that it was started with: "
+                f"The service at {self.url} could not be trusted, or speaks no TLS ({error}). Give the certificate of the service: "
                 "certificate=FILE.pem; the name in it must be that of the address."
             )
         why = "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
@@ -337,7 +337,9 @@ def _trusted(certificate: str | Path | None, *, here: bool) -> ssl.SSLContext:
         if here and certificate is not None:
             trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             trusted.check_hostname = False
-            trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # also one that an authority signed, without its chain
+            trusted.verify_flags |= (
+                ssl.VERIFY_X509_PARTIAL_CHAIN
+            )  # also one that an authority signed, without its chain
             trusted.load_verify_locations(certificate)
             return trusted
         trusted = ssl.create_default_context()

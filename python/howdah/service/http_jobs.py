@@ -21,7 +21,7 @@ from howdah.service.table import TASKS
 
 __all__ = ["ERRORS", "JobId", "JobRequest", "Problem", "job_routes"]
 
-SLICE_S = 2.0
+SLICE_S = 1.0
 KEY = r"^[A-Za-z0-9._:-]{1,128}$"
 
 
@@ -164,7 +164,7 @@ async def _held(service: Service, request: Request, job: Job, wait: float) -> Jo
         with service.backend.watching(job.id, tell):
             while (found := service.backend.store.job(job.id)) is not None and not found.over:
                 left = min(until - time.monotonic(), SLICE_S)
-                if left <= 0:
+                if left <= 0 or service.ending:
                     break
                 try:
                     await asyncio.wait_for(news.wait(), left)

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from howdah.errors import ServiceError
+from howdah.service.http_service import Service
 
 __all__ = ["Address", "Server", "is_loopback", "running"]
 
@@ -77,6 +78,7 @@ class Server:
         self._socket = _listening(address)
         self.port: int = self._socket.getsockname()[1]
         self._server: uvicorn.Server | None = None
+        self._service: Service | None = None
         self.stopped = threading.Event()
 
     @property
@@ -125,7 +127,7 @@ class Server:
         except (OSError, ValueError) as error:
             self._socket.close()
             raise ServiceError(f"TLS cannot be used with {self.address.certificate}: {error}.") from error
-        self._server = _Quiet(config)
+        self._server, self._service = _Quiet(config), getattr(app.state, "service", None)
         try:
             if not self.stopped.is_set():
                 self._server.run(sockets=[self._socket])
@@ -135,6 +137,8 @@ class Server:
     def stop(self) -> None:
         """End :meth:`run` soon."""
         self.stopped.set()
+        if self._service is not None:
+            self._service.ending = True  # answers that are held back go out
         if self._server is not None:
             self._server.should_exit = True
 
@@ -143,7 +147,9 @@ def _check_certificate(certificate: Path, key: str) -> None:
     """See that a certificate can be used, before anybody is told that the service is there."""
 
     def asked() -> str:  # else OpenSSL asks at the terminal, and waits
-        raise ServiceError(f"The key {key} has a password. Serve with a copy without one: openssl pkey -in {key} -out KEY.pem")
+        raise ServiceError(
+            f"The key {key} has a password. Serve with a copy without one: openssl pkey -in {key} -out KEY.pem"
+        )
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, asked)

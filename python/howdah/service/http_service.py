@@ -46,7 +46,8 @@ class Service:
     Attributes:
         backend: Runs the jobs. guard: Knows the token. limits: How much a client may ask for. uploads: What clients sent.
         stop: Ends the process, None where a client must not.
-        waiting: Answers that are held back now. last_asked: When a client last asked for anything (monotonic clock).
+        waiting: Answers that are held back now. ending: The server stops, and holds none back.
+        last_asked: When a client last asked for anything (monotonic clock).
     """
 
     backend: Backend
@@ -55,6 +56,7 @@ class Service:
     uploads: Uploads
     stop: Callable[[], object] | None = None
     waiting: int = 0
+    ending: bool = False
     last_asked: float = field(default_factory=time.monotonic)
     roots: Roots = field(init=False)
     _quick: Roots = field(init=False)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bdv_io.errors import BusyError
 from howdah.errors import ServiceError
+from howdah.service.claim import claimed
 
-__all__ = ["Running", "forget", "home", "note", "read_note"]
+__all__ = ["Running", "claim_home", "forget", "home", "note", "read_note"]
 
-NAME = "service.json"
+NAME, LOCK = "service.json", "service.lock"
+PATIENCE_S = 0.5
 MOST_BYTES = 65_536
 
 
@@ -40,6 +46,34 @@ def home() -> Path:
     """Return Howdah's own folder: the environment variable HOWDAH_HOME, else ``.howdah`` in the user's folder."""
     named = os.environ.get("HOWDAH_HOME")
     return Path(named) if named else Path.home() / ".howdah"
+
+
+@contextlib.contextmanager
+def claim_home() -> Iterator[None]:
+    """Be the one service of this user on this computer, as long as the block lasts; a process that is killed lets go.
+
+    Raises:
+        ServiceError: Another one runs, or the folder cannot be made or written.
+    """
+    folder, until = home(), time.monotonic() + PATIENCE_S
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            try:
+                held = claimed(folder / LOCK)
+                break
+            except BusyError:  # also while another process looks whether it is held
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+    except BusyError:
+        other = read_note()
+        where = "" if other is None else f" at {other.url} (process {other.pid})"
+        raise ServiceError(f"A service runs already{where}. Stop it: howdah serve --stop") from None
+    except OSError as error:
+        raise ServiceError(f"The folder {folder} cannot be used: {error}. Set HOWDAH_HOME to another one.") from error
+    with held:
+        yield
 
 
 def note(running: Running) -> Path:
@@ -71,7 +105,7 @@ def read_note() -> Running | None:
         running = Running(**said)
     except (OSError, ValueError, TypeError):
         return None
-    return running if isinstance(running.pid, int) and _lives(running.pid) else None
+    return running if isinstance(running.pid, int) and _is_held() is not False and _lives(running.pid) else None
 
 
 def forget(pid: int) -> None:
@@ -82,6 +116,18 @@ def forget(pid: int) -> None:
             path.unlink(missing_ok=True)
     except (OSError, ValueError, AttributeError):
         return
+
+
+def _is_held() -> bool | None:
+    """Whether a service holds the lock; None where there is none. Numbers of processes are given again; Windows tells nothing of them."""
+    path = home() / LOCK
+    if not path.exists():
+        return None
+    try:
+        claimed(path).close()
+    except (BusyError, OSError):
+        return True
+    return False
 
 
 def _lives(pid: int) -> bool:

@@ -168,7 +168,9 @@ class Store:
     def ended_before(self, moment: float, *, limit: int = 1000) -> list[str]:
         """Return the ids of jobs that were over before a moment (seconds since 1970), the oldest first."""
         over = "state IN ('done', 'failed', 'cancelled') AND ended < ?"
-        return [row[0] for row in self._read(f"SELECT id FROM jobs WHERE {over} ORDER BY number LIMIT ?", (moment, limit))]
+        return [
+            row[0] for row in self._read(f"SELECT id FROM jobs WHERE {over} ORDER BY number LIMIT ?", (moment, limit))
+        ]
 
     def claim(self, job_id: str, device: str) -> bool:
         """Note that a queued job runs now; False if it is no longer queued."""

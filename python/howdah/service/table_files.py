@@ -141,7 +141,9 @@ def _doctor(p: Doctor) -> dict[str, Any]:
     fiji = [] if p.fiji is None else ["--fiji", str(p.fiji)]
     command = [sys.executable, "-m", "howdah", "doctor", "--json", *fiji]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=DOCTOR_S, check=False, stdin=subprocess.DEVNULL)
+        said = subprocess.run(
+            command, capture_output=True, text=True, timeout=DOCTOR_S, check=False, stdin=subprocess.DEVNULL
+        )
         found: dict[str, Any] = json.loads(said.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         found = {**pipeline.examine(), "findings": []}

@@ -167,7 +167,11 @@ def _routes(router: Any) -> list[APIRoute]:
 def _all(service: Service) -> dict[str, Any]:
     store = service.backend.store
     counts = {state: count for state in get_args(State) if (count := store.count(state))}
-    return {"jobs": service.backend.jobs(limit=SHOWN), "counts": counts, "earlier": max(sum(counts.values()) - SHOWN, 0)}
+    return {
+        "jobs": service.backend.jobs(limit=SHOWN),
+        "counts": counts,
+        "earlier": max(sum(counts.values()) - SHOWN, 0),
+    }
 
 
 def _about(service: Service, job: Job) -> dict[str, Any]:
