@@ -24,8 +24,6 @@ TASKS = {
 }
 """How the results of each task end where movies are sent one by one."""
 
-ROIS = ("embedtrack.track", "efficientcellseg.segment")
-
 
 def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     """Run a task over a folder.
@@ -81,10 +79,7 @@ def one_by_one(run, task, movies, out_folder, ending, parameters):
         raise Problem("Parameter 'ending' is missing: how the names of results end, as in ending=\".xml\".")
     rows, failures = [], []
     for movie in movies:
-        out = os.path.join(out_folder, os.path.splitext(os.path.basename(movie))[0] + ending)
-        told = dict(parameters, out=out)
-        if task in ROIS:
-            told["also"] = [os.path.splitext(out)[0] + "-rois.zip"]
+        told = dict(parameters, out=os.path.join(out_folder, os.path.splitext(os.path.basename(movie))[0] + ending))
         try:
             run.do(task, movie, **told)
             rows.append([movie, "done", ""])

@@ -53,7 +53,7 @@ class Errand(object):
         """Bring the results, and name them in the task's result by their paths here."""
         if self.wanted:
             listed = [one["name"] for one in self.backend.ask("GET", "/api/jobs/%s/files" % job["id"])]
-        for parameter, name, target in self.wanted:
+        for _, name, target in self.wanted:
             if name in listed:
                 self._download(job["id"], name, target)
             else:
@@ -71,10 +71,10 @@ class Errand(object):
         """Return a path of a result by its name here, if it has one."""
         if isinstance(value, list):
             return [self._here(one, job_id) for one in value]
-        if not isinstance(value, ("".__class__, "".__class__)):
+        if not hasattr(value, "endswith"):
             return value
         plain = value.replace("\\", "/")
-        for parameter, name, target in self.wanted:
+        for _, name, target in self.wanted:
             if plain.endswith("/%s/%s" % (job_id, name)):
                 return target
         for upload, path in self.sent.items():
@@ -109,7 +109,7 @@ class Errand(object):
         return sent
 
     def _inner(self, value):
-        known = isinstance(value, ("".__class__, "".__class__)) and os.path.isabs(value) and os.path.exists(value)
+        known = hasattr(value, "endswith") and os.path.isabs(value) and os.path.exists(value)
         return self._read(value) if known else value
 
     def _written(self, parameter, path):

@@ -10,7 +10,7 @@ from ij.util import ThreadUtil
 from java.awt import GraphicsEnvironment
 from java.lang import OutOfMemoryError, Runnable, System, Thread, Throwable
 
-from howdah_fiji import command_line, images, places, results, starting
+from howdah_fiji import command_line, images, places, programs, results, starting
 from howdah_fiji.problems import DONE, FAULT, STOPPED, Problem
 
 SEVERAL = ("tap.train",)
@@ -167,6 +167,10 @@ class Run(object):
         if imp is None:
             raise Problem("Parameter '%s' is missing, and no image is open.%s" % (name, self._how_to_give(name)))
         return images.file_of(imp) or imp
+
+    def project(self, name):
+        """Return the project to work on: the file that was given, else the one that is open in Mastodon."""
+        return self.file(name, must=False) or programs.project_file(self) or self.file(name)
 
     # ---- work
     def backend(self, task="", told=()):

@@ -5,8 +5,9 @@
 #@ File (label="TrackMate file", style="save", persist=false, required=false, description="Empty: beside the movie. ROIs lie beside it") out
 #@ String (label="Frames", value="", persist=false, description="As in 0-4,9. Empty: all") frames
 #@ String (label="Settings", value="", persist=false, description="section.setting=value; ... as in elephant.n_epochs=20. Empty: the defaults") settings
+#@ Boolean (label="Open in TrackMate", value=false, persist=false, description="If it is in this Fiji") show
 #@ File (label="Record (JSON)", style="save", persist=false, required=false, description="What happened, for programs; the log lies beside it. Empty: in .howdah/fiji-logs") result
-from howdah_fiji import places, results, script
+from howdah_fiji import places, programs, results, script
 
 
 def body(run):
@@ -16,7 +17,7 @@ def body(run):
     told = {"frames": run.text("frames"), "settings": run.settings("settings")}
     done = run.do("embedtrack.track", movie, out=out, also=[rois], weights=weights, **told)
     results.show_rois(movie, rois, out)
-    return results.told(done), done
+    return results.told(done) + (programs.show_tracks(out) if show else ""), done
 
 
-script.main("Segment and track (EmbedTrack)", body, image=image, weights=weights, out=out, frames=frames, settings=settings, result=result)
+script.main("Segment and track (EmbedTrack)", body, image=image, weights=weights, out=out, frames=frames, settings=settings, show=show, result=result)

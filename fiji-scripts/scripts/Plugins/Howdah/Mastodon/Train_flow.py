@@ -1,6 +1,6 @@
 #@script(label="Train flow", menuPath="Plugins>Howdah>Mastodon>Train flow", headless=true)
 #@ String (visibility=MESSAGE, required=false, persist=false, value="Trains the flow on the links that you made or approved: where was each nucleus before?") about
-#@ File (label="Project", persist=false, required=false, description="Mastodon project (.mastodon) that names its movie") project
+#@ File (label="Project", persist=false, required=false, description="Mastodon project (.mastodon) that names its movie. Empty: the one open in Mastodon") project
 #@ File (label="Weights", style="save", persist=false, required=false, description="Where the trained weights go. Empty: beside the project") weights
 #@ File (label="Start from", persist=false, required=false, description="Weights to start from") start
 #@ String (label="Frames", value="", persist=false, description="As in 0-4,9. Empty: all") frames
@@ -10,7 +10,7 @@ from howdah_fiji import script
 
 
 def body(run):
-    project = run.file("project")
+    project = run.project("project")
     weights = run.out("weights", project, "-flow.safetensors")
     told = {"start": run.file("start", must=False), "frames": run.text("frames"), "settings": run.settings("settings")}
     done = run.do("train-flow", project, weights=weights, **told)
