@@ -99,7 +99,7 @@ def test_a_fiji_without_jython_and_without_mastodon(home):
     assert "-> Help > Update... > Manage update sites: tick Mastodon" in done.stdout
     assert "[ok] jars: imglib2-imglyb 2.0.1, TrackMate 8.1.6" in done.stdout
     assert "In several versions: TrackMate 7.0.0 and 8.1.6. Remove the old ones." in done.stdout
-    assert "howdah fiji install '~/Fiji'" in done.stdout
+    assert "howdah fiji install ~/Fiji" in done.stdout  # no quotes: the shell knows ~
 
 
 def test_installed_scripts_are_compared(home):
@@ -143,3 +143,35 @@ def test_little_room_is_a_hint(monkeypatch):
     assert rows(report, "disk, here")[0]["state"] == "hint"
     if doctor.SHM.is_dir():
         assert "--shm-size=2g" in rows(report, "/dev/shm")[0]["advice"]
+
+
+def test_neither_names_nor_passwords_are_in_any_part_of_the_report(monkeypatch, home):
+    monkeypatch.setenv("USER", "anna-maria")
+    found = [
+        f"{home} is full",
+        f"{home}/Fiji and {home}2",
+        "/media/anna-maria/disk and /media/anna-maria2",
+        r"D:\Users\anna-maria\Fiji",
+        "https://anna:secret@proxy:8080/maven",
+        "/opt/anna/Fiji",
+    ]
+    monkeypatch.setattr(doctor, "_machine", lambda: [doctor.Row("This computer", "x", text) for text in found])
+    known = health.examine()
+    monkeypatch.setattr(health, "examine", lambda: {**known, "python": f"3.11 at {home}/venv"})
+    report = doctor.examine()
+    assert [row["found"] for row in rows(report, "x")] == [
+        "~ is full",
+        f"~/Fiji and {home.parent}/anna2",
+        "/media/USER/disk and /media/anna-maria2",
+        r"D:\Users\USER\Fiji",
+        "https://proxy:8080/maven",
+        "/opt/USER/Fiji",
+    ]
+    assert report["python"] == "3.11 at ~/venv"
+
+
+def test_an_odd_note_of_a_service_is_a_finding(monkeypatch):
+    for url in ("http://127.0.0.1:99999", None, 5, "nonsense"):
+        monkeypatch.setattr(doctor, "read_note", lambda url=url: Running(url, "t", 1, "0.0.1", 0.0, "serve.log"))
+        (row,) = rows(doctor.examine(), "service")
+        assert row["state"] == "wrong"

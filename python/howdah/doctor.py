@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +34,9 @@ GIGA = 2.0**30
 LITTLE_SHM, LITTLE_DISK = 0.5 * GIGA, 5 * GIGA
 ANSWER_S = 3.0
 SHM = Path("/dev/shm")
+NOBODY = frozenset(
+    {"root", "home", "user", "users", "admin", "administrator", "runner", "fiji", "howdah", "python"}
+)  # tell nothing
 # parts of a Fiji that some of Howdah's ways need: jar -> what for, and how to get it
 WANTED = {
     "mastodon": ("live Mastodon projects", "Help > Update... > Manage update sites: tick Mastodon"),
@@ -64,7 +69,8 @@ def examine(fiji: str | Path | None = None) -> dict[str, Any]:
     """
     known = health.examine()
     rows = [*_howdah(known), *_methods(known), *_fiji(fiji), *_service(), *_machine()]
-    return {**known, "platform": platform.platform(), "findings": [_anonymous(asdict(row)) for row in rows]}
+    report = {**known, "platform": platform.platform(), "findings": [asdict(row) for row in rows]}
+    return {key: _anonymous(value, _names()) for key, value in report.items()}
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -147,7 +153,7 @@ def _inside(folder: FijiFolder) -> Iterator[Row]:
         return
     if scripts["problems"]:
         state = HINT if scripts["installed"] is None else WRONG
-        cure = f"howdah fiji install '{folder.path}'"
+        cure = f"howdah fiji install {shlex.quote(str(folder.path))}"
         yield Row(FIJI, "Howdah's scripts", " ".join(scripts["problems"]), state, cure)
     else:
         yield Row(FIJI, "Howdah's scripts", f"version {scripts['installed']}, with {scripts['python']}")
@@ -165,7 +171,13 @@ def _service() -> Iterator[Row]:
             answer = client.health()
         finally:
             client.close()
-    except (ServiceError, OSError) as error:
+    except (
+        ServiceError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # the last three: a note that is odd
         found = f"noted at {running.url} (process {running.pid}), but: {error}"
         yield Row(SERVICE, "service", found, WRONG, f"Look into {running.log}; start it again: howdah serve")
         return
@@ -204,9 +216,22 @@ def _room(what: str, place: Path, little: float, cure: str) -> Row:
     return Row(MACHINE, what, found, HINT if free < little else OK, cure if free < little else "")
 
 
-def _anonymous(row: dict[str, str]) -> dict[str, str]:
-    """Without the name of the user: their folder is ``~``."""
-    theirs = str(Path.home())
-    if len(theirs) < 4:
-        return row
-    return {key: text.replace(theirs + os.sep, f"~{os.sep}") for key, text in row.items()}
+def _names() -> re.Pattern[str]:
+    """What tells the name of the user: their folder (its group ``home``), and their name as a part of another path (``name``)."""
+    theirs = Path.home()
+    said = {theirs.name, *(os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME"))}
+    names = "|".join(re.escape(name) for name in sorted(said) if len(name) > 1 and name not in NOBODY)
+    home = re.escape(str(theirs)) if len(theirs.parts) > 1 else r"(?!)"
+    end = r"(?![\w.\-])"
+    return re.compile(rf"(?P<home>{home}){end}" + (rf"|(?<=[/\\])(?P<name>{names}){end}" if names else ""))
+
+
+def _anonymous(value: Any, names: re.Pattern[str]) -> Any:
+    """Without the name of the user and without passwords in addresses, whatever a report holds."""
+    if isinstance(value, str):
+        return names.sub(lambda found: "~" if found["home"] else "USER", checks.without_password(value))
+    if isinstance(value, dict):
+        return {key: _anonymous(one, names) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_anonymous(one, names) for one in value]
+    return value

@@ -64,7 +64,7 @@ def names_of(module: str) -> list[str]:
 def run_checks(module: str, how: str, home: Path, *, before: tuple[str, ...] = (), **arguments: Any) -> dict[str, str]:
     """Run all checks of a module in one child process; name -> "ok" or what went wrong."""
     done = run_python(
-        [str(HERE), str(HERE.parent / module), how, json.dumps(arguments)], home, before=before, timeout=280
+        [str(HERE), str(HERE.parent / module), how, json.dumps(arguments)], home, before=before, timeout=500
     )
     results = {}
     for line in done.stdout.splitlines():

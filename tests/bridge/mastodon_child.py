@@ -19,7 +19,7 @@ from bdv_io.mastodon import read_mastodon, write_mastodon
 from bdv_io.tags import Feature, Tag
 from bdv_io.tracks import Tracks
 from howdah.bridge import mastodon, mastodon_loops
-from howdah.bridge.mastodon_save import first_difference
+from howdah.bridge.mastodon_plan import stored_features
 from howdah.bridge.start import Fiji, start
 from howdah.errors import BridgeError
 
@@ -72,8 +72,14 @@ def changed(tracks: Tracks) -> Tracks:
     return now.with_feature(replace(score, values=values, defined=None))
 
 
+def own_names(tracks: Tracks) -> tuple[Feature, ...]:
+    """The features of an annotation under the names with which Mastodon stores them."""
+    return tuple(one for key, one in stored_features(tracks).items() if key[1] != "QUALITY")
+
+
 def apart(first: Tracks, second: Tracks) -> dict[str, Any]:
-    """What differs between two annotations, in whatever order their spots are."""
+    """What differs between two annotations, in whatever order their spots are; features by the names that Mastodon has for them."""
+    first, second = (replace(one, features=own_names(one)) for one in (first, second))
     found = difference(first, second, reach=0.0)
     counts: dict[str, Any] = {name: n for name, n in found.counts.items() if n}
     if found.notes:
@@ -89,6 +95,31 @@ def apart(first: Tracks, second: Tracks) -> dict[str, Any]:
         if np.array_equal(first.quality[a], second.quality[b], equal_nan=True)
         else {**counts, "quality": "differs"}
     )
+
+
+def first_difference(first: Tracks, second: Tracks) -> str:
+    """Return what differs first between two annotations row by row, or an empty text."""
+    columns = ("t", "centre", "covariance", "links", "quality")
+    for name in columns:
+        if not _same(getattr(first, name), getattr(second, name)):
+            return {"t": "frames", "centre": "places", "covariance": "ellipsoids", "links": "links"}.get(name, name)
+    if first.label.tolist() != second.label.tolist():
+        return "labels"
+    sets = [[(s.name, s.tags) for s in tracks.tag_sets] for tracks in (first, second)]
+    if sets[0] != sets[1]:
+        return "tag sets"
+    pairs = zip(first.tag_sets, second.tag_sets, strict=True)
+    if not all(_same(a.spots, b.spots) and _same(a.links, b.links) for a, b in pairs):
+        return "tags"
+    theirs = {feature.key: feature for feature in second.features}
+    mine = {feature.key: feature for feature in first.features}
+    if mine.keys() != theirs.keys() or not all(_same(f.values, theirs[key].values) for key, f in mine.items()):
+        return "features"
+    return ""
+
+
+def _same(first: np.ndarray, second: np.ndarray) -> bool:
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 
 def said(action: Callable[[], object]) -> str:

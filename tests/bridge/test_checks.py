@@ -220,6 +220,22 @@ def test_coordinates_need_the_repository_and_a_whole_local_fiji_does_not(monkeyp
     assert "the network may not be used" in failing(examine(half, offline=True))
 
 
+def test_the_repository_is_the_one_that_scyjava_is_told(site, monkeypatch):
+    scyjava = pytest.importorskip("scyjava")
+
+    def about(**repositories):
+        monkeypatch.setattr(scyjava.config, "_repositories", repositories)
+        return next(found for found in examine("sc.fiji:fiji") if found.what == "repository")
+
+    assert about(lab=site).found == f"{site} answers."
+    assert about(gone="http://127.0.0.1:9/", lab=site).found == f"{site} answers."
+    lost = about(gone="http://me:secret@127.0.0.1:9/maven")
+    assert not lost.ok
+    assert "the repository http://127.0.0.1:9/maven cannot be reached" in lost.found
+    assert "only Maven Central" in about().found
+    assert not checks.jvm_runs()
+
+
 def test_the_heap_is_held_against_the_memory(tmp_path):
     assert heap_bytes("2g") == 2**31
     assert heap_bytes("512m") == heap_bytes(2**29) == 2**29

@@ -1,13 +1,10 @@
 """A project in a real Mastodon: read, changed in one step, undone, saved, opened again; with windows and without."""
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from bridge.in_java import child_environment
+from bridge.in_java import run_python
 
 CHILD = Path(__file__).with_name("mastodon_child.py")
 NO_CHANGE = {}
@@ -56,15 +53,8 @@ WINDOWS = {"opened": ["a.mastodon"], "views": ["MamutViewBdv", "MamutViewTrackSc
 @pytest.fixture(scope="module", params=["headless", "interactive"])
 def found(request, real_fiji, tmp_path_factory):
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("project")
-    before = []
-    if request.param == "interactive":
-        if shutil.which("xvfb-run") is None:
-            pytest.skip("needs a virtual display: install xvfb and xauth")
-        before = ["xvfb-run", "-a"]
-    command = [*before, sys.executable, str(CHILD), str(real_fiji), request.param, str(folder)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=180, check=False, env=child_environment(home), cwd=home
-    )
+    before = (request.getfixturevalue("virtual_display"), "-a") if request.param == "interactive" else ()
+    done = run_python([str(CHILD), str(real_fiji), request.param, str(folder)], home, before=before, timeout=500)
     lines = [line[6:] for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(lines[0])

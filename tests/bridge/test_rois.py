@@ -1,15 +1,12 @@
 """ROIs, overlays, the ROI Manager and label images in the real ImageJ; the checks are in rois_in_java.py."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from bridge.in_java import run_python
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
 CHECKS = [
     "pixels_are_those_of_the_labels",
     "whole_outlines_are_traced_and_others_sub_pixel",
@@ -26,17 +23,15 @@ CHECKS = [
 ]
 
 
-def checks(command, home):
-    path = os.pathsep.join([str(REPOSITORY / "python"), str(REPOSITORY)])
-    environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home), "PYTHONWARNINGS": "error"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+def checks(arguments, home, *, before=()):
+    ended = run_python(arguments, home, before=before, timeout=200, PYTHONWARNINGS="error")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads(ended.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def headless(java_classpath, tmp_path_factory):
-    command = [sys.executable, str(HERE / "rois_in_java.py"), java_classpath, "headless"]
+    command = [str(HERE / "rois_in_java.py"), java_classpath, "headless"]
     return checks(command, tmp_path_factory.mktemp("home"))
 
 
@@ -50,6 +45,6 @@ def test_every_check_is_named_here(headless):
 
 
 def test_the_manager_takes_and_gives_rois(java_classpath, virtual_display, tmp_path):
-    command = [virtual_display, "-a", sys.executable, str(HERE / "rois_in_java.py"), java_classpath, "interactive"]
-    found = checks(command, tmp_path)
+    command = [str(HERE / "rois_in_java.py"), java_classpath, "interactive"]
+    found = checks(command, tmp_path, before=(virtual_display, "-a"))
     assert found == {"the_manager_takes_and_gives_rois": ""}

@@ -1,13 +1,11 @@
 """A live TrackMate, in a real Fiji; the checks are in trackmate_in_fiji.py."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bridge.in_java import run_python
 
 from bdv_io.outlines import Outlines
 from bdv_io.tags import Feature, Tag
@@ -17,7 +15,6 @@ from howdah.bridge.trackmate_changes import Changes
 from howdah.errors import BridgeError
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
 CHECKS = [
     "there_and_back",
     "what_java_sees",
@@ -29,6 +26,7 @@ CHECKS = [
     "other_units_and_odd_ids_are_refused",
     "a_session_is_shown_saved_and_loaded",
     "a_session_that_a_person_opened_is_found",
+    "a_person_corrects_real_outlines",
     "images_that_do_not_fit_are_refused",
     "a_file_that_is_no_trackmate_file",
     "a_file_without_its_image",
@@ -39,14 +37,13 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def in_fiji(real_fiji, virtual_display, tmp_path_factory):
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "python"), str(REPOSITORY)]),
-        "HOME": str(home),
-        "JAVA_TOOL_OPTIONS": f"-Duser.home={home} -Djava.util.prefs.userRoot={home}",
-    }
-    command = [virtual_display, "-a", sys.executable, str(HERE / "trackmate_in_fiji.py"), str(real_fiji), str(folder)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    ended = run_python(
+        [str(HERE / "trackmate_in_fiji.py"), str(real_fiji), str(folder)],
+        home,
+        before=(virtual_display, "-a"),
+        timeout=500,
+        JAVA_TOOL_OPTIONS=f"-Duser.home={home} -Djava.util.prefs.userRoot={home}",
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads(ended.stdout.strip().splitlines()[-1])
 

@@ -18,6 +18,7 @@ import tifffile
 
 from bdv_io.difference import difference
 from bdv_io.errors import MissingDataError
+from bdv_io.formats import read_tracks
 from bdv_io.outlines import Outlines
 from bdv_io.tags import Feature, Tag
 from bdv_io.trackmate import read_trackmate, write_trackmate
@@ -31,6 +32,7 @@ from howdah.bridge.trackmate_changes import Changes, apply_to
 from howdah.bridge.trackmate_session import load, open_sessions, show
 from howdah.errors import BridgeError
 
+HELA = Path(__file__).resolve().parents[3] / "shared" / "data" / "hela-h2b-2d"
 SQUARE = np.array([[-2.0, -2.0], [-2.0, 3.0], [3.0, 3.0], [3.0, -2.0]])
 
 
@@ -228,6 +230,40 @@ def a_session_that_a_person_opened_is_found(folder):
     assert open_sessions() == []
 
 
+def a_person_corrects_real_outlines(folder):
+    """Outlines of a Cell Tracking Challenge truth, one spot taken away and one moved by hand, short tracks left out by Howdah."""
+    if not HELA.is_dir():
+        return
+    frames = np.stack([tifffile.imread(path) for path in sorted((HELA / "01").glob("t*.tif"))])
+    tifffile.imwrite(folder / "hela.tif", frames[:, None, None], imagej=True, metadata={"axes": "TZCYX"})
+    truth = read_tracks(HELA / "01_GT")
+    with show(None, truth, folder / "hela.tif", track_scheme=True) as session:
+        before = session.tracks()
+        assert len(before.outlines) == len(truth.outlines) == truth.n_spots
+        assert not any(difference(truth, before, reach=0.01).counts.values())
+
+        def by_hand():
+            spots = {int(spot.ID()): spot for spot in session.model.getSpots().iterable(False)}
+            session.model.beginUpdate()
+            session.model.removeSpot(spots[int(before.id[5])])
+            moved = spots[int(before.id[50])]
+            moved.putFeature("POSITION_X", java_class("java.lang.Double")(float(before.centre[50, 2]) + 2.0))
+            session.model.updateFeatures(moved)
+            session.model.endUpdate()
+
+        on_swing(by_hand)
+        corrected = session.tracks()
+        seen = Changes.between(before, corrected).counts
+        assert (seen["removed"], seen["changed"], seen["added"]) == (1, 1, 0)
+        count, track = corrected.tracks()
+        kept = corrected.select(np.bincount(track, minlength=count)[track] >= 5)
+        session.apply(kept)
+        assert not any(session.apply(kept).counts.values())  # twice is once
+        session.save(folder / "hela.xml")
+    written = read_trackmate(folder / "hela.xml")
+    assert (written.n_spots, written.n_links, len(written.outlines)) == (kept.n_spots, kept.n_links, kept.n_spots)
+
+
 def images_that_do_not_fit_are_refused(folder):
     slices = to_imageplus(np.zeros((1, 1, 3, 40, 50), np.uint8), unit="µm")
     with pytest.raises(BridgeError, match=re.escape("image.setDimensions(1, 1, 3)")):
@@ -276,6 +312,7 @@ CHECKS = [
     other_units_and_odd_ids_are_refused,
     a_session_is_shown_saved_and_loaded,
     a_session_that_a_person_opened_is_found,
+    a_person_corrects_real_outlines,
     images_that_do_not_fit_are_refused,
     a_file_that_is_no_trackmate_file,
     a_file_without_its_image,

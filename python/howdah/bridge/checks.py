@@ -24,11 +24,10 @@ from howdah.bridge.java_home import LEAST_JAVA, Java, find_java
 from howdah.bridge.memory import heap_bytes, physical_memory
 from howdah.errors import BridgeError, MissingExtraError
 
-__all__ = ["COORDINATES", "REPOSITORY", "Finding", "Mode", "demand", "examine", "folder_of", "reaches"]
+__all__ = ["COORDINATES", "Finding", "Mode", "demand", "examine", "folder_of", "reaches", "without_password"]
 
 Mode = Literal["headless", "interactive", "gui"]
 COORDINATES = "sc.fiji:fiji"  # what is fetched where no folder is named
-REPOSITORY = "https://maven.scijava.org/content/groups/public/"
 PACKAGES = {"imagej": "pyimagej", "scyjava": "scyjava", "jpype": "jpype1", "imglyb": "imglyb"}
 REACH_S = 3.0
 IMGLYB = "imglib2-imglyb"
@@ -223,23 +222,30 @@ def _repository(folder: FijiFolder | None, offline: bool | None) -> Finding:
         if folder is None:
             return Finding("repository", "Not asked (offline): only what was fetched before can be found.")
         return Finding("repository", f"{what}, and the network may not be used.", False, cure)
-    address = _repository_address()
-    trouble = reaches(address)
-    if trouble:
-        return Finding(
-            "repository",
-            f"{what}, and the repository {address} cannot be reached ({trouble}; asked for {REACH_S:g} s).",
-            False,
-            cure,
-        )
-    return Finding("repository", f"{address} answers.")
+    addresses = _repository_addresses()
+    if addresses is None:
+        return Finding("repository", "Not asked: scyjava is not installed.")
+    if not addresses:
+        return Finding("repository", "scyjava is told of none, so only Maven Central is asked.")
+    said = {without_password(address): reaches(address) for address in addresses}
+    if all(said.values()):
+        trouble = "; ".join(f"{address} cannot be reached ({why}" for address, why in said.items())
+        return Finding("repository", f"{what}, and the repository {trouble}; asked for {REACH_S:g} s).", False, cure)
+    return Finding("repository", f"{', '.join(address for address, why in said.items() if not why)} answers.")
 
 
-def _repository_address() -> str:
-    """The repository that scyjava is told, where it was imported already; else SciJava's."""
-    config = sys.modules.get("scyjava.config")
-    known = list(config.get_repositories().values()) if config is not None else []
-    return str(known[0]) if known else REPOSITORY
+def without_password(address: str) -> str:
+    """Return a web address without the name and password that it may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", address)
+
+
+def _repository_addresses() -> list[str] | None:
+    """The repositories that scyjava is told, so that a lab's mirror counts too; None without scyjava. Importing it starts no JVM."""
+    try:
+        import scyjava.config
+    except ImportError:
+        return None
+    return [str(address) for address in scyjava.config.get_repositories().values()]
 
 
 def _heap(memory: str | int | None) -> Finding:
@@ -260,7 +266,7 @@ def _heap(memory: str | int | None) -> Finding:
 
 
 def _display(java: Java | None) -> Finding:
-    if java is not None and not java.windows:
+    if java is not None and java.major >= LEAST_JAVA and not java.windows:
         return Finding(
             "display",
             f"The Java in {java.home} is a headless one: it cannot open windows.",

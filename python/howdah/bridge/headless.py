@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from platform import machine
 from threading import Thread
 from typing import IO, Any
 
@@ -121,11 +122,11 @@ def order_of(fiji: Fiji, script: str, given: Sequence[str]) -> Order:
 def launcher_of(fiji: Fiji) -> Path | None:
     """Return Fiji's launcher for this computer, or None: then Java starts Fiji without one."""
     system = SYSTEMS.get(sys.platform, ("linux",))
-    machine = MACHINES.get(os.uname().machine if hasattr(os, "uname") else "amd64", ())
+    wanted = MACHINES.get(machine().lower(), ())
     for name in LAUNCHERS:
         low = name.lower()
         foreign = any(word in low for word in NAMED) and not any(word in low for word in system)
-        other = any(word in low for word in ("x64", "arm64")) and not any(word in low for word in machine)
+        other = any(word in low for word in ("x64", "arm64")) and not any(word in low for word in wanted)
         if sys.platform == "win32" and not low.endswith((".exe", ".bat")):
             continue
         found = fiji.folder / name

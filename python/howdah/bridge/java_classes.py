@@ -110,7 +110,18 @@ def _words(error: Any) -> str:
 
 
 def _advice(error: Any) -> str:
-    kind = str(error.getClass().getName())
+    seen: Any = error
+    for _ in range(8):  # the cause may lie deep: what was thrown in another thread arrives wrapped
+        if seen is None:
+            return ""
+        advice = _advice_on(str(seen.getClass().getName()), str(seen.getMessage() or ""))
+        if advice:
+            return advice
+        seen = seen.getCause()
+    return ""
+
+
+def _advice_on(kind: str, words: str) -> str:
     if kind == "java.lang.OutOfMemoryError":
         return (
             " Java's heap is full: start with more, for example howdah.bridge.start(memory='8g'), or in Fiji Edit > Options > "
@@ -118,6 +129,8 @@ def _advice(error: Any) -> str:
         )
     if kind == "java.awt.HeadlessException":
         return " This needs windows: start Fiji with mode='interactive' on a computer with a display."
+    if "No space left" in words:
+        return " The disk is full: make room, or choose another place."
     if kind == "java.lang.UnsupportedClassVersionError":
         return " A part of Fiji needs a newer Java than the one that runs: set JAVA_HOME to a newer one."
     return ""

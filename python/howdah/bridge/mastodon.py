@@ -17,7 +17,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
@@ -36,6 +36,7 @@ from howdah.bridge.mastodon_loops import loops
 from howdah.bridge.mastodon_plan import Plan, Reading, changed_meanwhile, pairs_by_id, plan_of, rows_of, stored_features
 from howdah.bridge.mastodon_save import save_project
 from howdah.bridge.mastodon_streams import tracks_of_model
+from howdah.bridge.mastodon_undo import UndoStack
 from howdah.errors import BridgeError
 
 __all__ = ["LiveProject", "open_project", "opened_projects", "project_of"]
@@ -46,6 +47,16 @@ T = TypeVar("T")
 log = logging.getLogger("howdah")
 LIVE = "mastodon_live"  # attribute of an annotation: the reading of an open project that it was made of
 KEPT = 3  # readings
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A step that concerns features: what was before and after it, and whether it changed more than features."""
+
+    before: Tracks
+    after: Tracks
+    edits: bool
+    position: int | None  # in Mastodon's list of steps, after it
 
 
 class LiveProject:
@@ -62,9 +73,13 @@ class LiveProject:
         self._by = loops(model)
         self._name = uuid.uuid4().hex
         self._readings: dict[str, Reading] = {}  # by their mark; what is read can be given back
-        self._steps: list[tuple[Tracks, Tracks]] = []  # before and after the last steps that concern features
+        self._undo_stack = UndoStack(model)
+        self._steps: list[_Step] = []  # the last ones that concern features
         self._done = 0  # how many of them are not undone
         self._painters: list[Any] = []
+        self._beyond: Tracks | None = (
+            None  # written into the model, with outlines or an interval: kept in the file only
+        )
 
     @property
     def path(self) -> Path | None:
@@ -149,6 +164,8 @@ class LiveProject:
         plan, ids = self._where_it_may(lambda: self._apply(after, reading, pairs))
         if after.attributes.get(LIVE, "") in self._readings:
             self._readings[after.attributes[LIVE]] = Reading(after, ids)
+        if len(after.outlines) or after.interval is not None:
+            self._beyond = after
         self._sync()
         return plan.counts
 
@@ -189,10 +206,13 @@ class LiveProject:
         return reading, match_spots(reading.tracks, after)
 
     def _carry_out(self, plan: Plan, after: Tracks, reading: Reading, current: Tracks) -> I64:
-        with self._one_step():
-            ids = edit(self.model, plan, after, self._by)
+        ids = plan.ids
+        if plan.edits:
+            with self._one_step(current):
+                ids = edit(self.model, plan, after, self._by)
         if plan.features or plan.features_removed or stored_features(current):
-            self._steps = [*self._steps[: self._done], (current, after)][-KEPT:]
+            step = _Step(current, after, plan.edits, self._undo_stack.position)
+            self._steps = [*self._steps[: self._done], step][-KEPT:]
             self._done = len(self._steps)
         self._write_features(plan, after, ids=ids, reading=reading, current=current)
         return ids
@@ -200,18 +220,22 @@ class LiveProject:
     def _write_features(self, plan: Plan, after: Tracks, **what: Any) -> None:
         with java_errors("Writing features into Mastodon"):
             write_changed_features(self.model, self._context, plan, after, **what, by=self._by)
+        if plan.features or plan.features_removed:
+            self._undo_stack.spoil()  # Mastodon does not count features as a change, and would close without a question
 
     @contextmanager
-    def _one_step(self) -> Iterator[None]:
-        """Make one undoable step of the block; undo what it did if it fails. The write lock is held."""
+    def _one_step(self, before: Tracks) -> Iterator[None]:
+        """Make one undoable step of the block; if it fails, all is as ``before`` again. The write lock is held."""
         self.model.setUndoPoint()
+        start, done = self._undo_stack.position, False
         try:
             with java_errors("Writing into Mastodon"):
                 yield
-        except BridgeError:
-            self.model.setUndoPoint()
-            self.model.undo()
-            raise
+            done = True
+        finally:
+            if not done:
+                self._undo_stack.take_back(start)
+                self._restore(before)
         self.model.setUndoPoint()
         self.model.getGraph().notifyGraphChanged()
 
@@ -243,15 +267,23 @@ class LiveProject:
 
     def undo(self) -> None:
         """Take back the last step, as Ctrl+Z in Mastodon; and the features that :meth:`apply` has written in it."""
-        self._step(self.model.undo, "Undoing")
-        if self._done and self._where_it_may(lambda: self._restore(self._steps[self._done - 1][0])):
+        step = self._steps[self._done - 1] if self._done else None
+        alone = self._without(step)
+        self._step(lambda: alone or self.model.undo(), "Undoing")
+        if step is not None and step.edits | alone and self._where_it_may(lambda: self._restore(step.before)):
             self._done -= 1
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self._step(self.model.redo, "Redoing")
-        if self._done < len(self._steps) and self._where_it_may(lambda: self._restore(self._steps[self._done][1])):
+        step = self._steps[self._done] if self._done < len(self._steps) else None
+        alone = self._without(step)
+        self._step(lambda: alone or self.model.redo(), "Redoing")
+        if step is not None and step.edits | alone and self._where_it_may(lambda: self._restore(step.after)):
             self._done += 1
+
+    def _without(self, step: _Step | None) -> bool:
+        """Whether a step changed features only, so that Mastodon's own list of steps has nothing of it, and is the last one."""
+        return step is not None and not step.edits and step.position == self._undo_stack.position
 
     def _step(self, action: Callable[[], object], name: str) -> None:
         with java_errors(f"{name} in Mastodon"):
@@ -282,7 +314,9 @@ class LiveProject:
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Save the project: to a new file first, which is read back and compared with the model, then put in place.
 
-        The version that was there stays beside it as ``name~1~``.
+        The version that was there stays beside it as ``name~1~``. What the file holds and Mastodon does not know stays in it
+        (outlines and the frame interval also of what :meth:`apply` wrote; features and entries of other programs); what cannot
+        stay is said in the log.
 
         Args:
             path: Where; by default where it lies.
@@ -300,7 +334,7 @@ class LiveProject:
             raise BridgeError(
                 "Saving failed: the project was never saved; say where, with a name that ends in .mastodon."
             )
-        return save_project(self._context, self._project, self.model, self.window_side, target)
+        return save_project(self._context, self._project, self.model, self.window_side, target, also=self._beyond)
 
     def reopen_windows(self) -> None:
         """Open the windows that were open when the project was saved last."""
@@ -388,6 +422,8 @@ def open_project(
             live = LiveProject(context, described, loader.loadModel(described, context))
             live._sync()
             return live
+        if not without_image:
+            _need_movie(project)
         others = _painters()
         opened = loader.open(str(project), context, False, without_image)
         live = project_of(opened)
@@ -396,6 +432,18 @@ def open_project(
             java_class("org.mastodon.mamut.MainWindow")(opened).setVisible(True)
             live.reopen_windows()
     return live
+
+
+def _need_movie(project: Path) -> None:
+    """Mastodon's own words for a movie that is not there do not say what to do."""
+    described = java_class("org.mastodon.mamut.io.project.MamutProjectIO").load(str(project))
+    file = described.getDatasetXmlFile()
+    movie = None if file is None else Path(str(file.getAbsolutePath()))
+    if movie is not None and movie.suffix != ".dummy" and not movie.exists():
+        raise BridgeError(
+            f"Opening {project} failed: its movie {movie} is not there. Put it there, or open the project with without_image=True: "
+            "then Mastodon shows black instead."
+        )
 
 
 def project_of(window_side: Any) -> LiveProject:

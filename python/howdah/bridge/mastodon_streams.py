@@ -93,7 +93,7 @@ def entries_of(model: Any, context: Any, *, features: bool = True, branches: boo
             java_class("org.mastodon.mamut.feature.MamutRawFeatureModelIO").serialize(context, model, ids, writer)
         elif features:
             _features(model, context, ids, memory)
-    return memory.entries()
+        return memory.entries()
 
 
 def _features(model: Any, context: Any, ids: Any, memory: MemoryProject) -> None:
@@ -125,7 +125,8 @@ def tracks_of_model(
         branches: Whether to read features of branches, too; see :func:`entries_of`.
     """
     entries = entries_of(model, context, features=features, branches=branches)
-    ids = spot_ids(model, by)
+    with java_errors("Reading the model from Mastodon"):
+        ids = spot_ids(model, by)
     header = ProjectFile(
         image="" if image is None else str(image),
         relative=False,

@@ -77,7 +77,9 @@ def _in_own_folder(parameters: Mapping[str, Any], folder: Path | None) -> dict[s
             return value
         name = value.removeprefix(OWN)
         if not NAME.fullmatch(name):
-            raise ConfigError(f"'{value}' is no name of a file in the job's folder: letters, digits, blanks and . _ ( ) + - only.")
+            raise ConfigError(
+                f"'{value}' is no name of a file in the job's folder: letters, digits, blanks and . _ ( ) + - only."
+            )
         return str(folder / name)
 
     return {name: placed(value) for name, value in parameters.items()}
