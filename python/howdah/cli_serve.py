@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -170,10 +171,11 @@ def _serve(wanted: _Wanted) -> None:
         upload=int(wanted.max_upload * GIGABYTE),
         keep_jobs_s=wanted.keep_days * DAY_S if wanted.keep_days else None,
     )
-    server = Server(Address(wanted.host, wanted.port, wanted.certificate, wanted.key))
+    address = Address(wanted.host, wanted.port, wanted.certificate, wanted.key)
     hosts = ("127.0.0.1", "localhost", "::1", wanted.host) if is_loopback(wanted.host) else ()
     with (
         claim_home(),
+        contextlib.closing(Server(address)) as server,
         Backend(wanted.state or home() / "service", roots=roots, devices=wanted.device or None) as backend,
     ):
         log = _logging(home())

@@ -235,3 +235,14 @@ def check_a_blur_that_leaves_a_pool_of_threads(fiji):
     java_class("ij.plugin.GaussianBlur3D").blur(image, 2, 2, 1)
     assert from_imageplus(image).pixels.std() < before.std() / 2
     assert java_class("ij.util.ThreadUtil").threadPoolExecutor.getPoolSize() > 0
+
+
+def check_advice_is_given_on_what_lies_below_an_exception(fiji):
+    runtime, full = (fiji.jimport(f"java.lang.{name}") for name in ("RuntimeException", "OutOfMemoryError"))
+    with (
+        pytest.raises(BridgeError, match=r"because of OutOfMemoryError.*Java's heap is full: start with more"),
+        java_errors("It"),
+    ):
+        raise runtime("outside", full("Java heap space"))
+    with pytest.raises(BridgeError, match="The disk is full: make room"), java_errors("It"):
+        raise fiji.jimport("java.io.IOException")("No space left on device")

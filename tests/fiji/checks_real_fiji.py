@@ -92,6 +92,23 @@ def check_a_macro_runs_a_script(fiji, folder=Path()):
     assert len(out.read_text().splitlines()) == 5
 
 
+def check_a_result_opens_in_mastodon(fiji, folder=Path()):
+    """Plugins > Howdah > Mastodon > Link spots, and the real Mastodon of this Fiji opens what came out, with its movie."""
+    from bdv_io.formats import read_tracks
+    from howdah.bridge.mastodon import open_project
+
+    out, record = folder / "linked.mastodon", folder / "linked.json"
+    given = f"project=[{folder / 'spots.mastodon'}] flow=[] out=[{out}] frames=[] settings=[] result=[{record}]"
+    java_class("ij.IJ").runMacro(f'run("Link spots", "{given}");')
+    assert wait_for(record.is_file, 90)
+    assert out.is_file(), record.read_text()
+    with open_project(fiji, out, windows=False) as live:
+        seen = live.read()
+        assert live.image == folder / "movie.xml", live.image
+    written = read_tracks(out)
+    assert (seen.n_spots, seen.n_links) == (written.n_spots, written.n_links) == (15, 13), (seen, written)
+
+
 def check_the_image_reader_sees_what_python_made(fiji):
     """An array becomes a Dataset, ImageJ's image and a file that SCIFIO opens; nothing is swapped."""
     import numpy as np

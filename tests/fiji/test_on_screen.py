@@ -63,6 +63,6 @@ def test_the_scripts_on_a_screen(real_java: RealJava, virtual_display: str) -> N
     events = (work / "movie-events.csv").read_text().splitlines()[1:]
     assert seen["point"] == [int(events[1].split(",")[1]) + 1, "Point"]
     assert seen["map"] == ["movie-arrow.tif", 2, 4, True]
-    assert seen["dialog"] == "Howdah: Convert"
+    assert seen["dialog"] == "Howdah: Convert a file"
     assert sum(line.startswith("Howdah: ") for line in seen["log"].splitlines()) == len(records)
     assert all((work / "pictures" / f"{name}.png").stat().st_size > 5000 for name in ("tracked", "dialog", "log"))

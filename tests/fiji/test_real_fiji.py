@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from bridge.in_java import names_of, run_checks
 from fiji.fiji_program import copy_with_scripts, run_headless
+from pipeline import growing
 
+from bdv_io.formats import write_image
+from bdv_io.image import ArrayImage
 from howdah.bridge import installation
 
 CHECKS = str(Path(__file__).with_name("checks_real_fiji.py"))
@@ -99,6 +102,9 @@ def test_every_language_calls_howdah(fiji, tmp_path):
 @pytest.fixture(scope="module")
 def in_the_window(fiji, virtual_display, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
+    movie = home / "movie.xml"  # BigDataViewer's form, which Mastodon opens
+    write_image(movie, ArrayImage(growing.pixels(), voxel_size=(1.0, 0.5, 0.5), unit="µm", interval=(60.0, "s")))
+    growing.project(home, movie)
     return run_checks(CHECKS, "fiji", home, before=(virtual_display, "-a"), fiji=str(fiji), mode="interactive")
 
 

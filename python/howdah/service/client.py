@@ -152,7 +152,7 @@ class Client:
         """
         until = None if timeout is None else time.monotonic() + timeout
         hold = HOLD_S if show is None else 1.0
-        job = self.submit(task, parameters, wait=hold)
+        job = self.submit(task, parameters, wait=1.0)  # soon, so that a cut connection does not leave the job unknown
         while job["state"] in ("queued", "running"):
             if show is not None:
                 show(job)
