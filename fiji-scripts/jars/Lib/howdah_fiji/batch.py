@@ -53,7 +53,7 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     if "," in pattern:  # the task takes one pattern: here they are applied
         inputs, pattern = movies_in(folder, patterns), ""
     order = {"inputs": inputs, "pattern": pattern, "out": out, "ending": ending, "parameters": told}
-    return run.do("batch", more={"task": task}, **order)
+    return run.do("batch", task=task, **order)
 
 
 def movies_in(folder, patterns):

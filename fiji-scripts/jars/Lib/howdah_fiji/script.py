@@ -189,28 +189,26 @@ class Run(object):
             return "a worker of their own (Appose), which ends with Fiji"
         return "%s, on another computer" % url if self._backend.remote else "%s, the service on this computer" % url
 
-    def do(self, task, movie=None, table=None, more=None, **parameters):
+    def do(self, asked, movie=None, table=None, **parameters):
         """Run a task of the backend, with progress in Fiji's status bar; Escape stops it. Empty parameters are left out.
 
         Args:
-            task: Its name.
+            asked: Its name; no parameter of a task is called so.
             movie: Path or ImagePlus: what goes in as `source`.
             table: Columns.
-            more: Parameters called like one of these here: {"task": ...}.
             parameters: All others.
 
         Returns:
             The task's result as a dict.
         """
-        given = dict(parameters, **(more or {}))
-        told = {name: value for name, value in given.items() if value not in (None, "", [], {})}
+        told = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
         image = movie if isinstance(movie, ImagePlus) else None
         if movie is not None and image is None:
-            told.update({"sources": [movie]} if task in SEVERAL else {"source": movie})
-        self.say("%s %s" % (task, json.dumps(told, sort_keys=True)))
+            told.update({"sources": [movie]} if asked in SEVERAL else {"source": movie})
+        self.say("%s %s" % (asked, json.dumps(told, sort_keys=True)))
         IJ.resetEscape()
-        backend = self.backend(task, told)
-        done = backend.run(task, told, image=image, table=table, progress=self._show)
+        backend = self.backend(asked, told)
+        done = backend.run(asked, told, image=image, table=table, progress=self._show)
         place = images.place_of(image) if image is not None else movie if backend.remote else ""
         if place and images.planes_in(place) is not None:
             for path in [told.get("out") or ""] + list(told.get("also") or []):
@@ -330,5 +328,6 @@ def _plain(value):
 def _text(value):
     if value is None:
         return ""
-    text = value.getPath() if hasattr(value, "getPath") else "%s" % value
-    return text.strip()
+    if hasattr(value, "getPath"):  # the backend has another working folder, so that it gets whole paths
+        return value.getAbsolutePath() if value.getPath().strip() else ""
+    return ("%s" % value).strip()
