@@ -46,9 +46,7 @@ def over_folder(run, task, folder, patterns, out, ending="", **parameters):
     if not os.path.isdir(out):
         os.makedirs(out)
     if run.backend().remote and not (remote_files.is_shared(folder) and remote_files.is_shared(out)):
-        return one_by_one(
-            run, task, movies_in(folder, patterns), out, ending or TASKS[task], dict(told, settings=settings)
-        )
+        return one_by_one(run, task, movies_in(folder, patterns), out, ending or TASKS[task], told)
     inputs, pattern = [folder], patterns.strip()
     if "," in pattern:  # the task takes one pattern: here they are applied
         inputs, pattern = movies_in(folder, patterns), ""
