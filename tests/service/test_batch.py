@@ -20,6 +20,7 @@ from howdah.pipeline import convert, finish
 from howdah.service import process
 from howdah.service.batch import Batch, batch
 from howdah.service.batch_items import items_of
+from howdah.service.preparing import told
 from howdah.service.table import TASKS
 
 HERE = Path(__file__).parent
@@ -80,6 +81,22 @@ def test_what_has_changed_is_done_again(movies: Path, tmp_path: Path) -> None:
     assert key(compression=2) != before
     os.utime(movies / "a.tif", (1, 1))
     assert key() != before
+
+
+def test_a_name_typed_otherwise_is_the_same_file(movies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def item(path: Path, out: Path) -> Any:
+        return items_of(TASKS["convert"], [path], out, parameters={}, ending=".ome.zarr")[0]
+
+    monkeypatch.chdir(tmp_path)
+    near, far = item(Path("movies/a.tif"), Path("out")), item(movies / "a.tif", tmp_path / "out")
+    assert (near.source, near.key) == (far.source, far.key)
+
+
+def test_the_settings_of_a_batch_reach_its_task() -> None:
+    told_so = {"task": "track", "inputs": ["x.mastodon"], "settings": {"elephant": {"n_epochs": 7}}}
+    assert told(TASKS["batch"], told_so).settings["elephant"] == {"n_epochs": 7}
+    with pytest.raises(ConfigError, match="n_epoch"):
+        told(TASKS["batch"], {**told_so, "settings": {"elephant": {"n_epoch": 7}}})
 
 
 def test_inputs(movies: Path, tmp_path: Path) -> None:

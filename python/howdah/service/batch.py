@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import Field
 from bdv_io import WriteError
 from bdv_io.safe_write import replacing
 from howdah.errors import ConfigError
+from howdah.pipeline.sections import SECTIONS
 from howdah.progress import Progress, Steps
 from howdah.service.batch_items import Item, items_of
 from howdah.service.parameters import InFile, OutFile, Parameters, Within
@@ -70,7 +72,8 @@ class _Row:
 def batch_task(tasks: Mapping[str, Task]) -> Task:
     """Return the task ``batch``, that runs one of these."""
     summary = "Run a task for each movie or project of a folder."
-    return Task("batch", summary, Batch, lambda p: batch(p, tasks), results={"out": _beside})
+    every = tuple(SECTIONS)  # of whatever task it runs
+    return Task("batch", summary, Batch, lambda p: batch(p, tasks), sections=every, results={"out": _beside})
 
 
 def _beside(source: Path, folder: Path | None) -> Path:
@@ -93,8 +96,9 @@ def batch(what: Batch, tasks: Mapping[str, Task]) -> Steps[dict[str, Any]]:
         ConfigError: A parameter is wrong for all inputs, or there is no input. WriteError: The folder cannot be written.
     """
     task = find({name: known for name, known in tasks.items() if name != "batch"}, what.task)
-    common = {**what.parameters, **({"settings": what.settings} if what.settings else {})}
-    made = _made(what.out or _beside(what.inputs[0], None))
+    given = {section: values for section, values in what.settings.items() if values}
+    common = {**what.parameters, **({"settings": {**what.parameters.get("settings", {}), **given}} if given else {})}
+    made = _made(Path(os.path.abspath(what.out or _beside(what.inputs[0], None))))
     items = items_of(
         task,
         what.inputs,

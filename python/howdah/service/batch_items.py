@@ -77,7 +77,10 @@ def items_of(
     field = input_of(task.parameters)
     if field is None:
         raise ConfigError(f"'{task.name}' reads no file, so that there is nothing to do for each file of a folder.")
-    found = _found(inputs, out, pattern, whole=whole)
+    whole_paths = [
+        Path(os.path.abspath(path)) for path in inputs
+    ]  # so that a later run from elsewhere knows them again
+    found = _found(whole_paths, out, pattern, whole=whole)
     if not found:
         raise ConfigError(
             f"There is nothing to do: no movie or project was found in {', '.join(map(str, inputs))}"
@@ -187,11 +190,15 @@ def _target(
 
 def _key(task: Task, told: Mapping[str, Any], ending: str | None) -> str:
     files = []
-    for value in told.values():
-        for item in value if isinstance(value, list) else [value]:
-            if (isinstance(item, str) and os.path.isabs(item)) or (isinstance(item, str) and os.path.exists(item)):
+    names = {}  # as they were typed, the same file may have several
+    for name, value in told.items():
+        items = value if isinstance(value, list) else [value]
+        for place, item in enumerate(items):
+            if isinstance(item, str) and (os.path.isabs(item) or os.path.exists(item)):
                 files.append(stamp(Path(item)))
-    said = [task.name, told, ending, files, __version__]
+                items = [*items[:place], os.path.abspath(item), *items[place + 1 :]]
+        names[name] = items if isinstance(value, list) else items[0]
+    said = [task.name, names, ending, files, __version__]
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
