@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +108,36 @@ def test_a_list_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(ServiceError, match="later Howdah"):
         Store(tmp_path)
+
+
+def test_a_job_that_may_be_what_kills_the_backend_is_given_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add("a", "track", {})
+    for _ in range(2):  # ended as it should: that does not count
+        store.claim("a", "cpu")
+        store.release()
+    for _ in range(2):
+        store.claim("a", "cpu")
+        assert store.requeue() == ["a"]
+    store.claim("a", "cpu")
+    assert store.requeue() == []
+    job = store.job("a")
+    assert job is not None
+    assert (job.state, job.kind) == ("failed", "fault")
+    assert "ended 3 times while this job was running" in (job.error or "")
+    assert store.again("a")  # a person asks for it: it counts from the start
+    store.claim("a", "cpu")
+    assert store.requeue() == ["a"]
+    store.close()
+
+
+def test_a_list_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add("a", "track", {})
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
+        db.execute("ALTER TABLE jobs DROP COLUMN cuts")
+        db.execute("PRAGMA user_version = 1")
+    store = Store(tmp_path)
+    assert store.requeue() == ["a"]
+    store.close()

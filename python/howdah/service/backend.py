@@ -217,6 +217,8 @@ class Backend:
         if self._claim is None:
             return
         self._queue.close()
+        with contextlib.suppress(ServiceError):  # a full disk: then the next start finds them running, and queues them
+            self.store.release()
         self.store.close()
         self._claim.close()
         self._claim = None

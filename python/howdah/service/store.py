@@ -22,13 +22,14 @@ Line = tuple[int, float, str, str]
 Point = tuple[str, int, float]
 """Curve (``"stage/name"``), steps done, value."""
 
-VERSION = 1
+VERSION = 2
+MOST_CUTS = 3  # so often a job may have been running when the backend was killed; then it may be what kills it
 TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, key TEXT UNIQUE, task TEXT NOT NULL, parameters TEXT NOT NULL,
     state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL, stage TEXT NOT NULL DEFAULT '',
     done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, "values" TEXT NOT NULL DEFAULT '{}',
-    result TEXT, error TEXT, kind TEXT, device TEXT);
+    result TEXT, error TEXT, kind TEXT, device TEXT, cuts INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, number);
 CREATE TABLE IF NOT EXISTS lines (
     job TEXT NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL,
@@ -122,6 +123,8 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing; loss of power the last moments at most
         self._db.executescript(TABLES)
+        if version == 1:
+            self._db.execute("ALTER TABLE jobs ADD COLUMN cuts INTEGER NOT NULL DEFAULT 0")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _connected(self) -> sqlite3.Connection:
@@ -201,14 +204,31 @@ class Store:
         with self._writing() as db:
             done = db.execute(
                 "UPDATE jobs SET state = 'queued', ended = NULL, started = NULL, result = NULL, error = NULL, kind = NULL, "
-                f"device = NULL WHERE id = ? AND state IN ({marks})",
+                f"device = NULL, cuts = 0 WHERE id = ? AND state IN ({marks})",
                 (job_id, *states),
             )
             return done.rowcount == 1
 
-    def requeue(self) -> list[str]:
-        """Queue jobs anew that were running when the backend ended; return the ids of all queued ones, the oldest first."""
+    def release(self) -> None:
+        """Queue jobs anew that run now, for the backend ends as it should."""
         with self._writing() as db:
+            db.execute("UPDATE jobs SET state = 'queued', started = NULL, device = NULL WHERE state = 'running'")
+
+    def requeue(self) -> list[str]:
+        """Queue jobs anew that were running when the backend was killed; return the ids of all queued ones, the oldest first.
+
+        A job that was running at three such ends has failed: it may be the reason.
+        """
+        given_up = (
+            f"The service, or this computer, ended {MOST_CUTS} times while this job was running, so it is not begun once more by itself. "
+            "If the job needs more memory than there is: work on fewer frames, or set a smaller memory_mb or batch_size."
+        )
+        with self._writing() as db:
+            db.execute("UPDATE jobs SET cuts = cuts + 1 WHERE state = 'running'")
+            db.execute(
+                "UPDATE jobs SET state = 'failed', ended = ?, error = ?, kind = 'fault' WHERE state = 'running' AND cuts >= ?",
+                (time.time(), given_up, MOST_CUTS),
+            )
             db.execute("UPDATE jobs SET state = 'queued', started = NULL, device = NULL WHERE state = 'running'")
             return [row[0] for row in db.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY number")]
 
