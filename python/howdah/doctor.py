@@ -22,7 +22,7 @@ from howdah.bridge.fiji_folder import NOTABLE, FijiFolder, read_fiji
 from howdah.bridge.memory import physical_memory
 from howdah.errors import BridgeError, ServiceError
 from howdah.pipeline import health
-from howdah.service.client import Client
+from howdah.service.client import client_of
 from howdah.service.state import home, read_note
 
 __all__ = ["FIJI", "HINT", "OK", "WRONG", "Row", "as_text", "examine"]
@@ -166,7 +166,7 @@ def _service() -> Iterator[Row]:
         yield Row(SERVICE, "service", "none runs on this computer.", HINT, cure)
         return
     try:
-        client = Client(running.url, running.token, certificate=running.certificate, timeout=ANSWER_S)
+        client = client_of(running, timeout=ANSWER_S)
         try:
             answer = client.health()
         finally:
