@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bridge.mastodon_child import first_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from bdv_io.tags import Feature, Tag
 from bdv_io.tracks import Tracks
 from howdah.bridge.mastodon import open_project
 from howdah.bridge.mastodon_plan import NEW, Reading, changed_meanwhile, pairs_by_id, plan_of, rows_of
-from howdah.bridge.mastodon_save import first_difference
 from howdah.errors import BridgeError
 
 SPOT = "TrackMate Spot features"
