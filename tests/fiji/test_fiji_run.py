@@ -152,7 +152,8 @@ def test_with_a_real_java(
     for name, value in real_java.environment().items():
         monkeypatch.setenv(name, value)
     movie, events = work / 'a "b", c.tif', work / "events.csv"
-    tifffile.imwrite(movie, [[[1] * 8] * 8] * 3, dtype="uint8", imagej=True, metadata={"axes": "TYX"})
+    three = [[[1] * 8] * 8] * 3  # frames, which ImageJ takes for slices: the file does not say
+    tifffile.imwrite(movie, three, dtype="uint8", metadata=None, photometric="minisblack")
     events.write_text("rank,t,z,y,x,quality\n1,2,0,3,4,0.5\n")
     given = [f"image={movie}", f"events={events}", "number=1"]
     called = CliRunner().invoke(
@@ -160,7 +161,7 @@ def test_with_a_real_java(
     )
     assert called.exit_code == 0, (called.output, capfd.readouterr())
     record = json.loads(called.stdout.splitlines()[-1])
-    assert record["result"] == {"t": 2, "z": 0.0, "y": 3.0, "x": 4.0}
+    assert record["result"] == {"t": 2, "z": 0.0, "y": 3.0, "x": 4.0, "shown": 3}
     script = work / "own.py"
     script.write_text(OWN)
     ended = run_script(real_java.fiji, str(script), ["what=leave"], timeout=PATIENCE_S)

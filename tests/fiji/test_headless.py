@@ -85,6 +85,7 @@ def test_what_becomes_of_each_command_line(real_java: RealJava) -> None:
         "python error": "1 / 0",
         "java error": "from java.lang import Integer; Integer.parseInt('x')",
         "exit in the middle": "import sys; sys.exit(4)",
+        "a closed log": "run._lines.close(); return 'gone on'",  # as Jython closes it when Java is told to end
         "memory": "from java.lang import OutOfMemoryError; raise OutOfMemoryError('Java heap space')",
     }
     for number, (key, line) in enumerate(own.items()):
@@ -105,6 +106,7 @@ def test_what_becomes_of_each_command_line(real_java: RealJava) -> None:
     runs.check("single quotes", "there is no file /no/such/single", code=2)
     runs.check("a bad choice", "must be auto, service, appose or other; it is 'telepathy'", code=2)
     runs.check("settings", "section.setting=value", code=2)
+    runs.check("a closed log", "gone on")
     for key in ("unquoted", "a word", "backslashes"):  # SciJava does not run them: there is no result file
         assert not runs.record(key).exists()
     assert "Invalid escape sequence" in runs.output

@@ -23,6 +23,7 @@ from howdah.service.shared import image_of, pack_image, table_of
 from howdah.service.table import TASKS, Task
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-c", "from howdah.service import appose_worker; appose_worker.main()"]
 
 
 class Recorder:
@@ -207,13 +208,30 @@ def test_the_guard_keeps_the_pipes_clean() -> None:
     assert {answer["outputs"]["result"] for answer in ended} == {None}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+def test_told_to_end_it_leaves_as_when_fiji_ends() -> None:
+    """A time-out of `howdah fiji run` tells Fiji and all that it started to end: the task shall stop, not die."""
+    script = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.2)"
+    request = {"task": "0", "requestType": "EXECUTE", "script": script, "inputs": {}}
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment()) as process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(ROOT)])}
+
+
 def answers_to(requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Start the guarded worker, send requests, close its input once all are answered, and return the answers."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(ROOT)])}
-    command = [sys.executable, "-c", "from howdah.service import appose_worker; appose_worker.main()"]
     pipe = subprocess.PIPE
     answers: list[dict[str, Any]] = []
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment) as process:
+    with subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment()) as process:
         clock = threading.Timer(60, process.kill)
         clock.start()
         try:

@@ -88,6 +88,7 @@ def guard() -> None:
       1 and ``sys.stdout`` lead to standard error.
     - Requests come through a private duplicate of descriptor 0; processes that a task starts read nothing there.
     - When Fiji ends, the tasks are cancelled, shared memory is freed, and the process ends after at most three seconds.
+    - Told to end (SIGTERM, which may reach Fiji and all that it started), it does the same.
     - Ctrl-C in the terminal is Fiji's to answer.
 
     Raises:
@@ -103,6 +104,7 @@ def guard() -> None:
         return
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: _leave())
     sys.stdout.flush()
     messages = _Messages(os.dup(1))
     os.dup2(2, 1)

@@ -164,7 +164,11 @@ def jump(imp, table, row):
     size = (cal.pixelDepth, cal.pixelHeight, cal.pixelWidth) if cal.scaled() else (1.0, 1.0, 1.0)
     t = int(table.getValue("t", row))
     z, y, x = [table.getValue(axis, row) / edge for axis, edge in zip("zyx", size)]
-    imp.setPosition(imp.getC(), min(max(int(round(z)) + 1, 1), imp.getNSlices()), min(t + 1, imp.getNFrames()))
+    slices, frames = imp.getNSlices(), imp.getNFrames()
+    plane = min(max(int(round(z)) + 1, 1), slices)
+    if frames == 1 and 0 < t < slices:  # ImageJ takes the frames of a TIFF file that does not say so for slices
+        plane = t + 1
+    imp.setPosition(imp.getC(), plane, min(t + 1, frames))
     imp.setRoi(PointRoi(x + 0.5, y + 0.5))
     return t, z, y, x
 

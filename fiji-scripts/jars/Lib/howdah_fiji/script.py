@@ -230,7 +230,7 @@ class Run(object):
 
     def say(self, line):
         """Write a line into the log."""
-        if self._lines is None:
+        if self._lines is None or self._lines.closed:  # Jython closes all files when Java is told to end
             places.ensure(os.path.dirname(os.path.abspath(self.log_path)))
             self._lines = open(self.log_path, "ab")
         text = line if isinstance(line, bytes) else line.encode("utf-8")

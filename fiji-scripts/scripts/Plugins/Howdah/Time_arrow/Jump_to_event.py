@@ -16,7 +16,7 @@ def body(run):
         raise Problem("Parameter 'number' is %d, and the list has %d events." % (number, table.size()))
     imp = results.open_image(movie)
     t, z, y, x = results.jump(imp, table, number - 1)
-    facts = {"t": t, "z": z, "y": y, "x": x}
+    facts = {"t": t, "z": z, "y": y, "x": x, "shown": imp.getCurrentSlice()}
     return "event %d of %d: frame %d, plane %.0f, x %.1f, y %.1f" % (number, table.size(), t, z, x, y), facts
 
 
