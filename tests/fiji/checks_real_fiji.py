@@ -98,7 +98,9 @@ def check_a_result_opens_in_mastodon(fiji, folder=Path()):
     from howdah.bridge.mastodon import open_project
 
     out, record = folder / "linked.mastodon", folder / "linked.json"
-    given = f"project=[{folder / 'spots.mastodon'}] flow=[] out=[{out}] frames=[] settings=[] result=[{record}]"
+    given = (
+        f"project=[{folder / 'spots.mastodon'}] flow=[] out=[{out}] show=false frames=[] settings=[] result=[{record}]"
+    )
     java_class("ij.IJ").runMacro(f'run("Link spots", "{given}");')
     assert wait_for(record.is_file, 90)
     assert out.is_file(), record.read_text()
