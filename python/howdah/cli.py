@@ -23,6 +23,7 @@ from howdah import (
     cli_flow,
     cli_lineage,
     cli_loop,
+    cli_scale,
     cli_serve,
     cli_tap,
     pipeline,
@@ -329,6 +330,7 @@ def reproduce(
 cli_doctor.add_to(app)
 cli_lineage.add_to(app)
 cli_loop.add_to(app)
+cli_scale.add_to(app)
 cli_calibrate.add_to(app)
 cli_embedtrack.add_to(app)
 cli_efficientcellseg.add_to(app)

@@ -6,6 +6,7 @@ HowdahError
 ├── WeightsError        a weights file is missing, damaged, or for something else       (also a ValueError)
 ├── MissingExtraError   an optional part is not installed                               (also an ImportError)
 ├── ServiceError        the service cannot do what it was asked, or cannot be reached
+├── ScaleError          a run in blocks cannot go on; what is done stays, and it can be resumed
 ├── BridgeError         Java, Fiji, Mastodon or TrackMate cannot do what was asked
 └── Cancelled           the user stopped the work; the last good state is kept
 """
@@ -19,6 +20,7 @@ __all__ = [
     "DataError",
     "HowdahError",
     "MissingExtraError",
+    "ScaleError",
     "ServiceError",
     "WeightsError",
 ]
@@ -46,6 +48,10 @@ class MissingExtraError(HowdahError, ImportError):
 
 class ServiceError(HowdahError):
     """The service cannot do what it was asked, or cannot be reached."""
+
+
+class ScaleError(HowdahError):
+    """A run in blocks cannot go on: a block fails again and again, the scheduler is gone, the manifest cannot be written."""
 
 
 class BridgeError(HowdahError):

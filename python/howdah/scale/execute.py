@@ -1,0 +1,1 @@
+"""A block in a worker: finds its function, calls it, writes its file, says what it took."""

@@ -1,0 +1,1 @@
+"""(skeleton; see the owner's table)"""

@@ -1,0 +1,1 @@
+"""Blocks done by this process, one after the other."""
