@@ -33,7 +33,7 @@ from howdah.service.table import TASKS
 
 ONLY_ON_THE_COMMAND_LINE = {"reproduce"}
 IN_MEMORY = {"check", "link.table"}
-SERVICE = {"serve", "fiji"}  # verbs about the service itself
+SERVICE = {"serve", "fiji", "scale"}  # verbs that are about the service itself, or have workers of their own
 NAMED_OTHERWISE = {"from": "source_format", "to": "target_format", "set": "parameters", "version": "version"}
 OF_THE_TERMINAL = {"json", "help", "config", "once", "every"}
 SETTINGS = {f for kind in SECTIONS.values() for f in kind.model_fields} | {
