@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bdv_io.tracks import Tracks
-from howdah.metrics.matching import Matching
+from howdah.errors import DataError
+from howdah.metrics.matching import UNMATCHED, Matching
 from howdah.metrics.tracking import division_verdicts, link_verdicts
 
 F64 = npt.NDArray[np.float64]
@@ -107,4 +108,76 @@ def find_mistakes(
     Raises:
         DataError: The overlaps are not one a true spot.
     """
-    raise NotImplementedError
+    rate = None if overlap is None else np.asarray(overlap, dtype=np.float64)
+    if rate is not None and rate.shape != (truth.n_spots,):
+        raise DataError(
+            f"Listing mistakes failed: {rate.shape} overlaps were given for {truth.n_spots} true spots; one each is needed."
+        )
+    parts = [
+        *_spots(truth, predicted, pairs, sparse),
+        *_links(truth, predicted, pairs, sparse),
+        *_divisions(truth, predicted, pairs, frame_tolerance=frame_tolerance, sparse=sparse),
+    ]
+    if rate is not None:
+        poor = np.flatnonzero(rate < POOR)
+        parts.append(_of_spots("mask poor", truth, poor, 0.6 - rate[poor], other=pairs.predicted_of[poor]))
+    return Mistakes(*(np.concatenate(column) for column in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def _spots(truth: Tracks, predicted: Tracks, pairs: Matching, sparse: bool) -> tuple[Mistakes, Mistakes]:
+    """False and missed spots; worse, the more of their track is wrong."""
+    false = pairs.truth_of == UNMATCHED
+    false &= not sparse
+    missed = pairs.predicted_of == UNMATCHED
+    made, lost = np.flatnonzero(false), np.flatnonzero(missed)
+    return (
+        _of_spots("spot false", predicted, made, 0.3 + 0.3 * _share(predicted, false)[made], in_result=True),
+        _of_spots("spot missed", truth, lost, 0.4 + 0.3 * _share(truth, missed)[lost]),
+    )
+
+
+def _links(truth: Tracks, predicted: Tracks, pairs: Matching, sparse: bool) -> tuple[Mistakes, Mistakes]:
+    verdicts = link_verdicts(truth, predicted, pairs, sparse=sparse)
+    false, missed = np.flatnonzero(verdicts.false), np.flatnonzero(~verdicts.found)
+    true_ends = (pairs.truth_of[predicted.links[false]].reshape(-1, 2) != UNMATCHED).all(axis=1)
+    found_ends = (pairs.predicted_of[truth.links[missed]].reshape(-1, 2) != UNMATCHED).all(axis=1)
+    return (
+        _of_links("link false", predicted, false, np.where(true_ends, 0.8, 0.2), in_result=True),
+        _of_links("link missed", truth, missed, np.where(found_ends, 0.7, 0.2)),
+    )
+
+
+def _divisions(
+    truth: Tracks, predicted: Tracks, pairs: Matching, *, frame_tolerance: int, sparse: bool
+) -> tuple[Mistakes, Mistakes]:
+    verdicts = division_verdicts(truth, predicted, pairs, frame_tolerance=frame_tolerance, sparse=sparse)
+    false, missed = predicted.divisions()[verdicts.false], truth.divisions()[~verdicts.found]
+    known, found = pairs.truth_of[false], pairs.predicted_of[missed]
+    worse, lost = np.where(known != UNMATCHED, 0.9, 0.5), np.where(found != UNMATCHED, 1.0, 0.8)
+    return (
+        _of_spots("division false", predicted, false, worse, other=known, in_result=True),
+        _of_spots("division missed", truth, missed, lost, other=found),
+    )
+
+
+def _share(tracks: Tracks, wrong: npt.NDArray[np.bool_]) -> F64:
+    """(N,) number of wrong spots in the track of each spot, as a part of :data:`LONG`, at most 1."""
+    count, track = tracks.tracks()
+    number = np.bincount(track[wrong], minlength=count)[track]
+    return np.asarray(np.minimum((number - 1) / (LONG - 1), 1.0), dtype=np.float64)
+
+
+def _of_spots(
+    kind: str, tracks: Tracks, rows: I64, severity: F64, *, other: I64 | None = None, in_result: bool = False
+) -> Mistakes:
+    theirs = np.full(len(rows), NONE) if other is None else other
+    predicted, true = (rows, theirs) if in_result else (theirs, rows)
+    number = np.full(len(rows), KINDS.index(kind))
+    return Mistakes(number, tracks.t[rows].astype(np.int64), tracks.centre[rows], predicted, true, severity)
+
+
+def _of_links(kind: str, tracks: Tracks, rows: I64, severity: F64, *, in_result: bool = False) -> Mistakes:
+    target, none = tracks.links[rows, 1], np.full(len(rows), NONE)
+    predicted, true = (rows, none) if in_result else (none, rows)
+    number = np.full(len(rows), KINDS.index(kind))
+    return Mistakes(number, tracks.t[target].astype(np.int64), tracks.centre[target], predicted, true, severity)
