@@ -13,7 +13,7 @@ number, and errors may be coloured by hand's colours, where no hand has coloured
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,8 @@ from bdv_io import Tracks
 from bdv_io.tags import UNTAGGED, Feature, Tag, TagSet
 from howdah.errors import DataError
 from howdah.metrics.matching import UNMATCHED, Matching
-from howdah.pipeline.report_words import KINDS
-
-if TYPE_CHECKING:
-    from howdah.metrics.mistakes import Mistakes  # type: ignore[import-not-found,unused-ignore]
+from howdah.metrics.mistakes import KINDS, Mistakes
+from howdah.metrics.tracking import link_verdicts
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -147,7 +145,8 @@ def _verdicts(result: Tracks, truth: Tracks, mistakes: Mistakes, matching: Match
     """Tags (N,) and (M,) of spots and links of the result, and their severities; NaN where nothing is known."""
     spots = np.full(result.n_spots, UNTAGGED, dtype=np.int32)
     spots[matching.predicted] = PLACE["right"]
-    links = np.where(_true_links(result, truth, matching), PLACE["right"], UNTAGGED).astype(np.int32)
+    right = link_verdicts(truth, result, matching).right
+    links = np.where(right, PLACE["right"], UNTAGGED).astype(np.int32)
     spot_severity = np.where(spots == UNTAGGED, np.nan, 0.0)
     link_severity = np.where(links == UNTAGGED, np.nan, 0.0)
 
@@ -168,13 +167,6 @@ def _verdicts(result: Tracks, truth: Tracks, mistakes: Mistakes, matching: Match
     late = mistakes.of("division missed")
     mark(matching.predicted_of[late.truth], "missed division", late.severity)
     return spots, links, spot_severity, link_severity
-
-
-def _true_links(result: Tracks, truth: Tracks, matching: Matching) -> npt.NDArray[np.bool_]:
-    ends = matching.truth_of[result.links].reshape(-1, 2)
-    n = max(truth.n_spots, 1)
-    known: npt.NDArray[np.bool_] = (ends != UNMATCHED).all(axis=1)
-    return known & np.isin(ends[:, 0] * n + ends[:, 1], truth.links[:, 0] * n + truth.links[:, 1])
 
 
 def _bare(missed: Tracks, result: Tracks) -> Tracks:

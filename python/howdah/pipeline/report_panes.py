@@ -7,6 +7,7 @@ is a slice, and of an ellipsoid its section with that slice is drawn.
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import ImageSeries, Tracks
+from bdv_io import BdvIoError, ImageSeries, Tracks
 from howdah.pipeline.report_page import escaped
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["SIDE", "Pane", "Panes", "SpotsByFrame"]
+__all__ = ["SIDE", "Pane", "Panes", "SpotsByFrame", "figure", "ring"]
+
+log = logging.getLogger("howdah")
 
 SIDE = 100.0  # units of a pane
 MOST_PIXELS = 96  # along an edge of a crop; a larger one is thinned
@@ -80,7 +83,7 @@ class Pane:
         return (self._own(centre)[:, self._axes] - self.centre[list(self._axes)]) * self.scale + SIDE / 2
 
     def outlines(self, tracks: Tracks, rows: I64, classes: str, *, always: bool = False) -> str:
-        """SVG of the outlines of some spots: polygons where they have some, sections of their ellipsoids elsewhere.
+        """Return SVG of the outlines of some spots: polygons where they have some, sections of their ellipsoids elsewhere.
 
         Args:
             tracks: The annotation.
@@ -169,9 +172,7 @@ class Panes:
         scale = SIDE / (2 * half)
         image = self._image
         if image is None or not 0 <= frame < image.n_frames or image.is_missing(frame, self._setup):
-            said = "" if image is None else '<text class="none" x="50" y="94">no image of this frame</text>'
-            ground = f'<rect class="ground" width="100" height="100"/>{said}'
-            return Pane(frame, along, centre, scale, np.eye(3), np.zeros(3), ground, ground, self.flat)
+            return self._plain(frame, centre, scale, along, "" if image is None else "no image of this frame")
         level = self._level(image, half)
         affine = image.affine(frame, self._setup, level)
         size = np.linalg.norm(affine[:3, :3], axis=0)
@@ -188,7 +189,11 @@ class Panes:
         last -= (last - first) % thin
         region = (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
         axes = [1, 2] if along == 0 else [0, 2]
-        pixels = np.asarray(image.read(frame, self._setup, level, region=region)).take(0, axis=along)
+        try:
+            pixels = np.asarray(image.read(frame, self._setup, level, region=region)).take(0, axis=along)
+        except BdvIoError as error:  # one damaged block must not cost the page
+            log.warning("Frame %d of %s is not shown. %s", frame, image.path, error)
+            return self._plain(frame, centre, scale, along, "this frame cannot be read")
         pixels = pixels[:: thin[axes[0]], :: thin[axes[1]]]
         low = ((first - 0.5) * size - own)[axes] * scale + SIDE / 2
         high = ((last - 0.5) * size - own)[axes] * scale + SIDE / 2
@@ -201,6 +206,11 @@ class Panes:
         picture = f'<image id="{name}" {box} preserveAspectRatio="none" href="{_png(pixels)}"/>'
         again = f'{ground}<use href="#{name}"/>'
         return Pane(frame, along, own, scale, linear, shift, ground + picture, again, self.flat, float(size[0]))
+
+    def _plain(self, frame: int, centre: F64, scale: float, along: int, said: str) -> Pane:
+        words = f'<text class="none" x="50" y="94">{said}</text>' if said else ""
+        ground = f'<rect class="ground" width="100" height="100"/>{words}'
+        return Pane(frame, along, centre, scale, np.eye(3), np.zeros(3), ground, ground, self.flat)
 
     def _level(self, image: ImageSeries, half: float) -> int:
         """The finest level in which a crop is not too large."""
@@ -244,12 +254,12 @@ def _png(pixels: npt.NDArray[Any]) -> str:
 
 
 def figure(content: str, alt: str, *, width: float = SIDE, height: float = SIDE) -> str:
-    """An SVG with a text for those who do not see it."""
+    """Return an SVG with a text for those who do not see it."""
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escaped(alt)}">{content}</svg>'
 
 
 def ring(places: Sequence[float], radius: float, classes: str) -> str:
-    """A circle around a place (down, right) in a pane, units of the pane."""
+    """Return a circle around a place (down, right) in a pane, units of the pane."""
     return f'<circle class="{classes}" cx="{places[1]:.1f}" cy="{places[0]:.1f}" r="{radius:.1f}"/>'
 
 
