@@ -12,7 +12,7 @@ from bdv_io import ImageSeries, Tracks
 from howdah.metrics.matching import UNMATCHED, Matching
 from howdah.metrics.mistakes import Mistakes
 from howdah.pipeline.report_page import escaped, number
-from howdah.pipeline.report_panes import SIDE, Pane, Panes, SpotsByFrame, figure, ring
+from howdah.pipeline.report_panes import SIDE, Pane, Panes, SpotsByFrame, figure
 from howdah.pipeline.report_words import KIND_WORDS
 
 F64 = npt.NDArray[np.float64]
@@ -125,11 +125,12 @@ class Gallery:
             pane = self._panes.cut(int(one.frame), one.centre, half, along=along)
             seen = "" if self._panes.flat else f", {('xy', 'xz')[along]} slice"
             cells = [(pane.ground, "image" + seen, f"Frame {one.frame}{seen}: the image around the place.")]
-            for side, row in zip(self._sides, one.rows, strict=True):
+            for place, (side, row) in enumerate(zip(self._sides, one.rows, strict=True)):
                 subject = np.array([row] if row != UNMATCHED else [], dtype=np.int64)
                 content = pane.again + side.drawn(pane, subject)
-                if not len(subject):
-                    content += ring(pane.places(one.centre[None])[0], max(radius * pane.scale, 4.0), "lost")
+                if not len(subject):  # where it should be: as the other side has it
+                    other = np.array([one.rows[1 - place]], dtype=np.int64)
+                    content += pane.outlines(self._sides[1 - place].tracks, other, "lost", always=True)
                 has = "the cell" if len(subject) else "no cell"
                 cells.append((content, side.name, f"The same with the spots of the {side.name}: {has} in the middle."))
             drawn.append(_row(figure(f"<svg {BOX}>{content}</svg>", alt) + _under(name) for content, name, alt in cells))
@@ -190,7 +191,11 @@ class Gallery:
                 )
                 rows.append(np.concatenate([here, pane.near(side.by_frame)]))
             links = side.tracks.links
-            between = links[np.isin(links[:, 0], rows[0]) & np.isin(links[:, 1], rows[1])]
+            shown = [
+                near[(np.abs(pane.places(side.tracks.centre[near]) - SIDE / 2) < SIDE / 2).all(axis=1)]
+                for pane, near in zip(panes, rows, strict=True)
+            ]
+            between = links[np.isin(links[:, 0], shown[0]) & np.isin(links[:, 1], shown[1])]
             bold = np.isin(between, subject).all(axis=1)
             for ends, strong in zip(between[np.argsort(bold, kind="stable")], np.sort(bold), strict=True):
                 parts.append(_arrow(panes, side.tracks.centre[ends], f"{side.classes}{' me' if strong else ''}"))

@@ -150,10 +150,10 @@ def errors(gallery: Gallery, mistakes: Mistakes) -> str:
         if not counts[kind]:
             continue
         words, cards = KIND_WORDS[kind], list(gallery.cards(mistakes, kind))
-        shown = f"{len(cards)} of {number(counts[kind])} shown" if len(cards) < counts[kind] else f"all {len(cards)} shown"
+        shown = f"{len(cards)} of {number(counts[kind])} shown" if len(cards) < counts[kind] else "All are shown"
         parts.append(
             f'<h3 id="{kind.replace(" ", "-")}">{words.title}: {number(counts[kind])}</h3>'
-            f'<p class="jump">{escaped(words.meaning)} {shown}. In the tagged file: tag <i>{words.tag}</i>.</p>'
+            f'<p class="jump">{escaped(words.meaning)} {shown[0].upper() + shown[1:]}. In the tagged file: tag <i>{words.tag}</i>.</p>'
             f'<div class="cards">{"".join(cards)}</div>'
         )
     return "".join(parts)

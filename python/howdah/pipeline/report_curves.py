@@ -61,7 +61,8 @@ def chart(
     frame = _Frame(low, high if high > low else low + 1, y_ticks[-1])
     parts = [_grid(frame, x_ticks, y_ticks), _names(axes)]
     if diagonal:
-        parts.append(f'<path class="mark" d="M{frame.at(0, 0)}L{frame.at(1, 1)}"/>')
+        first, last = max(low, 0.0), min(high, frame.most)
+        parts.append(f'<path class="mark" d="M{frame.at(first, first)}L{frame.at(last, last)}"/>')
     if mark is not None and low <= mark <= high:
         parts.append(f'<path class="mark" d="M{frame.at(mark, 0)}L{frame.at(mark, frame.most)}"/>')
     parts += [_path(frame, line, number) for number, line in enumerate(drawn)]

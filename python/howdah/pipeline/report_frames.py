@@ -133,11 +133,11 @@ def _tracks_table(tracks: Tracks, what: str, rows: I64, severity: F64, partner: 
         members = np.flatnonzero(track == which)
         first = members[np.argmin(tracks.t[members])]
         matched = int((partner[members] != UNMATCHED).sum())
-        frames = f"{int(tracks.t[members].min())}–{int(tracks.t[members].max())}"
+        begin, end = int(tracks.t[members].min()), int(tracks.t[members].max())
         lines.append(
             [
                 escaped(named(tracks, int(first))),
-                frames,
+                str(begin) if begin == end else f"{begin}–{end}",
                 number(len(members)),
                 number(matched / len(members), 2),
                 number(int(errors[which])),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from howdah.pipeline.report_page import escaped
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["SIDE", "Pane", "Panes", "SpotsByFrame", "figure", "ring"]
+__all__ = ["SIDE", "Pane", "Panes", "SpotsByFrame", "figure"]
 
 log = logging.getLogger("howdah")
 
@@ -30,6 +29,7 @@ MOST_PIXELS = 96  # along an edge of a crop; a larger one is thinned
 MOST_SPOTS = 60  # in a pane, the nearest ones
 MOST_VERTICES = 48  # of an outline
 DARK, BRIGHT = 0.5, 99.8  # percentiles of a crop that are shown black and white
+GAMMA = 0.7  # faint cells beside bright ones are seen, too
 LEAST_RADIUS = 0.8  # of what is drawn, units
 
 
@@ -181,6 +181,10 @@ class Panes:
         own = linear @ centre + shift
         shape = np.array(image.shape(frame, self._setup, level))
         plane = int(np.clip(np.rint(own[along] / size[along]), 0, shape[along] - 1))
+        axes = [1, 2] if along == 0 else [0, 2]
+        beyond = 0.3 * half  # so that a cell at the border is seen whole
+        low, high = -0.5 * size[axes] - beyond, (shape[axes] - 0.5) * size[axes] + beyond
+        own[axes] = _within(own[axes], half, low, high)
         own[along] = plane * size[along]
         first = np.clip(np.floor((own - half) / size + 0.5), 0, shape - 1).astype(int)
         last = np.clip(np.ceil((own + half) / size + 0.5), first + 1, shape).astype(int)
@@ -188,7 +192,6 @@ class Panes:
         thin = np.maximum(1, -(-(last - first) // MOST_PIXELS))
         last -= (last - first) % thin
         region = (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
-        axes = [1, 2] if along == 0 else [0, 2]
         try:
             pixels = np.asarray(image.read(frame, self._setup, level, region=region)).take(0, axis=along)
         except BdvIoError as error:  # one damaged block must not cost the page
@@ -222,6 +225,14 @@ class Panes:
         return len(setup.levels) - 1
 
 
+def _within(centre: F64, half: float, low: F64, high: F64) -> F64:
+    """The centre of a crop, moved so that it shows no more of what lies beyond the image than it must."""
+    middle = (low + high) / 2
+    room = np.maximum((high - low) / 2 - half, 0)
+    inside: F64 = np.clip(centre, middle - room, middle + room)
+    return inside
+
+
 def _ellipse(place: F64, covariance: F64, off: float, along: int, classes: str, always: bool) -> str:
     """The section of an ellipsoid with the slice that lies ``off`` from its centre along an axis; units of the pane."""
     axes = [1, 2] if along == 0 else [0, 2]
@@ -248,7 +259,7 @@ def _png(pixels: npt.NDArray[Any]) -> str:
 
     grey = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = np.percentile(grey, (DARK, BRIGHT))
-    grey = np.clip((grey - low) / max(high - low, np.finfo(float).tiny), 0, 1) * 255
+    grey = np.clip((grey - low) / max(high - low, np.finfo(float).tiny), 0, 1) ** GAMMA * 255
     data = imagecodecs.png_encode(np.rint(grey).astype(np.uint8), level=9)
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
@@ -256,11 +267,6 @@ def _png(pixels: npt.NDArray[Any]) -> str:
 def figure(content: str, alt: str, *, width: float = SIDE, height: float = SIDE) -> str:
     """Return an SVG with a text for those who do not see it."""
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escaped(alt)}">{content}</svg>'
-
-
-def ring(places: Sequence[float], radius: float, classes: str) -> str:
-    """Return a circle around a place (down, right) in a pane, units of the pane."""
-    return f'<circle class="{classes}" cx="{places[1]:.1f}" cy="{places[0]:.1f}" r="{radius:.1f}"/>'
 
 
 def _short(value: float) -> str:

@@ -14,7 +14,15 @@ Facts = Mapping[str, Any]
 
 __all__ = ["headline", "measures"]
 
-HEADLINES = ("SEG", "DET", "TRA", "LNK", "OP_CTB", "OP_CSB")  # of the challenge, those that come first
+HEADLINES = {  # of the challenge, those that come first
+    "SEG": "masks: mean overlap with the true cells",
+    "DET": "challenge's detection",
+    "TRA": "challenge's tracking: detection and links",
+    "LNK": "challenge's linking",
+    "OP_CTB": "tracking benchmark: mean of SEG and TRA",
+    "OP_CSB": "segmentation benchmark: mean of SEG and DET",
+    "BIO": "biological measures, mean",
+}
 
 
 def headline(facts: Facts, mistakes: Mistakes) -> str:
@@ -24,12 +32,12 @@ def headline(facts: Facts, mistakes: Mistakes) -> str:
         said = f"precision {number(row.get('precision'), 2)}, recall {number(row.get('recall'), 2)}"
         tiles.append(_tile(f"{str(row.get('of', '')).capitalize()}, F1", row.get("f1"), said))
     official = facts.get("challenge") or {}
-    for name in HEADLINES:
+    for name, words in HEADLINES.items():
         value = official.get(name)
         if value is None and name == "SEG":
             value = (facts.get("segmentation") or {}).get("SEG")
         if value is not None:
-            tiles.append(_tile(name, value, CHALLENGE[name].split(":")[0].lower()))
+            tiles.append(_tile(name, value, words))
     total = len(mistakes)
     tiles.append(_tile("Errors found", total, "none" if not total else "of all kinds; the worst are shown below"))
     notes = "".join(f"<p>{escaped(note, most=1000)}</p>" for note in facts.get("notes", ()))
