@@ -1,0 +1,150 @@
+"""The challenge's measures by py-ctcmetrics and by traccuracy, from cells that are matched already; no files, no pools, no printing.
+
+Both are quadratic in the cells of a frame, so they are asked about movies of moderate size only (:func:`affordable`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from howdah.errors import MissingExtraError
+from howdah.metrics.challenge_cells import NOBODY, Cells, Cover
+
+__all__ = ["affordable", "by_ctc_metrics", "by_traccuracy", "ctc_metrics_version", "traccuracy_version"]
+
+MOST_WORK = 5e6  # sum over frames of the squared number of cells: about two seconds
+SAME_NAME = ("SEG", "DET", "TRA", "LNK", "CT", "TF", "CCA", "CHOTA")
+
+
+def affordable(cover: Cover) -> bool:
+    """Return whether the libraries would answer within some seconds."""
+    n = [np.bincount(cells.t).astype(np.float64) for cells in (cover.truth, cover.found)]
+    return bool(max(float((count**2).sum()) for count in n) <= MOST_WORK)
+
+
+def ctc_metrics_version() -> str | None:
+    """Return the version of py-ctcmetrics, or None where it is not installed."""
+    try:
+        import ctc_metrics  # noqa: F401
+    except ModuleNotFoundError:
+        return None
+    return version("py-ctcmetrics")
+
+
+def traccuracy_version() -> str:
+    """Return the version of traccuracy.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return version("traccuracy")
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "The cross-check needs traccuracy, which is not installed. Install it with: pip install 'howdah[eval]'"
+        ) from None
+
+
+def by_ctc_metrics(cover: Cover, *, highest: int = 3) -> tuple[dict[str, float], list[str]]:
+    """Compute what py-ctcmetrics can compute of two valid sets of cells.
+
+    Args:
+        cover: Who covers whom.
+        highest: Largest i of BC(i), at least 3.
+
+    Returns:
+        Values by the challenge's names, without SEG and without what is not defined; and sentences about what the library failed at.
+    """
+    from ctc_metrics.scripts.evaluate import calculate_metrics
+
+    if not len(cover.truth) or not len(cover.found):
+        return {}, []
+    wanted = ["DET", "TRA", "CT", "TF", "BC", "CCA", "BIO", "CHOTA"]
+    if len(cover.truth.edges.source):
+        wanted += ["LNK", "OP_CLB"]
+    if highest > 3:
+        wanted.append(f"BC({highest})")
+    tables = cover.found.table.copy(), cover.truth.table.copy()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            found = calculate_metrics(*tables, _by_frame(cover), {}, wanted, True)
+    # What it raises on graphs that it did not foresee.
+    except (AssertionError, ValueError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:
+        return {}, [
+            f"py-ctcmetrics failed at this result ({type(error).__name__}: {error}); the values are Howdah's own."
+        ]
+    numbers = {name: value for name, value in found.items() if _is_number(value) and name in _names(found)}
+    return {name: float(value) for name, value in numbers.items()}, []
+
+
+def _names(found: Mapping[str, Any]) -> set[str]:
+    return {name for name in found if name in SAME_NAME or name.startswith(("BC(", "BIO(", "OP_CLB("))}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int | np.number) and bool(np.isfinite(value))
+
+
+def _by_frame(cover: Cover) -> dict[str, list[list[int]]]:
+    """Return what py-ctcmetrics calls a trajectory: numbers in each frame, and which of them belong together."""
+    n = max(cover.truth.n_frames, cover.found.n_frames, 2)  # it cannot deal with a movie of one frame
+    names = ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp")
+    there = np.flatnonzero(cover.by != NOBODY)
+    columns = (
+        (cover.truth.t, cover.truth.label),
+        (cover.found.t, cover.found.label),
+        (cover.truth.t[there], cover.truth.label[there]),
+        (cover.truth.t[there], cover.found.label[cover.by[there]]),
+    )
+    traj = {}
+    for name, (t, label) in zip(names, columns, strict=True):
+        order = np.lexsort((cover.truth.label[there], t)) if name.startswith("mapped") else np.lexsort((label, t))
+        parts = np.split(label[order], np.searchsorted(t[order], np.arange(1, n)))
+        traj[name] = [part.tolist() for part in parts]
+    return traj
+
+
+def by_traccuracy(cover: Cover) -> dict[str, float]:
+    """Compute DET, TRA, LNK and the operations behind them by traccuracy.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    traccuracy_version()
+    from traccuracy import TrackingGraph
+    from traccuracy.matchers import Matched
+    from traccuracy.metrics import CTCMetrics
+
+    graphs = [TrackingGraph(_graph(cells), location_keys=("t",)) for cells in (cover.truth, cover.found)]
+    there = np.flatnonzero(cover.by != NOBODY)
+    mapping = [(int(row), int(cover.by[row])) for row in there]
+    bars = contextlib.redirect_stderr(io.StringIO())  # it draws progress bars
+    with warnings.catch_warnings(), np.errstate(all="ignore"), bars:
+        warnings.simplefilter("ignore")
+        matched = Matched(*graphs, mapping, {"name": "Howdah"})
+        found = CTCMetrics().compute(matched).results
+    return {name: float(value) for name, value in found.items() if _is_number(value)}
+
+
+def _graph(cells: Cells) -> Any:
+    import networkx
+
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(
+        (row, {"t": int(t), "segmentation_id": int(label)})
+        for row, (t, label) in enumerate(zip(cells.t.tolist(), cells.label.tolist(), strict=True))
+    )
+    edges = cells.edges
+    graph.add_edges_from(
+        (int(a), int(b), {"intertrack_edge": bool(parental)})
+        for a, b, parental in zip(edges.source, edges.target, edges.parental, strict=True)
+    )
+    return graph
