@@ -118,7 +118,9 @@ class Gallery:
 
     def _spot(self, kind: str, one: _One) -> str:
         """Image, truth, result; in 3D the slice along y as well."""
-        radius = self._radius(*((side, row) for side, row in zip(self._sides, one.rows, strict=True) if row != UNMATCHED))
+        radius = self._radius(
+            *((side, row) for side, row in zip(self._sides, one.rows, strict=True) if row != UNMATCHED)
+        )
         half = max(ROOM * radius, LEAST_HALF * self._pixel)
         drawn = []
         for along in (0,) if self._panes.flat else (0, 1):
@@ -133,7 +135,9 @@ class Gallery:
                     content += pane.outlines(self._sides[1 - place].tracks, other, "lost", always=True)
                 has = "the cell" if len(subject) else "no cell"
                 cells.append((content, side.name, f"The same with the spots of the {side.name}: {has} in the middle."))
-            drawn.append(_row(figure(f"<svg {BOX}>{content}</svg>", alt) + _under(name) for content, name, alt in cells))
+            drawn.append(
+                _row(figure(f"<svg {BOX}>{content}</svg>", alt) + _under(name) for content, name, alt in cells)
+            )
         return "".join(drawn)
 
     def _link(self, kind: str, one: _One) -> str:
@@ -160,10 +164,17 @@ class Gallery:
         places = side.tracks.centre[np.concatenate(family)]
         radius = self._radius((side, mother))
         panes = self._two(
-            (int(one.frame), later), places, (side.tracks.centre[mother], side.tracks.centre[daughters].mean(axis=0)), radius
+            (int(one.frame), later),
+            places,
+            (side.tracks.centre[mother], side.tracks.centre[daughters].mean(axis=0)),
+            radius,
         )
         other = one.rows[1 - owner]
-        known = [np.array([other]), self._sides[1 - owner].children(other)] if other != UNMATCHED else [np.empty(0, np.int64)]
+        known = (
+            [np.array([other]), self._sides[1 - owner].children(other)]
+            if other != UNMATCHED
+            else [np.empty(0, np.int64)]
+        )
         mine, theirs = np.concatenate(family), np.concatenate(known)
         return self._pair(panes, (theirs, mine) if owner else (mine, theirs))
 
@@ -181,39 +192,38 @@ class Gallery:
     def _pair(self, panes: tuple[Pane, Pane], subjects: tuple[I64, I64], *, lost: F64 | None = None) -> str:
         """Two rows, truth and result: two panes each, and the links between them."""
         drawn = []
-        for below, (side, subject) in enumerate(zip(self._sides, subjects, strict=True)):
-            parts, rows = [], []
+        for side, subject in zip(self._sides, subjects, strict=True):
+            again = side is not self._sides[0]
+            parts, shown = [], []
             for place, pane in enumerate(panes):
                 here = subject[side.tracks.t[subject] == pane.frame]
-                ground = pane.again if below else pane.ground
-                parts.append(
-                    f'<svg x="{place * (SIDE + GAP):g}" {BOX}>{ground}{side.drawn(pane, here)}</svg>'
-                )
-                rows.append(np.concatenate([here, pane.near(side.by_frame)]))
+                ground = pane.again if again else pane.ground
+                parts.append(f'<svg x="{place * (SIDE + GAP):g}" {BOX}>{ground}{side.drawn(pane, here)}</svg>')
+                near = np.concatenate([here, pane.near(side.by_frame)])
+                inside = (np.abs(pane.places(side.tracks.centre[near]) - SIDE / 2) < SIDE / 2).all(axis=1)
+                shown.append(near[inside])
             links = side.tracks.links
-            shown = [
-                near[(np.abs(pane.places(side.tracks.centre[near]) - SIDE / 2) < SIDE / 2).all(axis=1)]
-                for pane, near in zip(panes, rows, strict=True)
-            ]
             between = links[np.isin(links[:, 0], shown[0]) & np.isin(links[:, 1], shown[1])]
             bold = np.isin(between, subject).all(axis=1)
             for ends, strong in zip(between[np.argsort(bold, kind="stable")], np.sort(bold), strict=True):
                 parts.append(_arrow(panes, side.tracks.centre[ends], f"{side.classes}{' me' if strong else ''}"))
-            if lost is not None and below:
+            if lost is not None and again:
                 parts.append(_arrow(panes, lost, "lost"))
+            frames = f"frame {panes[0].frame} on the left, frame {panes[1].frame} on the right"
             alt = (
-                f"{side.name.capitalize()}: frame {panes[0].frame} on the left, frame {panes[1].frame} on the right, with "
-                f"{len(between)} links between them, {int(bold.sum())} of them of the cells in question."
+                f"{side.name.capitalize()}: {frames}; {len(between)} links, {int(bold.sum())} of the cells in question."
             )
-            drawn.append(
-                _row([figure("".join(parts), alt, width=2 * SIDE + GAP) + _under(f"{side.name}: frame {panes[0].frame} → {panes[1].frame}")])
-            )
+            under = _under(f"{side.name}: frame {panes[0].frame} → {panes[1].frame}")
+            drawn.append(_row([figure("".join(parts), alt, width=2 * SIDE + GAP) + under]))
         return "".join(drawn)
 
     # ---- words -------------------------------------------------------------------------------------------------------
 
     def _caption(self, kind: str, one: _One) -> str:
-        lines = [("frame", str(one.frame)), ("z, y, x", f"{', '.join(f'{v:.2f}' for v in one.centre)} {escaped(self._unit)}")]
+        lines = [
+            ("frame", str(one.frame)),
+            ("z, y, x", f"{', '.join(f'{v:.2f}' for v in one.centre)} {escaped(self._unit)}"),
+        ]
         for side, row in zip(self._sides, one.rows, strict=True):
             if row != UNMATCHED:
                 rows = side.tracks.links[row].tolist() if kind.startswith("link") else [row]

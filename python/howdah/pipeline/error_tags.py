@@ -182,7 +182,9 @@ def _bare(missed: Tracks, result: Tracks) -> Tracks:
     )
 
 
-def _number(name: str, values: F64, n: int, *, target: Any = "spot", units: str = "", dimension: str = "NONE") -> Feature:
+def _number(
+    name: str, values: F64, n: int, *, target: Any = "spot", units: str = "", dimension: str = "NONE"
+) -> Feature:
     column = Feature(name, "", values, target=target, units=units, dimension=dimension, defined=np.isfinite(values))
     return column.extended(n)
 

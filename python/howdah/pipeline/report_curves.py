@@ -74,9 +74,7 @@ def chart(
         for number, line in enumerate(drawn)
     )
     legend = f'<ul class="legend">{keys}</ul>' if len(drawn) > 1 else ""
-    return (
-        f'<figure class="chart"><figcaption><b>{escaped(title)}</b><span>{escaped(said)}</span></figcaption>{legend}{svg}</figure>'
-    )
+    return f'<figure class="chart"><figcaption><b>{escaped(title)}</b><span>{escaped(said)}</span></figcaption>{legend}{svg}</figure>'
 
 
 class _Frame(NamedTuple):
@@ -153,7 +151,8 @@ def _ticks(low: float, high: float, count: int) -> F64:
     unit = 10.0 ** np.floor(np.log10(raw))
     step = unit * next(m for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999)
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
-    return np.round(np.arange(first, max(last, first + 1) + 1) * step, 10)
+    ticks: F64 = np.round(np.arange(first, max(last, first + 1) + 1) * step, 10)
+    return ticks
 
 
 def _in_words(line: Line, axes: tuple[str, str]) -> str:

@@ -89,7 +89,9 @@ def worst_frames(frames: Frames) -> str:
 
 def worst_tracks(result: Tracks, truth: Tracks, matching: Matching, mistakes: Mistakes) -> str:
     """Return the tables of the tracks, true and found, whose errors cost most."""
-    found = _tracks_table(truth, "true tracks", *_costs_of_truth(result, truth, matching, mistakes), matching.predicted_of)
+    found = _tracks_table(
+        truth, "true tracks", *_costs_of_truth(result, truth, matching, mistakes), matching.predicted_of
+    )
     made = _tracks_table(result, "tracks of the result", *_costs_of_result(mistakes, result), matching.truth_of)
     return f'<div class="two">{found}{made}</div>' if found or made else ""
 
@@ -154,4 +156,5 @@ def _places(*kinds: str) -> list[int]:
 
 def _f1(right: I64, false: I64, missed: I64) -> F64:
     total = 2 * right + false + missed
-    return np.divide(2.0 * right, total, out=np.full(len(right), np.nan), where=total > 0)
+    f1: F64 = np.divide(2.0 * right, total, out=np.full(len(right), np.nan), where=total > 0)
+    return f1

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["details", "escaped", "number", "page", "section", "table"]
+__all__ = ["escaped", "number", "page", "section", "table"]
 
 LONGEST = 300
 NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
@@ -58,17 +58,12 @@ def table(
     return "".join(lines)
 
 
-def section(key: str, title: str, content: str, *, lead: str = "") -> str:
+def section(key: str, title: str, lead: str, content: str) -> str:
     """Return a section with its heading; nothing where it has no content. ``title`` and ``lead`` are text."""
     if not content:
         return ""
     said = f'<p class="lead">{escaped(lead, most=2000)}</p>' if lead else ""
     return f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{escaped(title)}</h2>{said}{content}</section>'
-
-
-def details(summary: str, content: str) -> str:
-    """Return what is folded away until somebody wants it; printed, it is open."""
-    return f"<details><summary>{escaped(summary)}</summary>{content}</details>" if content else ""
 
 
 def page(title: str, content: str) -> str:

@@ -123,7 +123,8 @@ class Pane:
         if not self.flat:
             inside &= away[:, self.along] < reach
         kept = rows[inside]
-        return kept[np.argsort(away[inside][:, axes].max(axis=1), kind="stable")[:MOST_SPOTS]]
+        nearest: I64 = kept[np.argsort(away[inside][:, axes].max(axis=1), kind="stable")[:MOST_SPOTS]]
+        return nearest
 
     def _own(self, centre: F64) -> F64:
         return centre @ self.linear.T + self.shift
@@ -140,9 +141,7 @@ class Pane:
             points = np.column_stack([np.full(len(ring), tracks.outlines.z[index]), ring])
             if not self.flat and abs(self._own(points[:1])[0, 0] - self.centre[0]) > thick / 2:
                 continue
-            parts.append(
-                "M" + "L".join(f"{_short(x)} {_short(y)}" for y, x in np.round(self.places(points), 1)) + "Z"
-            )
+            parts.append("M" + "L".join(f"{_short(x)} {_short(y)}" for y, x in np.round(self.places(points), 1)) + "Z")
         return "".join(parts)
 
 
@@ -202,9 +201,7 @@ class Panes:
         high = ((last - 0.5) * size - own)[axes] * scale + SIDE / 2
         self._count += 1
         name = f"crop{self._count}"
-        box = (
-            f'x="{low[1]:.2f}" y="{low[0]:.2f}" width="{high[1] - low[1]:.2f}" height="{high[0] - low[0]:.2f}"'
-        )
+        box = f'x="{low[1]:.2f}" y="{low[0]:.2f}" width="{high[1] - low[1]:.2f}" height="{high[0] - low[0]:.2f}"'
         ground = '<rect class="ground" width="100" height="100"/>'
         picture = f'<image id="{name}" {box} preserveAspectRatio="none" href="{_png(pixels)}"/>'
         again = f'{ground}<use href="#{name}"/>'

@@ -50,9 +50,7 @@ def measures(facts: Facts) -> str:
     rows = facts.get("measures", ())
     parts = [
         _counts("Spots, links and divisions, each counted for itself", rows, "of", COUNTED),
-        _counts(
-            "Divisions by how many frames early or late they may be", _tolerances(facts), "frame tolerance", {}
-        ),
+        _counts("Divisions by how many frames early or late they may be", _tolerances(facts), "frame tolerance", {}),
         _words("Measures of the Cell Tracking Challenge (1 is perfect)", facts.get("challenge") or {}, CHALLENGE),
         _words("Masks, pixel by pixel", facts.get("segmentation") or {}, SEGMENTATION),
     ]
@@ -61,7 +59,7 @@ def measures(facts: Facts) -> str:
 
 def _tolerances(facts: Facts) -> Sequence[Mapping[str, Any]]:
     found = facts.get("divisions", ())
-    return [row | {"frame tolerance": row.get("frame_tolerance")} for row in found if isinstance(row, Mapping)]
+    return [{**row, "frame tolerance": row.get("frame_tolerance")} for row in found if isinstance(row, Mapping)]
 
 
 def _counts(caption: str, rows: Sequence[Mapping[str, Any]], key: str, words: Mapping[str, str]) -> str:
@@ -86,7 +84,11 @@ def _counts(caption: str, rows: Sequence[Mapping[str, Any]], key: str, words: Ma
 
 def _words(caption: str, values: Mapping[str, Any], words: Mapping[str, str]) -> str:
     body = [
-        [escaped(name.replace("_of_", " of ").replace("cells_", "cells ")), number(value), escaped(_meaning(name, words))]
+        [
+            escaped(name.replace("_of_", " of ").replace("cells_", "cells ")),
+            number(value),
+            escaped(_meaning(name, words)),
+        ]
         for name, value in values.items()
         if isinstance(value, int | float | None)
     ]

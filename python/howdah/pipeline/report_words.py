@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["CHALLENGE", "COUNTED", "KIND_WORDS", "SEGMENTATION", "Kind"]
+__all__ = ["CHALLENGE", "COUNTED", "KIND_WORDS", "SECTIONS", "SEGMENTATION", "Kind"]
 
 
 class Kind(NamedTuple):
@@ -19,12 +19,20 @@ class Kind(NamedTuple):
 KIND_WORDS = MappingProxyType(
     {
         "spot false": Kind("False spots", "The result has a spot where the truth has no cell.", "false spot"),
-        "spot missed": Kind("Missed spots", "The truth has a cell here; the result has no spot near it.", "missed spot"),
+        "spot missed": Kind(
+            "Missed spots", "The truth has a cell here; the result has no spot near it.", "missed spot"
+        ),
         "link false": Kind("False links", "The result joins two spots that are not the same cell.", "false link"),
-        "link missed": Kind("Missed links", "The same cell in both frames, but the result does not join it.", "missed link"),
+        "link missed": Kind(
+            "Missed links", "The same cell in both frames, but the result does not join it.", "missed link"
+        ),
         "division false": Kind("False divisions", "The result lets a cell divide that does not.", "false division"),
-        "division missed": Kind("Missed divisions", "A cell divides here; the result does not say so.", "missed division"),
-        "mask poor": Kind("Poor masks", "Found, but its mask covers less than half of what both cover (IoU).", "poor mask"),
+        "division missed": Kind(
+            "Missed divisions", "A cell divides here; the result does not say so.", "missed division"
+        ),
+        "mask poor": Kind(
+            "Poor masks", "Found, but its mask covers less than half of what both cover (IoU).", "poor mask"
+        ),
     }
 )
 
@@ -69,5 +77,27 @@ SEGMENTATION = MappingProxyType(
         "IoU_of_pixels": "Overlap of all that is cell with all that was called cell.",
         "cells_true": "Masks in the truth, of the frames that have some.",
         "cells_found": "Masks in the result, of these frames.",
+    }
+)
+
+SECTIONS = MappingProxyType(  # key: title, and what it is about
+    {
+        "measures": (
+            "Measures",
+            "Spots, links and divisions are counted apart, for each of them hides the others: leaving out every division can make TRA "
+            "better. Precision is the part of what was found that is true, recall the part of what is true that was found, and F1 "
+            "weighs both.",
+        ),
+        "curves": ("Curves", "Where the result is good, and where it is not."),
+        "worst": (
+            "Where to look first",
+            "Errors weigh by what it costs a person to correct them (severity, 0 to 1); the cost of a frame or a track is their sum.",
+        ),
+        "errors": (
+            "Errors",
+            "The worst of each kind, spread over the movie. Frames count from 0, coordinates are in world units, and spots are named as "
+            "Mastodon and TrackMate show them. The brightness of each crop is stretched for itself.",
+        ),
+        "compared": ("What was compared", ""),
     }
 )
