@@ -1,0 +1,103 @@
+"""What the page says: names, and one plain sentence for every measure and every kind of error."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import NamedTuple
+
+__all__ = ["CHALLENGE", "COUNTED", "KIND_WORDS", "SECTIONS", "SEGMENTATION", "Kind"]
+
+
+class Kind(NamedTuple):
+    """A kind of error: its heading, what it is, and where the user finds it in the tagged file."""
+
+    title: str
+    meaning: str
+    tag: str
+
+
+KIND_WORDS = MappingProxyType(
+    {
+        "spot false": Kind("False spots", "The result has a spot where the truth has no cell.", "false spot"),
+        "spot missed": Kind(
+            "Missed spots", "The truth has a cell here; the result has no spot near it.", "missed spot"
+        ),
+        "link false": Kind("False links", "The result joins two spots that are not the same cell.", "false link"),
+        "link missed": Kind(
+            "Missed links", "The same cell in both frames, but the result does not join it.", "missed link"
+        ),
+        "division false": Kind("False divisions", "The result lets a cell divide that does not.", "false division"),
+        "division missed": Kind(
+            "Missed divisions", "A cell divides here; the result does not say so.", "missed division"
+        ),
+        "mask poor": Kind(
+            "Poor masks", "Found, but its mask covers less than half of what both cover (IoU).", "poor mask"
+        ),
+    }
+)
+
+COUNTED = MappingProxyType(
+    {
+        "spots": "A spot is right if it is the partner of a true spot, one to one and within the distance.",
+        "links": "A link is right if both its ends are right and their true spots are linked, too.",
+        "divisions": "A division is right if its mother is. Divisions are few: they hardly move the other measures, so look here.",
+    }
+)
+
+CHALLENGE = MappingProxyType(
+    {
+        "SEG": "How well masks cover the true cells: mean overlap (Jaccard) of each true cell with the mask that covers most of it.",
+        "DET": "How well cells are detected: what it costs to correct missed, false and merged ones, against drawing all of them.",
+        "TRA": "The same with the links: what it costs to correct cells and links, against making all of them.",
+        "LNK": "The same for links alone: what it costs to correct links, against making all of them.",
+        "OP_CSB": "Segmentation benchmark: mean of SEG and DET.",
+        "OP_CTB": "Tracking benchmark: mean of SEG and TRA.",
+        "OP_CLB": "Linking benchmark: mean of DET and LNK... of the cells as they were found.",
+        "CT": "Complete tracks: part of the true tracks that are found from their first frame to their last.",
+        "TF": "Track fractions: part of a true track that is followed without a break, mean over tracks.",
+        "BC": "Branching correctness: F1 of divisions, at most so many frames early or late.",
+        "CCA": "Cell cycle accuracy: how alike the lengths of cell cycles are spread in both.",
+        "BIO": "Mean of CT, TF, BC and CCA as far as there are some.",
+        "OP_BIO": "Mean of SEG and BIO.",
+        "MOTA": "Multiple object tracking accuracy: 1 less the missed, false and swapped ones, against the true ones.",
+        "HOTA": "Higher order tracking accuracy: detection and association weighed alike.",
+        "IDF1": "F1 of identities: how long cells keep their name.",
+        "CHOTA": "HOTA in which a cell's name goes on in its daughters.",
+        "MTML": "Mostly tracked, mostly lost: tracks that are found, or missed, for the most part.",
+        "FAF": "False alarms a frame; less is better.",
+    }
+)
+
+SEGMENTATION = MappingProxyType(
+    {
+        "SEG": "Mean overlap (Jaccard) of each true cell with the mask that covers more than half of it; 0 where there is none.",
+        "AP50": "Found, out of all that are true or found, at an overlap above one half.",
+        "F1": "F1 of masks at an overlap above one half.",
+        "IoU_of_pairs": "Mean overlap (IoU) of the pairs above one half.",
+        "IoU_of_pixels": "Overlap of all that is cell with all that was called cell.",
+        "cells_true": "Masks in the truth, of the frames that have some.",
+        "cells_found": "Masks in the result, of these frames.",
+    }
+)
+
+SECTIONS = MappingProxyType(  # key: title, and what it is about
+    {
+        "measures": (
+            "Measures",
+            "Spots, links and divisions are counted apart, for each of them hides the others: leaving out every division can make TRA "
+            "better. Precision is the part of what was found that is true, recall the part of what is true that was found, and F1 "
+            "weighs both.",
+        ),
+        "curves": ("Curves", "Where the result is good, and where it is not."),
+        "worst": (
+            "Where to look first",
+            "Errors weigh by what it costs a person to correct them (severity, 0 to 1); the cost of a frame or a track is their sum.",
+        ),
+        "errors": (
+            "Errors",
+            "The worst of each kind, spread over the movie. Frames count from 0, coordinates are in world units, and spots are named as "
+            "Mastodon and TrackMate show them. The brightness of each crop is stretched for itself.",
+        ),
+        "compared": ("What was compared", ""),
+    }
+)
