@@ -32,8 +32,8 @@ MOST_BYTES = 3_500_000  # of all pictures; the page stays below 5 MB
 def shown_first(mistakes: Mistakes, most: int = EACH) -> Mistakes:
     """Return those of the worst errors that are shown: by severity, spread over time.
 
-    Of the four times as many worst ones (and those that are as bad), the worst of each stretch of time comes first; a stretch is
-    the time from the first to the last of them, cut into as many parts as are shown. Worst first.
+    Chosen from are the four times as many worst ones, and those that are as bad. No frame is shown twice while there is another, nor a
+    stretch of time: that from the first to the last of them, cut into as many parts as are shown. Worst first.
     """
     if len(mistakes) <= most:
         return mistakes.worst()
@@ -41,12 +41,17 @@ def shown_first(mistakes: Mistakes, most: int = EACH) -> Mistakes:
     pool = mistakes.take(np.flatnonzero(mistakes.severity >= level)).worst()
     first, last = int(pool.frame.min()), int(pool.frame.max())
     part = (pool.frame - first) * most // (last - first + 1)
-    place = np.zeros(len(pool), dtype=np.int64)  # within its part
-    order = np.argsort(part, kind="stable")
-    starts = np.flatnonzero(np.diff(part[order], prepend=-1))
-    lengths = np.diff(np.append(starts, len(pool)))
-    place[order] = np.arange(len(pool)) - np.repeat(starts, lengths)
-    return pool.take(np.lexsort((-pool.severity, place))[:most]).worst()
+    order = np.lexsort((-pool.severity, _places(part), _places(pool.frame)))
+    return pool.take(order[:most]).worst()
+
+
+def _places(group: I64) -> I64:
+    """(K,) how many of the same group come before each."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    places = np.empty(len(group), dtype=np.int64)
+    places[order] = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
+    return places
 
 
 def named(tracks: Tracks, row: int) -> str:

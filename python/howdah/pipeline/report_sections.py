@@ -138,7 +138,7 @@ def _settings(facts: Facts, unit: str) -> dict[str, Any]:
 def _fingerprint(path: Path) -> str:
     try:
         known = fingerprint(path)
-    except OSError:
+    except (OSError, ValueError, RuntimeError):  # gone, no name at all, a circle of links
         return "not there any more"
     digest = next((value for key, value in known.items() if key.startswith("sha256")), None)
     if digest is None:
