@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from bdv_io import ArrayImage, FormatError, Tracks
-from howdah.metrics import match_spots
+from howdah.metrics import Matching, match_spots
 from howdah.metrics.mistakes import KINDS, Mistakes, find_mistakes
 from howdah.pipeline.error_gallery import EACH, shown_first
 from howdah.pipeline.report import write_report
@@ -40,11 +41,27 @@ FACTS: dict[str, Any] = {
     "sparse": False,
     "measures": [{"of": name, **COUNTS} for name in ("spots", "links", "divisions")],
     "divisions": [
-        {"frame_tolerance": k, "true_positives": k, "precision": 0.5, "recall": None, "f1": 0.25} for k in (0, 1, 2)
+        {"frame_tolerance": k, "by": "mother", "true_positives": k, "precision": 0.5, "recall": None, "f1": 0.25}
+        for k in (0, 1, 2)
     ],
     "challenge": {"SEG": 0.71, "DET": 0.98, "TRA": 0.97, "BC(2)": 0.5, "CCA": None},
     "segmentation": {"SEG": 0.72, "IoU_of_pairs": 0.8, "cells_true": 12},
-    "calibration": {"bins": [{"quality": q, "right": q**2, "count": 5} for q in (0.1, 0.5, 0.9)]},
+    "without_divisions": {"DET": 0.98, "TRA": 0.975},
+    "corrections": {"AOGM": 17.5, "AOGM_FN": 1},
+    "agreement": {"py-ctcmetrics 1.3": 1e-16},
+    "matched_by": "centres of spots",
+    "calibration": [
+        {
+            "of": "spots",
+            "quality": "quality",
+            "n": 15,
+            "n_right": 9,
+            "auc": 0.8,
+            "ece": 0.1,
+            "brier": None,
+            "bins": [{"quality": q, "right": q**2, "n": 5} for q in (0.1, 0.5, 0.9)],
+        }
+    ],
     "distances": [{"distance": d, "precision": d / 3, "recall": d / 4} for d in (1.0, 2.0, 3.0)],
     "notes": ["Masks were not compared: the truth has none."],
 }
@@ -173,8 +190,26 @@ def test_page_says_what_was_measured(flat: tuple[str, Structure, Mistakes]) -> N
     assert set(mistakes.counts()) == set(KINDS)
     assert all(mistakes.counts().values())
     for word in (
-        *("found.mastodon", "true.mastodon", "0.857", "DET", "0.980", "BC(2)", "Branching correctness", "IoU of pairs"),
-        *("Masks were not compared: the truth has none.", "3.000 µm", "complete", "frame tolerance"),
+        *(
+            "found.mastodon",
+            "true.mastodon",
+            "0.857",
+            "DET",
+            "0.980",
+            "BC",
+            "branching correctness",
+            "0.9750",
+            "IoU of pairs",
+        ),
+        *(
+            "Masks were not compared: the truth has none.",
+            "3.000 µm",
+            "complete",
+            "frame tolerance",
+            "py-ctcmetrics 1.3",
+            "Brier",
+            "AOGM_FN",
+        ),
         *(
             "Cells over time",
             "F1 of each frame",
@@ -193,8 +228,8 @@ def test_page_says_what_was_measured(flat: tuple[str, Structure, Mistakes]) -> N
 
 def test_divisions_stand_apart_at_every_tolerance(flat: tuple[str, Structure, Mistakes]) -> None:
     text, _, _ = flat
-    table = text[text.index("Divisions by how many frames") :]
-    rows = re.findall(r'<th scope="row">(\d)</th><td>(\d)</td>', table[: table.index("</table>")])
+    table = text[text.index("Divisions, by how many frames") :]
+    rows = re.findall(r'<th scope="row">(\d)</th><td>mother</td><td>(\d)</td>', table[: table.index("</table>")])
     assert rows == [("0", "0"), ("1", "1"), ("2", "2")]
 
 
@@ -235,6 +270,23 @@ def test_an_empty_result(tmp_path: Path) -> None:
     _, page, mistakes = written(tmp_path, truth, truth.select([]), image=pixels())
     assert f"Missed spots: {truth.n_spots}" in page.text
     assert mistakes.counts()["spot false"] == 0
+
+
+def test_two_units_are_not_drawn_into_one_picture(tmp_path: Path) -> None:
+    truth = movie()
+    found = replace(truth, space_unit="pixel")
+    rows = np.arange(10)
+    pairs = Matching(rows, rows, np.full(10, np.nan), truth.n_spots, truth.n_spots)
+    mistakes = find_mistakes(truth, found, pairs)
+    out = write_report(tmp_path / "page.html", FACTS, mistakes, result=found, truth=truth, matching=pairs)
+    page = Structure(out.read_text(encoding="utf-8"))
+    assert "No pictures: the truth is in µm, the result in pixel." in page.text
+    assert not page.all("figure")[4:]
+
+
+def test_a_poor_mask_says_how_poor(flat: tuple[str, Structure, Mistakes]) -> None:
+    text, _, _ = flat
+    assert text.count("<dt>overlap (IoU)</dt><dd>0.20</dd>") == 2
 
 
 def test_frames_without_an_image_are_said(tmp_path: Path) -> None:

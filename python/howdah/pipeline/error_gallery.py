@@ -26,6 +26,7 @@ BOX = 'width="100" height="100" viewBox="0 0 100 100"'
 GAP = 14.0  # between two frames beside each other, units
 ROOM = 3.4  # half of a crop, in radii of the cell
 LEAST_HALF = 8.0  # half of a crop, pixels
+NO_OVERLAP = 0.6  # severity of a poor mask that covers nothing; it falls as the overlap grows (see find_mistakes)
 MOST_BYTES = 3_500_000  # of all pictures; the page stays below 5 MB
 
 
@@ -105,13 +106,20 @@ class Gallery:
         self._panes = Panes(image, setup, flat=not len(centres) or float(np.ptp(centres[:, 0])) == 0)
         self._image, self._setup = image, setup
         self._unit = truth.space_unit
+        units = {tracks.space_unit for tracks in (truth, result) if tracks.n_spots}
+        #: Why there are no pictures; empty where there are some.
+        self.why_none = (
+            f"No pictures: the truth is in {truth.space_unit}, the result in {result.space_unit}."
+            if len(units) > 1
+            else ""
+        )
         self._bytes = 0
 
     def cards(self, mistakes: Mistakes, kind: str) -> Iterator[str]:
         """Yield one card an error of this kind, markup; fewer once the pictures fill what a page may hold."""
         chosen = shown_first(mistakes.of(kind))
         for place in range(len(chosen)):
-            if self._bytes > MOST_BYTES:
+            if self._bytes > MOST_BYTES or self.why_none:
                 return
             one = _One(*(column[place] for column in vars(chosen).values()))
             draw = {"link": self._link, "division": self._division}.get(kind.split()[0], self._spot)
@@ -233,6 +241,8 @@ class Gallery:
             if row != UNMATCHED:
                 rows = side.tracks.links[row].tolist() if kind.startswith("link") else [row]
                 lines.append((side.name, escaped(" → ".join(named(side.tracks, r) for r in rows))))
+        if kind == "mask poor":
+            lines.append(("overlap (IoU)", number(NO_OVERLAP - float(one.severity), 2)))
         lines.append(("severity", number(float(one.severity), 2)))
         facts = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in lines)
         title = KIND_WORDS[kind].title

@@ -26,6 +26,7 @@ Facts = Mapping[str, Any]
 __all__ = ["compared", "curves", "errors"]
 
 SHOWN = ("division missed", "division false", "link false", "link missed", "spot missed", "spot false", "mask poor")
+LINES = 2  # qualities in one chart
 SWATCH = (
     '<li><svg viewBox="0 0 34 20" aria-hidden="true"><rect class="ground" width="34" height="20"/>'
     '<ellipse class="{}" cx="17" cy="10" rx="9" ry="6"/></svg>{}</li>'
@@ -44,7 +45,8 @@ def curves(facts: Facts, frames: Frames) -> str:
     """Return the curves that the numbers allow."""
     unit, reach = str(facts.get("unit", "")), facts.get("matched_within")
     true, found = frames.true.astype(np.float64), frames.found.astype(np.float64)
-    distances, bins = facts.get("distances") or (), (facts.get("calibration") or {}).get("bins") or ()
+    distances = facts.get("distances") or ()
+    precision = [] if facts.get("sparse") else [("precision", 1)]
     drawn = [
         chart(
             "Cells over time",
@@ -61,10 +63,10 @@ def curves(facts: Facts, frames: Frames) -> str:
         ),
         chart(
             "Spots by distance",
-            "Precision and recall, if a spot may be this far from its true place.",
+            "What would be right, if a spot may be this far from its true place.",
             [
                 Line(name, *_columns(distances, "distance", name), colour)
-                for name, colour in (("precision", 1), ("recall", 0))
+                for name, colour in (*precision, ("recall", 0))
             ],
             axes=(f"distance ({unit})" if unit else "distance", "part"),
             mark=reach,
@@ -72,7 +74,15 @@ def curves(facts: Facts, frames: Frames) -> str:
         chart(
             "Can qualities be trusted?",
             "Of spots of a quality, the part that is right. On the dotted line quality is the probability to be right.",
-            [Line("spots", *_columns(bins, "quality", "right"), 2)],
+            [
+                Line(
+                    f"{row.get('quality')} of {row.get('of')}",
+                    *_columns(row.get("bins") or (), "quality", "right"),
+                    2 + place,
+                )
+                for place, row in enumerate(facts.get("calibration") or ())
+                if place < LINES
+            ],
             axes=("quality", "part right"),
             diagonal=True,
         ),
@@ -85,13 +95,19 @@ def errors(gallery: Gallery, mistakes: Mistakes) -> str:
     counts = mistakes.counts()
     if not len(mistakes):
         return '<p class="empty">No error was found.</p>'
-    parts = [KEY]
+    parts = [f"<p>{escaped(gallery.why_none)}</p>" if gallery.why_none else KEY]
     for kind in SHOWN:
         if not counts[kind]:
             continue
         words, cards = KIND_WORDS[kind], list(gallery.cards(mistakes, kind))
         some = len(cards) < counts[kind]
-        shown = f"{len(cards)} of {number(counts[kind])} are shown." if some else "All are shown."
+        shown = (
+            ""
+            if gallery.why_none
+            else f"{len(cards)} of {number(counts[kind])} are shown."
+            if some
+            else "All are shown."
+        )
         parts.append(
             f'<h3 id="{kind.replace(" ", "-")}">{words.title}: {number(counts[kind])}</h3>'
             f'<p class="jump">{escaped(words.meaning)} {shown} In a tagged file: <i>{words.tag}</i>.</p>'
@@ -116,6 +132,9 @@ def compared(facts: Facts, result: Tracks, truth: Tracks, image: ImageSeries | N
         where = escaped(image.path or "in memory")
         rows.append(["image", f"<code>{where}</code><br>{image.n_frames} frames of {size} voxels (z, y, x)"])
     rows += [[name, escaped(value)] for name, value in _settings(facts, truth.space_unit).items() if value is not None]
+    for who, difference in (facts.get("agreement") or {}).items():
+        said = "" if difference is None else f"largest difference of a measure: {float(difference):.1g}"
+        rows.append([f"checked with {escaped(who)}", said])
     rows.append(["made", f"{datetime.now(tz=UTC):%Y-%m-%d %H:%M} UTC, Howdah {escaped(__version__)}"])
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     rows.append(["versions", escaped(used, most=1000)])
@@ -126,6 +145,7 @@ def _settings(facts: Facts, unit: str) -> dict[str, Any]:
     unit = str(facts.get("unit", unit))
     within, off, sparse = (facts.get(key) for key in ("matched_within", "median_error", "sparse"))
     return {
+        "cells matched by": facts.get("matched_by"),
         "matched within": None if within is None else f"{number(within)} {unit}",
         "median distance": None if off is None else f"{number(off)} {unit} of spots and their true places",
         "frame tolerance": facts.get("frame_tolerance"),
