@@ -9,7 +9,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ import numpy as np
 from howdah.errors import MissingExtraError
 from howdah.metrics.challenge_cells import NOBODY, Cells, Cover
 
-__all__ = ["affordable", "by_ctc_metrics", "by_traccuracy", "ctc_metrics_version", "traccuracy_version"]
+__all__ = ["CTC_METRICS", "TRACCURACY", "affordable", "by_ctc_metrics", "by_traccuracy", "library_versions"]
+
+CTC_METRICS, TRACCURACY = "py-ctcmetrics", "traccuracy"
 
 MOST_WORK = 5e6  # sum over frames of the squared number of cells: about two seconds
 SAME_NAME = ("SEG", "DET", "TRA", "LNK", "CT", "TF", "CCA", "CHOTA")
@@ -29,27 +31,13 @@ def affordable(cover: Cover) -> bool:
     return bool(max(float((count**2).sum()) for count in n) <= MOST_WORK)
 
 
-def ctc_metrics_version() -> str | None:
-    """Return the version of py-ctcmetrics, or None where it is not installed."""
-    try:
-        import ctc_metrics  # noqa: F401
-    except ModuleNotFoundError:
-        return None
-    return version("py-ctcmetrics")
-
-
-def traccuracy_version() -> str:
-    """Return the version of traccuracy.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        return version("traccuracy")
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "The cross-check needs traccuracy, which is not installed. Install it with: pip install 'howdah[eval]'"
-        ) from None
+def library_versions() -> dict[str, str]:
+    """Return the versions of py-ctcmetrics and traccuracy, those that are installed."""
+    found = {}
+    for name in (CTC_METRICS, TRACCURACY):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def by_ctc_metrics(cover: Cover, *, highest: int = 3) -> tuple[dict[str, float], list[str]]:
@@ -118,10 +106,14 @@ def by_traccuracy(cover: Cover) -> dict[str, float]:
     Raises:
         MissingExtraError: It is not installed.
     """
-    traccuracy_version()
-    from traccuracy import TrackingGraph
-    from traccuracy.matchers import Matched
-    from traccuracy.metrics import CTCMetrics
+    try:
+        from traccuracy import TrackingGraph
+        from traccuracy.matchers import Matched
+        from traccuracy.metrics import CTCMetrics
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "The cross-check needs traccuracy, which is not installed. Install it with: pip install 'howdah[eval]'"
+        ) from None
 
     graphs = [TrackingGraph(_graph(cells), location_keys=("t",)) for cells in (cover.truth, cover.found)]
     there = np.flatnonzero(cover.by != NOBODY)

@@ -11,19 +11,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bdv_io import BdvIoError
+from bdv_io import BdvIoError, ImageSeries
+from bdv_io.formats import open_image, write_tracks, writer_for
 from bdv_io.image import Hints
 from bdv_io.safe_write import replacing
+from howdah import __version__
 from howdah.errors import ConfigError, DataError
-from howdah.metrics import find_mistakes
+from howdah.metrics import Matching, find_mistakes
+from howdah.metrics.challenge_library import library_versions
 from howdah.metrics.mistakes import KINDS, Mistakes
+from howdah.pipeline.error_tags import tagged as with_mistakes
 from howdah.pipeline.evaluation_challenge import challenge_facts, chosen_measures
 from howdah.pipeline.evaluation_matching import Found, by_centres, by_masks, one_to_one
 from howdah.pipeline.evaluation_places import Places, calibration, places, short
 from howdah.pipeline.evaluation_sides import Side, read_side
 from howdah.pipeline.lineage_tables import write_table
 from howdah.pipeline.record import versions
-from howdah.pipeline.sources import check_target
+from howdah.pipeline.report import write_report
+from howdah.pipeline.sources import check_target, movie_of
 from howdah.progress import Progress, Steps
 
 PathLike = str | os.PathLike[str]
@@ -84,59 +89,82 @@ def evaluate(
     Returns:
         ``measures``: rows for spots, links and divisions (precision, recall, F1 and counts); ``divisions``: rows for tolerances of
         0, 1, 2 frames, by mothers alone and with both daughters; ``distances``: rows of precision and recall at growing distances;
-        ``calibration``: a row a quality with ``bins`` (``low, high, n, quality, right``); ``segmentation``: SEG, AP50, F1 and IoU; ``challenge``: value
-        or None by name; ``corrections``; ``without_divisions``; ``agreement`` with the libraries; ``mistakes``: number of each kind;
-        ``worst``: the worst of them; ``matched_by``, ``matched_within``, ``unit``, ``median_error``, ``frame_tolerance``, ``sparse``,
-        ``versions``; ``notes``: sentences about what could not be compared.
+        ``calibration``: a row a quality with ``bins`` (``low, high, n, quality, right``); ``segmentation``: SEG, AP50, F1, IoU;
+        ``challenge``: value or None by name; ``corrections``; ``without_divisions``; ``agreement`` with the libraries;
+        ``mistakes``: number of each kind; ``worst``: the worst of them; ``matched_by``, ``matched_within``, ``unit``,
+        ``median_error``, ``frame_tolerance``, ``sparse``, ``versions``; ``notes``: sentences about what could not be compared.
 
     Raises:
         DataError: The two have nothing in common that can be compared.
         ConfigError, BdvIoError: As the sentence says.
     """
     chosen = how or Judging()
-    target = _checked(out, (result, truth), (".csv", ".json"))
+    target = _checked(out, (result, truth), "the measures", (".csv", ".json"))
+    page = _checked(report, (result, truth), "the report", (".html",))
+    errors = _checked(tagged, (truth,), "the mistakes", ())
     wanted = chosen_measures(chosen.measures)
     yield Progress("read", 0, 2)
-    drawn = report is not None or tagged is not None
+    drawn = page is not None or errors is not None
     true = read_side(Path(truth), chosen.hints, outlines=drawn)
     yield Progress("read", 1, 2)
     found = read_side(Path(result), chosen.hints, outlines=drawn)
     yield Progress("read", 2, 2)
     if not true.tracks.n_spots:
         raise DataError(f"The truth {true.path} holds no spot, so that nothing can be measured. Is it the right file?")
+    judged = yield from _judged(true, found, chosen, wanted)
+    return _written(judged, target, page, errors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """All that is known of the two."""
+
+    true: Side
+    found: Side
+    pairs: Matching
+    matched: Found
+    mistakes: Mistakes
+    facts: dict[str, Any]
+    notes: list[str]
+
+
+def _judged(true: Side, found: Side, how: Judging, wanted: tuple[str, ...]) -> Steps[_Judged]:
     notes: list[str] = []
-    seen = places(true, found, chosen, notes)
-    matched = yield from _matched(true, found, chosen, seen, notes)
+    seen = places(true, found, how, notes)
+    matched = yield from _matched(true, found, how, seen, notes)
     if matched is None:
-        raise DataError(f"{result} cannot be compared with {truth}. {' '.join(notes)}")
-    facts: dict[str, Any] = {"result": str(result), "truth": str(truth), **(seen.facts if seen else {})}
-    facts |= {"frame_tolerance": chosen.frame_tolerance, "sparse": chosen.sparse, "matched_by": matched.how}
+        raise DataError(f"{found.path} cannot be compared with {true.path}. {' '.join(notes)}")
+    facts: dict[str, Any] = {"result": str(found.path), "truth": str(true.path), **(seen.facts if seen else {})}
+    facts |= {"frame_tolerance": how.frame_tolerance, "sparse": how.sparse, "matched_by": matched.how}
     if matched.masks is not None:
-        facts["segmentation"] = _segmentation(matched, sparse=chosen.sparse)
-    facts |= challenge_facts(true, found, matched, sparse=chosen.sparse, check=chosen.check, wanted=wanted, notes=notes)
+        facts["segmentation"] = _segmentation(matched, sparse=how.sparse)
+    facts |= challenge_facts(true, found, matched, sparse=how.sparse, check=how.check, wanted=wanted, notes=notes)
     pairs = seen.pairs if seen else one_to_one(matched.cover)
-    facts["calibration"] = calibration(true.tracks, found.tracks, pairs, chosen, notes)
+    facts["calibration"] = calibration(true.tracks, found.tracks, pairs, how, notes)
     mistakes = find_mistakes(
         true.tracks,
         found.tracks,
         pairs,
-        frame_tolerance=chosen.frame_tolerance,
-        sparse=chosen.sparse,
+        frame_tolerance=how.frame_tolerance,
+        sparse=how.sparse,
         overlap=matched.overlap,
     )
     facts |= {"mistakes": mistakes.counts(), "worst": _worst(mistakes, true, found)}
-    facts |= {"versions": versions(), "notes": notes}
-    return _written(facts, target)
+    facts |= {"versions": {"howdah": __version__, **versions(), **library_versions()}, "notes": notes}
+    return _Judged(true, found, pairs, matched, mistakes, facts, notes)
 
 
-def _checked(out: PathLike | None, inputs: tuple[PathLike, ...], endings: tuple[str, ...]) -> Path | None:
+def _checked(out: PathLike | None, inputs: tuple[PathLike, ...], what: str, endings: tuple[str, ...]) -> Path | None:
+    """Return where something goes, None for nowhere; say early what would fail late."""
     target = None if out is None else check_target(out)
-    if target is not None and target.suffix.lower() not in endings:
-        raise ConfigError(
-            f"Writing the measures to {target} is not possible: the name must end in {' or '.join(endings)}."
-        )
-    if target is not None and target.resolve() in [Path(path).resolve() for path in inputs]:
-        raise ConfigError(f"Writing the measures to {target} is not possible: it is an input. Name another target.")
+    if target is None:
+        return None
+    if endings and target.suffix.lower() not in endings:
+        raise ConfigError(f"Writing {what} to {target} is not possible: the name must end in {' or '.join(endings)}.")
+    if target.resolve() in [Path(path).resolve() for path in inputs]:
+        raise ConfigError(f"Writing {what} to {target} is not possible: it is an input. Name another target.")
+    if not endings:
+        writer_for(target)
     return target
 
 
@@ -193,15 +221,53 @@ def _worst(mistakes: Mistakes, true: Side, found: Side) -> list[dict[str, Any]]:
     return rows
 
 
-def _written(facts: dict[str, Any], target: Path | None) -> dict[str, Any]:
-    """Write the facts where that was wished."""
-    if target is None:
-        return facts
-    if target.suffix.lower() == ".csv":
-        return {**facts, "out": str(write_table(target, _table(facts)))}
-    with replacing(target) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
-    return {**facts, "out": str(target)}
+def _written(judged: _Judged, target: Path | None, page: Path | None, errors: Path | None) -> dict[str, Any]:
+    """Write what was wished."""
+    facts, more = judged.facts, {}
+    if page is not None or errors is not None:
+        more = _pictured(judged, page, errors)
+    if target is not None:
+        if target.suffix.lower() == ".csv":
+            write_table(target, _table(facts))
+        else:
+            with replacing(target) as temporary:
+                text = json.dumps(facts, indent=1, default=str, allow_nan=False)
+                temporary.write_text(text + "\n", encoding="utf-8")
+        more["out"] = str(target)
+    return {**facts, **more}
+
+
+def _pictured(judged: _Judged, page: Path | None, errors: Path | None) -> dict[str, str]:
+    """Write the page and the tagged result."""
+    true, found, pairs = judged.true.tracks, judged.found.tracks, judged.pairs
+    image, more = _movie(judged), {}
+    if image is None:
+        judged.notes.append("The movie was not found: it is not in the report, and the tagged file does not name it.")
+    try:
+        if errors is not None:
+            colours = writer_for(errors).key == "trackmate"
+            grown = with_mistakes(
+                found, true, judged.mistakes, pairs, overlap=judged.matched.overlap, manual_colours=colours
+            )
+            write_tracks(errors, grown, image=image)
+            more["tagged"] = str(errors)
+        if page is not None:
+            write_report(page, judged.facts, judged.mistakes, result=found, truth=true, matching=pairs, image=image)
+            more["report"] = str(page)
+    finally:
+        if image is not None:
+            image.close()
+    return more
+
+
+def _movie(judged: _Judged) -> ImageSeries | None:
+    """Open the movie of the result, or that of the truth."""
+    for side in (judged.found, judged.true):
+        try:
+            return open_image(movie_of(side.path, side.tracks, None))
+        except BdvIoError:
+            continue
+    return None
 
 
 def _table(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from howdah.metrics.biology import (
 from howdah.metrics.challenge import corrections
 from howdah.metrics.challenge_cells import Cover
 from howdah.metrics.challenge_library import (
+    CTC_METRICS,
+    TRACCURACY,
     affordable,
     by_ctc_metrics,
     by_traccuracy,
-    ctc_metrics_version,
-    traccuracy_version,
+    library_versions,
 )
 from howdah.pipeline.evaluation_matching import Found
 from howdah.pipeline.evaluation_sides import Side
@@ -161,8 +162,8 @@ def _own(cover: Cover) -> Values:
 def _agreement(cover: Cover, own: Values, *, check: bool, notes: list[str]) -> dict[str, float]:
     """Ask the libraries; py-ctcmetrics' value is the one that is reported."""
     agreement: dict[str, float] = {}
-    version = ctc_metrics_version()
-    if version is None:
+    installed = library_versions()
+    if CTC_METRICS not in installed:
         notes.append(
             "py-ctcmetrics is not installed: the values are Howdah's own. Install it with: pip install 'howdah[eval]'"
         )
@@ -174,7 +175,7 @@ def _agreement(cover: Cover, own: Values, *, check: bool, notes: list[str]) -> d
         theirs, failed = by_ctc_metrics(cover)
         notes += failed
         if theirs:
-            agreement[f"py-ctcmetrics {version}"] = _compare("py-ctcmetrics", own, theirs, notes)
+            agreement[f"{CTC_METRICS} {installed[CTC_METRICS]}"] = _compare(CTC_METRICS, own, theirs, notes)
             own |= {name: value for name, value in theirs.items() if own.get(name) is not None}
     if check and not affordable(cover):
         notes.append("The movie is too large for traccuracy.")
@@ -187,7 +188,7 @@ def _agreement(cover: Cover, own: Values, *, check: bool, notes: list[str]) -> d
                 "traccuracy was asked about LNK only: it counts one operation where a cell of the result covers three true ones."
             )
         theirs = {name: theirs[name] for name in names if name in theirs}
-        agreement[f"traccuracy {traccuracy_version()}"] = _compare("traccuracy", own, theirs, notes)
+        agreement[f"{TRACCURACY} {installed[TRACCURACY]}"] = _compare(TRACCURACY, own, theirs, notes)
     return agreement
 
 

@@ -19,6 +19,7 @@ from bdv_io.image import Hints
 from bdv_io.label_image import LABEL, LabelSeries, tracks_of_labels
 from bdv_io.masks import Grid, grid_of, whole
 from howdah.metrics.challenge_cells import NOBODY, Cells
+from howdah.pipeline.error_tags import without_evaluation
 from howdah.pipeline.sources import movie_of
 
 Array = npt.NDArray[Any]
@@ -98,7 +99,7 @@ def read_side(path: Path, hints: Hints, *, outlines: bool = False) -> Side:
         tracks, folder = read_ctc(path, hints=given, outlines=outlines), find(path)
         n_frames = _n_frames(folder) if folder is not None else tracks.n_frames
         return _side(path, known, tracks, n_frames, folder)
-    tracks = read_tracks(path, hints=given if known.hints else None)
+    tracks = without_evaluation(read_tracks(path, hints=given if known.hints else None))
     return _side(path, known, tracks, tracks.n_frames)
 
 
