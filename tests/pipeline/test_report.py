@@ -197,7 +197,7 @@ def test_page_says_what_was_measured(flat: tuple[str, Structure, Mistakes]) -> N
             "DET",
             "0.980",
             "BC",
-            "branching correctness",
+            "Branching correctness",
             "0.9750",
             "IoU of pairs",
         ),

@@ -43,7 +43,8 @@ def shown_first(mistakes: Mistakes, most: int = EACH) -> Mistakes:
     first, last = int(pool.frame.min()), int(pool.frame.max())
     part = (pool.frame - first) * most // (last - first + 1)
     order = np.lexsort((-pool.severity, _places(part), _places(pool.frame)))
-    return pool.take(order[:most]).worst()
+    shown = pool.take(order[:most])
+    return shown.take(np.lexsort((shown.frame, -shown.severity)))
 
 
 def _places(group: I64) -> I64:
@@ -105,6 +106,8 @@ class Gallery:
         centres = np.concatenate([truth.centre, result.centre])
         self._panes = Panes(image, setup, flat=not len(centres) or float(np.ptp(centres[:, 0])) == 0)
         self._image, self._setup = image, setup
+        sizes = np.linalg.det(truth.covariance) ** (1 / 6) if truth.n_spots else np.zeros(1)
+        self._usual = float(np.nanmedian(sizes))  # radius of a true cell: what is around a tiny error is seen, too
         self._unit = truth.space_unit
         units = {tracks.space_unit for tracks in (truth, result) if tracks.n_spots}
         #: Why there are no pictures; empty where there are some.
@@ -134,7 +137,7 @@ class Gallery:
         radius = self._radius(
             *((side, row) for side, row in zip(self._sides, one.rows, strict=True) if row != UNMATCHED)
         )
-        half = max(ROOM * radius, LEAST_HALF * self._pixel)
+        half = max(ROOM * max(radius, self._usual), LEAST_HALF * self._pixel)
         drawn = []
         for along in (0,) if self._panes.flat else (0, 1):
             pane = self._panes.cut(int(one.frame), one.centre, half, along=along)
@@ -163,8 +166,7 @@ class Gallery:
         frames = (int(tracks.t[ends[0]]), int(tracks.t[ends[1]]))
         panes = self._two(frames, tracks.centre[ends], (tracks.centre[ends[0]], tracks.centre[ends[1]]), radius)
         subjects = (theirs[theirs != UNMATCHED], ends) if owner else (ends, theirs[theirs != UNMATCHED])
-        lost = tracks.centre[ends] if kind == "link missed" else None
-        return self._pair(panes, subjects, lost=lost)
+        return self._pair(panes, subjects, lost=ends if kind == "link missed" else None)
 
     def _division(self, kind: str, one: _One) -> str:
         """The mother's frame and the daughters', once with what is true and once with what was found."""
@@ -195,15 +197,22 @@ class Gallery:
         """The same square of two frames, wide enough for all ``places``; in 3D each at its own depth."""
         low, high = places.min(axis=0), places.max(axis=0)
         middle = (low + high) / 2
-        half = max(float((high - low)[1:].max()) / 2 + 1.8 * radius, 2.6 * radius, LEAST_HALF * self._pixel)
+        cell = max(radius, self._usual)
+        half = max(float((high - low)[1:].max()) / 2 + 1.8 * cell, 2.6 * cell, LEAST_HALF * self._pixel)
         first, second = (
             self._panes.cut(frame, np.array([depth[0], middle[1], middle[2]]), half)
             for frame, depth in zip(frames, depths, strict=True)
         )
         return first, second
 
-    def _pair(self, panes: tuple[Pane, Pane], subjects: tuple[I64, I64], *, lost: F64 | None = None) -> str:
-        """Two rows, truth and result: two panes each, and the links between them."""
+    def _pair(self, panes: tuple[Pane, Pane], subjects: tuple[I64, I64], *, lost: I64 | None = None) -> str:
+        """Two rows, truth and result: two panes each, and the links between them.
+
+        Args:
+            panes: Of both frames.
+            subjects: Rows of the cells in question, in the truth and in the result.
+            lost: The ends of a true link that the result lacks; where it lacks an end, this is shown as well.
+        """
         drawn = []
         for side, subject in zip(self._sides, subjects, strict=True):
             again = side is not self._sides[0]
@@ -211,7 +220,10 @@ class Gallery:
             for place, pane in enumerate(panes):
                 here = subject[side.tracks.t[subject] == pane.frame]
                 ground = pane.again if again else pane.ground
-                parts.append(f'<svg x="{place * (SIDE + GAP):g}" {BOX}>{ground}{side.drawn(pane, here)}</svg>')
+                content = ground + side.drawn(pane, here)
+                if again and lost is not None and self._partner[0][lost[place]] == UNMATCHED:
+                    content += pane.outlines(self._sides[0].tracks, lost[place : place + 1], "lost", always=True)
+                parts.append(f'<svg x="{place * (SIDE + GAP):g}" {BOX}>{content}</svg>')
                 near = np.concatenate([here, pane.near(side.by_frame)])
                 inside = (np.abs(pane.places(side.tracks.centre[near]) - SIDE / 2) < SIDE / 2).all(axis=1)
                 shown.append(near[inside])
@@ -221,7 +233,7 @@ class Gallery:
             for ends, strong in zip(between[np.argsort(bold, kind="stable")], np.sort(bold), strict=True):
                 parts.append(_arrow(panes, side.tracks.centre[ends], f"{side.classes}{' me' if strong else ''}"))
             if lost is not None and again:
-                parts.append(_arrow(panes, lost, "lost"))
+                parts.append(_arrow(panes, self._sides[0].tracks.centre[lost], "lost"))
             frames = f"frame {panes[0].frame} on the left, frame {panes[1].frame} on the right"
             alt = (
                 f"{side.name.capitalize()}: {frames}; {len(between)} links, {int(bold.sum())} of the cells in question."

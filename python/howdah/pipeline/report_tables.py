@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from howdah.metrics.mistakes import Mistakes
-from howdah.pipeline.report_page import escaped, number, table
+from howdah.pipeline.report_page import details, escaped, number, table
 from howdah.pipeline.report_words import CHALLENGE, CORRECTIONS, COUNTED, HEADLINES, SEGMENTATION
 
 Facts = Mapping[str, Any]
@@ -66,7 +66,7 @@ def measures(facts: Facts) -> str:
         '<div class="two">' + _by_tolerance(official) + _without(facts) + "</div>",
         _words("Masks, pixel by pixel", facts.get("segmentation") or {}, SEGMENTATION),
         _qualities(facts.get("calibration") or ()),
-        _words("What must be corrected, by the challenge's count", facts.get("corrections") or {}, CORRECTIONS),
+        details("What must be corrected, by the challenge's count", _corrections(facts)),
     ]
     return "".join(part for part in parts if part != '<div class="two"></div>')
 
@@ -95,6 +95,10 @@ def _words(caption: str, values: Mapping[str, Any], words: Mapping[str, str]) ->
     return table(caption, ["measure", "value", "what it says"], body, classes="words") if body else ""
 
 
+def _corrections(facts: Facts) -> str:
+    return _words("Operations that turn the result into the truth", facts.get("corrections") or {}, CORRECTIONS)
+
+
 def _by_tolerance(official: Mapping[str, Any]) -> str:
     """The measures that allow divisions to be early or late: a row a tolerance."""
     found: dict[int, dict[str, Any]] = {}
@@ -106,7 +110,7 @@ def _by_tolerance(official: Mapping[str, Any]) -> str:
         return ""
     body = [[str(i), *(number(row.get(name)) for name in names)] for i, row in sorted(found.items())]
     made = table("Measures that let a division be some frames early or late", ["frames", *names], body)
-    said = "".join(f"<p><b>{escaped(n)}</b> {escaped(CHALLENGE[n])}</p>" for n in names if n in CHALLENGE)
+    said = "".join(f"<p><b>{escaped(n)}</b>: {escaped(CHALLENGE[n])}</p>" for n in names if n in CHALLENGE)
     return f'<div>{made}<div class="jump">{said}</div></div>'
 
 

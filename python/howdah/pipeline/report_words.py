@@ -22,10 +22,8 @@ KIND_WORDS = MappingProxyType(
         "spot missed": Kind(
             "Missed spots", "The truth has a cell here; the result has no spot near it.", "missed spot"
         ),
-        "link false": Kind("False links", "The result joins two spots that are not the same cell.", "false link"),
-        "link missed": Kind(
-            "Missed links", "The same cell in both frames, but the result does not join it.", "missed link"
-        ),
+        "link false": Kind("False links", "The result joins two spots that the truth does not join.", "false link"),
+        "link missed": Kind("Missed links", "The truth joins two spots; the result does not.", "missed link"),
         "division false": Kind("False divisions", "The result lets a cell divide that does not.", "false division"),
         "division missed": Kind(
             "Missed divisions", "A cell divides here; the result does not say so.", "missed division"
@@ -63,12 +61,12 @@ CHALLENGE = MappingProxyType(
         "LNK": "The same for links alone: the work to correct links, against making all of them anew.",
         "OP_CSB": "Cell segmentation benchmark: mean of SEG and DET.",
         "OP_CTB": "Cell tracking benchmark: mean of SEG and TRA.",
-        "OP_CLB": "cell linking benchmark: mean of LNK and BIO.",
+        "OP_CLB": "Cell linking benchmark: mean of LNK and BIO.",
         "CT": "Complete tracks: F1 of tracks that are right from their first frame to their last.",
         "TF": "Track fractions: the longest part of a true track that is followed without a break, mean over tracks.",
-        "BC": "branching correctness: F1 of divisions.",
+        "BC": "Branching correctness: F1 of divisions.",
         "CCA": "Cell cycle accuracy: how alike the lengths of cell cycles are in both; 1 is the same distribution.",
-        "BIO": "mean of CT, TF, BC and CCA, of those that are defined.",
+        "BIO": "Mean of CT, TF, BC and CCA, of those that are defined.",
         "CHOTA": "Cells found and cells told apart weighed alike, a cell and its descendants being one lineage.",
     }
 )
