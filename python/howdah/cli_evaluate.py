@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from howdah.cli_hints import with_movie
+from howdah.cli_hints import grouped, with_movie
 from howdah.cli_options import Json
 from howdah.cli_show import run_verb
-from howdah.pipeline.evaluation import Judging
+from howdah.pipeline.evaluation import Judging, listed
 from howdah.pipeline.evaluation import evaluate as compare
 from howdah.progress import Steps
 
@@ -27,74 +27,103 @@ class Match(StrEnum):
     CENTRES = "centres"
 
 
+FILES: dict[str, tuple[Any, Any]] = {
+    "out": (
+        Annotated[
+            Path | None,
+            typer.Option("--out", "-o", metavar="FILE", help="Write the measures: .csv, or .json with everything."),
+        ],
+        None,
+    ),
+    "report": (
+        Annotated[
+            Path | None,
+            typer.Option("--report", metavar="FILE.html", help="Write a page with tables, curves, the worst mistakes."),
+        ],
+        None,
+    ),
+    "tagged": (
+        Annotated[
+            Path | None,
+            typer.Option("--tagged", metavar="FILE", help="Write the result with its mistakes as tags and features."),
+        ],
+        None,
+    ),
+}
+JUDGING: dict[str, tuple[Any, Any]] = {
+    "reach": (
+        Annotated[
+            float | None,
+            typer.Option(
+                "--reach", metavar="LENGTH", help="How far a spot may be off (default: the median true radius)."
+            ),
+        ],
+        None,
+    ),
+    "frame_tolerance": (
+        Annotated[
+            int,
+            typer.Option("--frame-tolerance", metavar="N", help="Frames that a division may be early or late.", min=0),
+        ],
+        0,
+    ),
+    "sparse": (
+        Annotated[
+            bool, typer.Option("--sparse", help="The truth holds some cells only; where it is silent nothing is wrong.")
+        ],
+        False,
+    ),
+    "measures": (
+        Annotated[
+            str | None,
+            typer.Option("--measures", metavar="NAMES", help="Of the challenge's measures these: SEG,TRA,BC."),
+        ],
+        None,
+    ),
+    "quality": (
+        Annotated[
+            str | None,
+            typer.Option("--quality", metavar="NAMES", help="Features of spots or links to test as qualities, too."),
+        ],
+        None,
+    ),
+    "match": (
+        Annotated[
+            Match, typer.Option("--match", help="Match cells by masks where one side has some (auto), or always so.")
+        ],
+        Match.AUTO,
+    ),
+    "check": (
+        Annotated[bool, typer.Option("--check", help="Ask traccuracy, too, whether it gets the same numbers.")],
+        False,
+    ),
+}
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     app.command()(evaluate)
 
 
-def _listed(text: str | None) -> tuple[str, ...]:
-    """Names between commas; a comma within brackets is none."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
-
-
 @with_movie()
+@grouped("judging", JUDGING)
+@grouped("files", FILES)
 def evaluate(
     result: Annotated[
         Path, typer.Argument(metavar="RESULT", help="What is judged: an annotation, a label image, a folder 01_RES.")
     ],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The truth: the same, or a folder 01_GT.")],
     movie: dict[str, Any],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Write the measures: .csv, or .json with everything."),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FILE.html", help="Write a page with tables, curves and the worst mistakes."),
-    ] = None,
-    tagged: Annotated[
-        Path | None,
-        typer.Option("--tagged", metavar="FILE", help="Write the result with its mistakes as tags and features."),
-    ] = None,
-    measures: Annotated[
-        str | None, typer.Option("--measures", metavar="NAME,NAME", help="Of the challenge's measures these only.")
-    ] = None,
-    quality: Annotated[
-        str | None,
-        typer.Option("--quality", metavar="NAME,NAME", help="Features of spots or links to test as qualities."),
-    ] = None,
-    reach: Annotated[
-        float | None,
-        typer.Option("--reach", metavar="LENGTH", help="How far a spot may be off (default: the median true radius)."),
-    ] = None,
-    frame_tolerance: Annotated[
-        int, typer.Option("--frame-tolerance", metavar="N", help="Frames that a division may be early or late.", min=0)
-    ] = 0,
-    match: Annotated[
-        Match, typer.Option("--match", help="Match cells by masks where one side has some (auto), or always so.")
-    ] = Match.AUTO,
-    sparse: Annotated[
-        bool, typer.Option("--sparse", help="The truth holds some cells only; where it is silent nothing is wrong.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Ask traccuracy, too, whether it gets the same numbers.")
-    ] = False,
+    judging: dict[str, Any],
+    files: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Compare a result with the truth: spots, links, divisions, masks, and the measures of the Cell Tracking Challenge."""
-    how = Judging(
-        reach,
-        frame_tolerance,
-        sparse,
-        movie["hints"],
-        measures=_listed(measures),
-        quality=_listed(quality),
-        match=match.value,
-        check=check,
-    )
+    names = {name: listed(judging[name]) for name in ("measures", "quality")}
+    how = Judging(**{**judging, **names, "match": judging["match"].value}, hints=movie["hints"])
 
     def steps() -> Steps[Mapping[str, Any]]:
-        facts = yield from compare(result, truth, how, out=out, report=report, tagged=tagged)
+        facts = yield from compare(result, truth, how, **files)
         return facts if json else in_short(facts)
 
     run_verb(steps, as_json=json)

@@ -33,7 +33,7 @@ from howdah.progress import Progress, Steps
 
 PathLike = str | os.PathLike[str]
 
-__all__ = ["Judging", "evaluate"]
+__all__ = ["Judging", "evaluate", "listed"]
 
 WORST = 1000  # mistakes that are listed one by one in the JSON
 
@@ -61,6 +61,11 @@ class Judging:
     quality: tuple[str, ...] = ()
     match: Literal["auto", "masks", "centres"] = "auto"
     check: bool = False
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """Return names that are given between commas: ``"SEG, TRA"``."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def evaluate(
