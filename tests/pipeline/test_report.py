@@ -272,6 +272,15 @@ def test_an_empty_result(tmp_path: Path) -> None:
     assert mistakes.counts()["spot false"] == 0
 
 
+def test_a_sparse_truth_calls_no_spot_false(tmp_path: Path) -> None:
+    truth = movie()
+    text, page, _ = written(tmp_path, truth, wrong(truth), {**FACTS, "sparse": True})
+    assert '<th scope="row">spots</th><td>9</td><td>1</td><td>2</td><td>–</td><td>0.818</td><td>–</td>' in text
+    assert "Spots, recall" in page.text
+    assert "where it is silent nothing is wrong" in page.text
+    assert "spots, recall: from" in text
+
+
 def test_two_units_are_not_drawn_into_one_picture(tmp_path: Path) -> None:
     truth = movie()
     found = replace(truth, space_unit="pixel")

@@ -46,7 +46,13 @@ def curves(facts: Facts, frames: Frames) -> str:
     unit, reach = str(facts.get("unit", "")), facts.get("matched_within")
     true, found = frames.true.astype(np.float64), frames.found.astype(np.float64)
     distances = facts.get("distances") or ()
-    precision = [] if facts.get("sparse") else [("precision", 1)]
+    sparse = bool(facts.get("sparse"))  # then nobody knows which spots are false
+    spots = (
+        Line("spots, recall", frames.frame, frames.spot_recall, 2)
+        if sparse
+        else Line("spots", frames.frame, frames.spot_f1, 2)
+    )
+    parts = [("recall", 0)] if sparse else [("precision", 1), ("recall", 0)]
     drawn = [
         chart(
             "Cells over time",
@@ -58,16 +64,13 @@ def curves(facts: Facts, frames: Frames) -> str:
         chart(
             "F1 of each frame",
             "A dip is a frame to look at. Links count in the frame in which they end.",
-            [Line("spots", frames.frame, frames.spot_f1, 2), Line("links", frames.frame, frames.link_f1, 3)],
-            axes=("frame", "F1"),
+            [spots, Line("links", frames.frame, frames.link_f1, 3)],
+            axes=("frame", "part" if sparse else "F1"),
         ),
         chart(
             "Spots by distance",
             "What would be right, if a spot may be this far from its true place.",
-            [
-                Line(name, *_columns(distances, "distance", name), colour)
-                for name, colour in (*precision, ("recall", 0))
-            ],
+            [Line(name, *_columns(distances, "distance", name), colour) for name, colour in parts],
             axes=(f"distance ({unit})" if unit else "distance", "part"),
             mark=reach,
         ),

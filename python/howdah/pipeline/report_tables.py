@@ -56,7 +56,7 @@ def measures(facts: Facts) -> str:
     official = facts.get("challenge") or {}
     plain = {name: value for name, value in official.items() if not TOLERANT.fullmatch(name)}
     parts = [
-        _counts("Spots, links and divisions, each counted for itself", facts.get("measures") or (), ("of",), COUNTED),
+        _counts("Spots, links and divisions, each counted for itself", _counted(facts), ("of",), COUNTED),
         _counts(
             "Divisions, by how many frames early or late they may be, and by whether both daughters must be right, too",
             facts.get("divisions") or (),
@@ -69,6 +69,13 @@ def measures(facts: Facts) -> str:
         details("What must be corrected, by the challenge's count", _corrections(facts)),
     ]
     return "".join(part for part in parts if part != '<div class="two"></div>')
+
+
+def _counted(facts: Facts) -> list[Row]:
+    """The rows of the measures; of a sparse truth nobody knows which spots are false."""
+    rows = facts.get("measures") or ()
+    unknown = {"precision": None, "f1": None}
+    return [{**row, **unknown} if facts.get("sparse") and row.get("of") == "spots" else row for row in rows]
 
 
 def _counts(caption: str, rows: Sequence[Row], keys: tuple[str, ...], words: Mapping[str, str] | None = None) -> str:
