@@ -412,3 +412,12 @@ def test_numbers_are_those_of_people() -> None:
         *("–", "–", "0.988", "12\u202f345", "yes", "1\u202f234")
     ]
     assert escaped("a" * 999).endswith("…")
+
+
+def test_points_without_a_size_are_drawn(tmp_path: Path) -> None:
+    truth = movie()
+    points = replace(truth, covariance=np.zeros_like(truth.covariance))
+    odd = replace(wrong(truth), covariance=np.full((wrong(truth).n_spots, 3, 3), np.nan))
+    text, _, _ = written(tmp_path, points, odd)
+    assert "nan" not in text.replace("finance", "").lower().split("<main>")[1]
+    written(tmp_path, points, odd, image=pixels())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,7 @@ class Gallery:
     def __init__(
         self, result: Tracks, truth: Tracks, matching: Matching, *, image: ImageSeries | None, setup: int = 0
     ) -> None:
+        truth, result = _drawable(truth), _drawable(result)
         self._sides = (
             _Side("truth", "t", truth, SpotsByFrame(truth)),
             _Side("result", "r", result, SpotsByFrame(result)),
@@ -105,9 +106,11 @@ class Gallery:
         self._partner = (matching.predicted_of, matching.truth_of)
         centres = np.concatenate([truth.centre, result.centre])
         self._panes = Panes(image, setup, flat=not len(centres) or float(np.ptp(centres[:, 0])) == 0)
-        self._image, self._setup = image, setup
-        sizes = np.linalg.det(truth.covariance) ** (1 / 6) if truth.n_spots else np.zeros(1)
-        self._usual = float(np.nanmedian(sizes))  # radius of a true cell: what is around a tiny error is seen, too
+        sizes = np.abs(np.linalg.det(truth.covariance)) ** (1 / 6) if truth.n_spots else np.zeros(1)
+        self._usual = float(np.median(sizes))  # radius of a true cell: what is around a tiny error is seen, too
+        pixel = 0.0 if image is None else float(min(image.setups[setup].voxel_size[1:]))
+        wide = float(np.ptp(centres, axis=0).max()) if len(centres) else 0.0
+        self._least = LEAST_HALF * pixel or (0.0 if self._usual else wide / 20 or 1.0)
         self._unit = truth.space_unit
         units = {tracks.space_unit for tracks in (truth, result) if tracks.n_spots}
         #: Why there are no pictures; empty where there are some.
@@ -137,7 +140,7 @@ class Gallery:
         radius = self._radius(
             *((side, row) for side, row in zip(self._sides, one.rows, strict=True) if row != UNMATCHED)
         )
-        half = max(ROOM * max(radius, self._usual), LEAST_HALF * self._pixel)
+        half = max(ROOM * max(radius, self._usual), self._least)
         drawn = []
         for along in (0,) if self._panes.flat else (0, 1):
             pane = self._panes.cut(int(one.frame), one.centre, half, along=along)
@@ -198,7 +201,7 @@ class Gallery:
         low, high = places.min(axis=0), places.max(axis=0)
         middle = (low + high) / 2
         cell = max(radius, self._usual)
-        half = max(float((high - low)[1:].max()) / 2 + 1.8 * cell, 2.6 * cell, LEAST_HALF * self._pixel)
+        half = max(float((high - low)[1:].max()) / 2 + 1.8 * cell, 2.6 * cell, self._least)
         first, second = (
             self._panes.cut(frame, np.array([depth[0], middle[1], middle[2]]), half)
             for frame, depth in zip(frames, depths, strict=True)
@@ -262,12 +265,15 @@ class Gallery:
 
     def _radius(self, *spots: tuple[_Side, int]) -> float:
         """The largest half-axis of some spots, world units."""
-        most = [np.sqrt(np.linalg.eigvalsh(side.tracks.covariance[row])[-1]) for side, row in spots]
-        return max([float(one) for one in most if np.isfinite(one)], default=0.0) or self._pixel
+        most = [np.sqrt(max(np.linalg.eigvalsh(side.tracks.covariance[row])[-1], 0.0)) for side, row in spots]
+        return max((float(one) for one in most), default=0.0)
 
-    @property
-    def _pixel(self) -> float:
-        return 0.0 if self._image is None else float(min(self._image.setups[self._setup].voxel_size[1:]))
+
+def _drawable(tracks: Tracks) -> Tracks:
+    """The annotation with shapes that can be drawn; files of other programs hold some that are not finite."""
+    if np.isfinite(tracks.covariance).all():
+        return tracks
+    return replace(tracks, covariance=np.nan_to_num(tracks.covariance, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,10 @@ def table(
         rows: Cells, as markup.
         classes: How it looks.
     """
-    lines = [f'<div class="scroll"><table class="{classes}"><caption>{escaped(caption)}</caption><thead><tr>']
+    kept = (
+        f'<div class="scroll" role="region" aria-label="{escaped(caption)}" tabindex="0">'  # a keyboard scrolls it, too
+    )
+    lines = [f'{kept}<table class="{classes}"><caption>{escaped(caption)}</caption><thead><tr>']
     lines += [f'<th scope="col">{escaped(name)}</th>' for name in head]
     lines.append("</tr></thead><tbody>")
     for first, *others in rows:

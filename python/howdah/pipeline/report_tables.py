@@ -99,7 +99,8 @@ def _words(caption: str, values: Mapping[str, Any], words: Mapping[str, str]) ->
         for name, value in values.items()
         if isinstance(value, int | float | None)
     ]
-    return table(caption, ["measure", "value", "what it says"], body, classes="words") if body else ""
+    some = any(value is not None for value in values.values())
+    return table(caption, ["measure", "value", "what it says"], body, classes="words") if some else ""
 
 
 def _corrections(facts: Facts) -> str:
@@ -113,7 +114,7 @@ def _by_tolerance(official: Mapping[str, Any]) -> str:
         if known := TOLERANT.fullmatch(name):
             found.setdefault(int(known[2]), {})[known[1]] = value
     names = list(dict.fromkeys(name for row in found.values() for name in row))
-    if not found:
+    if not any(value is not None for row in found.values() for value in row.values()):
         return ""
     body = [[str(i), *(number(row.get(name)) for name in names)] for i, row in sorted(found.items())]
     made = table("Measures that let a division be some frames early or late", ["frames", *names], body)
