@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,13 +137,12 @@ class Gallery:
 
     def _spot(self, kind: str, one: _One) -> str:
         """Image, truth, result; in 3D the slice along y as well."""
-        radius = self._radius(
-            *((side, row) for side, row in zip(self._sides, one.rows, strict=True) if row != UNMATCHED)
-        )
-        half = max(ROOM * max(radius, self._usual), self._least)
+        spots = [(side, row) for side, row in zip(self._sides, one.rows, strict=True) if row != UNMATCHED]
+        half = max(ROOM * max(_radius(spots), self._usual), self._least)
         drawn = []
         for along in (0,) if self._panes.flat else (0, 1):
-            pane = self._panes.cut(int(one.frame), one.centre, half, along=along)
+            room = half if along == 0 else max(half, 1.6 * _radius(spots, along))
+            pane = self._panes.cut(int(one.frame), one.centre, room, along=along)
             seen = "" if self._panes.flat else f", {('xy', 'xz')[along]} slice"
             cells = [(pane.ground, "image" + seen, f"Frame {one.frame}{seen}: the image around the place.")]
             for place, (side, row) in enumerate(zip(self._sides, one.rows, strict=True)):
@@ -165,7 +164,7 @@ class Gallery:
         tracks = self._sides[owner].tracks
         ends = tracks.links[one.predicted if owner else one.truth]
         theirs = self._partner[owner][ends]
-        radius = self._radius(*((self._sides[owner], row) for row in ends.tolist()))
+        radius = _radius([(self._sides[owner], row) for row in ends.tolist()])
         frames = (int(tracks.t[ends[0]]), int(tracks.t[ends[1]]))
         panes = self._two(frames, tracks.centre[ends], (tracks.centre[ends[0]], tracks.centre[ends[1]]), radius)
         subjects = (theirs[theirs != UNMATCHED], ends) if owner else (ends, theirs[theirs != UNMATCHED])
@@ -180,7 +179,7 @@ class Gallery:
         later = int(side.tracks.t[daughters].min())
         family = [np.array([mother]), daughters]
         places = side.tracks.centre[np.concatenate(family)]
-        radius = self._radius((side, mother))
+        radius = _radius([(side, mother)])
         panes = self._two(
             (int(one.frame), later),
             places,
@@ -263,10 +262,12 @@ class Gallery:
         title = KIND_WORDS[kind].title
         return f"<figcaption><b>{title.removesuffix('s')} in frame {one.frame}</b><dl>{facts}</dl></figcaption>"
 
-    def _radius(self, *spots: tuple[_Side, int]) -> float:
-        """The largest half-axis of some spots, world units."""
-        most = [np.sqrt(max(np.linalg.eigvalsh(side.tracks.covariance[row])[-1], 0.0)) for side, row in spots]
-        return max((float(one) for one in most), default=0.0)
+
+def _radius(spots: Sequence[tuple[_Side, int]], along: int = 0) -> float:
+    """The largest half-axis of some spots as they are seen along an axis, world units."""
+    seen = np.ix_([1 - along, 2], [1 - along, 2])
+    most = [np.linalg.eigvalsh(side.tracks.covariance[row][seen])[-1] for side, row in spots]
+    return float(np.sqrt(max(0.0, *most)))
 
 
 def _drawable(tracks: Tracks) -> Tracks:

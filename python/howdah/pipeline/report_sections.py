@@ -99,9 +99,10 @@ def errors(gallery: Gallery, mistakes: Mistakes) -> str:
     if not len(mistakes):
         return '<p class="empty">No error was found.</p>'
     parts = [f"<p>{escaped(gallery.why_none)}</p>" if gallery.why_none else KEY]
-    for kind in SHOWN:
-        if not counts[kind]:
-            continue
+    there = [kind for kind in SHOWN if counts[kind]]
+    links = (f'<a href="#{_anchor(kind)}">{KIND_WORDS[kind].title} {number(counts[kind])}</a>' for kind in there)
+    parts.append(f'<nav aria-label="Kinds of errors">{"".join(links)}</nav>')
+    for kind in there:
         words, cards = KIND_WORDS[kind], list(gallery.cards(mistakes, kind))
         some = len(cards) < counts[kind]
         shown = (
@@ -112,11 +113,15 @@ def errors(gallery: Gallery, mistakes: Mistakes) -> str:
             else "All are shown."
         )
         parts.append(
-            f'<h3 id="{kind.replace(" ", "-")}">{words.title}: {number(counts[kind])}</h3>'
+            f'<h3 id="{_anchor(kind)}">{words.title}: {number(counts[kind])}</h3>'
             f'<p class="jump">{escaped(words.meaning)} {shown} In a tagged file: <i>{words.tag}</i>.</p>'
             f'<div class="cards">{"".join(cards)}</div>'
         )
     return "".join(parts)
+
+
+def _anchor(kind: str) -> str:
+    return kind.replace(" ", "-")
 
 
 def compared(facts: Facts, result: Tracks, truth: Tracks, image: ImageSeries | None) -> str:
@@ -139,7 +144,7 @@ def compared(facts: Facts, result: Tracks, truth: Tracks, image: ImageSeries | N
         said = "" if difference is None else f"largest difference of a measure: {float(difference):.1g}"
         rows.append([f"checked with {escaped(who)}", said])
     rows.append(["made", f"{datetime.now(tz=UTC):%Y-%m-%d %H:%M} UTC, Howdah {escaped(__version__)}"])
-    used = ", ".join(f"{name} {version}" for name, version in versions().items())
+    used = ", ".join(f"{name} {version}" for name, version in (facts.get("versions") or versions()).items())
     rows.append(["versions", escaped(used, most=1000)])
     return table("Files, settings and versions", ["what", "value"], rows, classes="facts")
 
