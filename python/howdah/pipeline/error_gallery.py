@@ -63,27 +63,33 @@ def named(tracks: Tracks, row: int) -> str:
     return said if label is None or not str(label).strip() or str(label) == said[1:] else f"{label} ({said})"
 
 
-@dataclass(frozen=True, eq=False)
 class _Side:
     """The truth or the result, as it is drawn."""
 
-    name: str
-    classes: str
-    tracks: Tracks
-    by_frame: SpotsByFrame
+    def __init__(self, name: str, classes: str, tracks: Tracks) -> None:
+        self.name, self.classes, self.tracks = name, classes, tracks
+        self.by_frame = SpotsByFrame(tracks)
+        self._order = np.argsort(tracks.links[:, 0], kind="stable")
+        self._sources = tracks.links[self._order, 0]
 
     def drawn(self, pane: Pane, subject: I64) -> str:
-        """All spots in a pane, the ones that matter bold and on top."""
+        """SVG of all spots in a pane, the ones that matter bold and on top."""
         others = pane.near(self.by_frame)
         others = others[~np.isin(others, subject)]
         return pane.outlines(self.tracks, others, self.classes) + pane.outlines(
             self.tracks, subject, f"{self.classes} me", always=True
         )
 
+    def links_of(self, rows: I64) -> I64:
+        """(K, 2) links that leave some spots."""
+        first, last = (np.searchsorted(self._sources, rows, side=side) for side in ("left", "right"))
+        places = [np.arange(start, stop) for start, stop in zip(first.tolist(), last.tolist(), strict=True)]
+        found: I64 = self.tracks.links[self._order[np.concatenate([np.empty(0, np.int64), *places])]]
+        return found
+
     def children(self, row: int) -> I64:
         """Rows of the spots that a spot is linked to."""
-        found: I64 = self.tracks.links[self.tracks.links[:, 0] == row, 1]
-        return found
+        return self.links_of(np.array([row]))[:, 1]
 
 
 class Gallery:
@@ -100,8 +106,8 @@ class Gallery:
     ) -> None:
         truth, result = _drawable(truth), _drawable(result)
         self._sides = (
-            _Side("truth", "t", truth, SpotsByFrame(truth)),
-            _Side("result", "r", result, SpotsByFrame(result)),
+            _Side("truth", "t", truth),
+            _Side("result", "r", result),
         )
         self._partner = (matching.predicted_of, matching.truth_of)
         centres = np.concatenate([truth.centre, result.centre])
@@ -229,8 +235,8 @@ class Gallery:
                 near = np.concatenate([here, pane.near(side.by_frame)])
                 inside = (np.abs(pane.places(side.tracks.centre[near]) - SIDE / 2) < SIDE / 2).all(axis=1)
                 shown.append(near[inside])
-            links = side.tracks.links
-            between = links[np.isin(links[:, 0], shown[0]) & np.isin(links[:, 1], shown[1])]
+            links = side.links_of(np.unique(shown[0]))
+            between = links[np.isin(links[:, 1], shown[1])]
             bold = np.isin(between, subject).all(axis=1)
             for ends, strong in zip(between[np.argsort(bold, kind="stable")], np.sort(bold), strict=True):
                 parts.append(_arrow(panes, side.tracks.centre[ends], f"{side.classes}{' me' if strong else ''}"))

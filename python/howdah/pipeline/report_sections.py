@@ -153,8 +153,8 @@ def _settings(facts: Facts, unit: str) -> dict[str, Any]:
     unit = str(facts.get("unit", unit))
     within, off, sparse = (facts.get(key) for key in ("matched_within", "median_error", "sparse"))
     return {
-        "cells matched by": facts.get("matched_by"),
-        "matched within": None if within is None else f"{number(within)} {unit}",
+        "challenge's cells by": facts.get("matched_by"),
+        "spots matched within": None if within is None else f"{number(within)} {unit}",
         "median distance": None if off is None else f"{number(off)} {unit} of spots and their true places",
         "frame tolerance": facts.get("frame_tolerance"),
         "the truth is": None
