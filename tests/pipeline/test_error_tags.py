@@ -180,7 +180,7 @@ def test_rows_must_fit() -> None:
         tagged(fewer, true, mistakes, pairs)
 
 
-@pytest.mark.parametrize("name", ["tagged.mastodon", "tagged.xml", "tagged.geff"])
+@pytest.mark.parametrize("name", ["tagged.mastodon", "tagged.xml"])
 def test_files_keep_it(tmp_path: Path, name: str) -> None:
     found = judged(result(), manual_colours=name.endswith(".xml"))
     write_tracks(tmp_path / name, found)
