@@ -94,8 +94,7 @@ def branching(cover: Cover, *, frame_tolerance: int) -> Counts:
 
 
 def _same_daughters(cover: Cover, mother: int, name: int, tolerance: int) -> bool:
-    mine = cover.truth.table[cover.truth.table[:, PARENT] == mother]
-    theirs = cover.found.table[cover.found.table[:, PARENT] == name]
+    mine, theirs = cover.truth.daughters[mother], cover.found.daughters[name]
     if len(mine) != len(theirs):
         return False
     matched = set()

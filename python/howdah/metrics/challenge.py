@@ -107,7 +107,7 @@ def corrections(cover: Cover, *, found: Cells | None = None) -> Corrections:
         missed=len(truth) - n_covered,
         false=int(np.count_nonzero(cover.number == 0)),
         redundant=int(len(made) - same.sum()),
-        absent=int(len(true) - len(np.unique(made[same]))),
+        absent=int(len(true) - same.sum()),
         meaning=int(differs.sum()),
         n_cells=len(truth),
         n_links=len(true),

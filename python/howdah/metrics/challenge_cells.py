@@ -58,8 +58,12 @@ class Cells:
         order = np.argsort(key, kind="stable")
         return order, key[order]
 
+    @cached_property
+    def _stride(self) -> int:
+        return max(self.n_frames, int(self.t.max(initial=0)) + 1) + 1
+
     def _key(self, label: I64, t: I64) -> I64:
-        return np.asarray(label * (max(self.n_frames, int(self.t.max(initial=0)) + 1) + 1) + t, dtype=np.int64)
+        return np.asarray(label * self._stride + t, dtype=np.int64)
 
     def rows(self, label: npt.ArrayLike, t: npt.ArrayLike) -> I64:
         """Return the row of the cell with this number in this frame, for many; -1 where there is none."""
@@ -100,6 +104,17 @@ class Cells:
         parent = self.table[self.table[:, PARENT] > 0, PARENT]
         name, count = np.unique(parent, return_counts=True)
         return np.asarray(name[count > 1], dtype=np.int64)
+
+    @cached_property
+    def daughters(self) -> dict[int, I64]:
+        """Rows of the table (n, 4) of the children of each dividing track, by its number."""
+        order = np.argsort(self.table[:, PARENT], kind="stable")
+        parent, dividing = self.table[order, PARENT], self.dividing()
+        first, last = np.searchsorted(parent, dividing), np.searchsorted(parent, dividing, side="right")
+        return {
+            name: self.table[order[a:b]]
+            for name, a, b in zip(dividing.tolist(), first.tolist(), last.tolist(), strict=True)
+        }
 
     def undivided(self) -> Cells:
         """Return the same cells with no division: children of one parent that has several have none."""

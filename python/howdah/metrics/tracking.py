@@ -109,12 +109,12 @@ def link_verdicts(truth: Tracks, predicted: Tracks, pairs: Matching, *, sparse: 
     as_truth = pairs.truth_of[predicted.links].reshape(-1, 2)
     known = (as_truth != UNMATCHED).all(axis=1)
     made, true = _keys(as_truth, truth.n_spots), _keys(truth.links, truth.n_spots)
-    right = known & np.isin(made, true)
+    right = known & _member(made, true)
     false = ~right
     if sparse:
         target = as_truth[:, 1]
         false &= (target != UNMATCHED) & (truth.n_parents()[target] > 0) if truth.n_spots else False
-    return Verdicts(right, false, np.isin(true, made[right]))
+    return Verdicts(right, false, _member(true, made[right]))
 
 
 def division_verdicts(
@@ -158,6 +158,14 @@ def division_verdicts(
 def _keys(links: I64, n: int) -> I64:
     keys: I64 = links[:, 0] * max(n, 1) + links[:, 1]
     return keys
+
+
+def _member(values: I64, known: I64) -> Bool:
+    """(N,) whether values are known; by sorting, which is several times faster here than np.isin."""
+    if not len(known):
+        return np.zeros(len(values), dtype=bool)
+    order = np.sort(known)
+    return np.asarray(order[np.searchsorted(order, values).clip(max=len(order) - 1)] == values, dtype=bool)
 
 
 class _Graph:
