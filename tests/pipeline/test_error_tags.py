@@ -157,6 +157,15 @@ def test_colours_of_a_hand_stay() -> None:
     same(without_evaluation(found), before)
 
 
+def test_a_tag_set_of_this_name_with_other_tags_is_hers() -> None:
+    before = result().with_tag(TAG_SET, Tag("to discuss"), spots=[1])
+    found = judged(before)
+    assert [tags.name for tags in found.tag_sets] == ["Mine", "Evaluation", "Evaluation (Howdah)"]
+    assert found.tagged(TAG_SET, "to discuss").tolist() == [False, True, *[False] * 9]
+    same(without_evaluation(found), before)
+    same(judged(without_evaluation(found)), found)
+
+
 def test_where_a_sparse_truth_is_silent_nothing_is_tagged() -> None:
     found = judged(result(), sparse=True)
     assert tags_of(found)[9] == ""
