@@ -63,8 +63,8 @@ def tagged(
     Where a sparse truth is silent nothing is tagged.
 
     Args:
-        result: What was judged, after :func:`without_evaluation`. The tag set and the features of an earlier evaluation are replaced; a tag set
-            "Evaluation" with other tags is somebody's own, and stays.
+        result: What was judged, after :func:`without_evaluation`. The tag set and the features of an earlier evaluation are
+            replaced; a tag set "Evaluation" with other tags is somebody's own, and stays.
         truth: The truth, in the same unit.
         mistakes: The errors; rows are those of ``result`` and ``truth``.
         matching: The pairs of true and predicted spots.
