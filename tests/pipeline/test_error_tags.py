@@ -200,3 +200,16 @@ def test_files_keep_it(tmp_path: Path, name: str) -> None:
     left = without_evaluation(back)
     assert (left.n_spots, left.n_links) == (10, 5)
     assert not [f.name for f in left.features if f.name.startswith(("EVAL", "MANUAL"))]
+
+
+@pytest.mark.real
+def test_a_real_project_keeps_all_it_had(real_data: Path, tmp_path: Path) -> None:
+    true = read_tracks(real_data / "tgmm-3d" / "tgmm-mini.mastodon")
+    found = read_tracks(real_data / "tgmm-3d" / "tgmm-mini.mastodon").select_links(np.arange(true.n_links) % 9 > 0)
+    pairs = match_spots(true, found, max_distance=2.0)
+    grown = tagged(found, true, find_mistakes(true, found, pairs), pairs)
+    write_tracks(tmp_path / "tagged.mastodon", grown)
+    back = read_tracks(tmp_path / "tagged.mastodon")
+    assert Counter(tags_of(back)) == Counter(tags_of(grown))
+    same(without_evaluation(back), found)
+    assert back.carried.entries.keys() >= found.carried.entries.keys()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bdv_io import ArrayImage, FormatError, Tracks
+from bdv_io.formats import open_image, read_tracks
 from howdah.metrics import Matching, match_spots
 from howdah.metrics.mistakes import KINDS, Mistakes, find_mistakes
 from howdah.pipeline.error_gallery import EACH, shown_first
@@ -421,3 +422,15 @@ def test_points_without_a_size_are_drawn(tmp_path: Path) -> None:
     text, _, _ = written(tmp_path, points, odd)
     assert "nan" not in text.replace("finance", "").lower().split("<main>")[1]
     written(tmp_path, points, odd, image=pixels())
+
+
+@pytest.mark.real
+def test_a_real_volume(real_data: Path, tmp_path: Path) -> None:
+    truth = read_tracks(real_data / "tgmm-3d" / "tgmm-mini.mastodon")
+    found = truth.select(np.arange(truth.n_spots) % 20 > 0)
+    image = open_image(real_data / "tgmm-3d" / "datasethdf5.xml")
+    text, page, _ = written(tmp_path, truth, found, image=image)
+    image.close()
+    assert len(text) < 1_000_000
+    assert text.count("data:image/png") > 20
+    assert "29 × 101 × 151 voxels" in page.text
