@@ -31,6 +31,7 @@ I64 = npt.NDArray[np.int64]
 __all__ = ["TAGS", "TAG_SET", "tagged", "without_evaluation"]
 
 TAG_SET = "Evaluation"
+BESIDE = "Evaluation (Howdah)"  # where somebody has a tag set of this name with tags of her own
 MISSED = "missed spot"
 TAGS = (  # a spot has the last of those that fit; blue and orange are told apart by all eyes
     Tag("right", 0xFF2E8B57),
@@ -62,7 +63,8 @@ def tagged(
     Where a sparse truth is silent nothing is tagged.
 
     Args:
-        result: What was judged, after :func:`without_evaluation`. A tag set "Evaluation" and features of it are replaced.
+        result: What was judged, after :func:`without_evaluation`. The tag set and the features of an earlier evaluation are
+            replaced; a tag set "Evaluation" with other tags is somebody's own, and stays.
         truth: The truth, in the same unit.
         mistakes: The errors; rows are those of ``result`` and ``truth``.
         matching: The pairs of true and predicted spots.
@@ -91,7 +93,8 @@ def tagged(
         *([] if overlap is None else [_number(IOU, iou, grown.n_spots)]),
     ):
         grown = grown.with_feature(feature)
-    grown = grown.with_tags(TagSet(TAG_SET, TAGS, spots, links))
+    name = BESIDE if grown.tag_set(TAG_SET) else TAG_SET
+    grown = grown.with_tags(TagSet(name, TAGS, spots, links))
     return _coloured(grown, spots, links) if manual_colours else grown
 
 
@@ -101,24 +104,34 @@ def without_evaluation(tracks: Tracks) -> Tracks:
     An added spot that has been linked since, or whose tag was taken off, stays: somebody has made it hers. An annotation
     that was never evaluated is returned as it is.
     """
-    former = tracks.tag_set(TAG_SET)
+    former = _former(tracks)
     if former is None:
         return tracks
     linked = np.zeros(tracks.n_spots, dtype=bool)
     linked[tracks.links.ravel()] = True
     tracks = _uncoloured(tracks, former)
-    kept = linked | ~tracks.tagged(TAG_SET, MISSED)
+    kept = linked | ~tracks.tagged(former.name, MISSED)
     bare = without_tags(tracks)
     return bare if kept.all() else bare.select(kept)
 
 
 def without_tags(tracks: Tracks) -> Tracks:
     """Return an annotation without the tag set and the numbers of an evaluation."""
+    former = _former(tracks)
     return replace(
         tracks,
-        tag_sets=tuple(tags for tags in tracks.tag_sets if tags.name != TAG_SET),
+        tag_sets=tuple(tags for tags in tracks.tag_sets if tags is not former),
         features=tuple(feature for feature in tracks.features if feature.name not in (SEVERITY, DISTANCE, IOU)),
     )
+
+
+def _former(tracks: Tracks) -> TagSet | None:
+    """The tag set of an earlier evaluation: one that has all its tags; what else has its name is somebody's own."""
+    for name in (TAG_SET, BESIDE):
+        known = tracks.tag_set(name)
+        if known is not None and {tag.name for tag in TAGS} <= {tag.name for tag in known.tags}:
+            return known
+    return None
 
 
 def _check(result: Tracks, truth: Tracks, mistakes: Mistakes, matching: Matching) -> None:

@@ -82,10 +82,15 @@ def write_report(
 
 def _top(facts: Mapping[str, Any], keys: list[str]) -> tuple[str, str]:
     """The title, and the head of the page with its links to the sections."""
-    result, truth = (Path(str(facts.get(key, key))).name for key in ("result", "truth"))
+    result, truth = (_name(Path(str(facts.get(key, key)))) for key in ("result", "truth"))
     links = "".join(f'<a href="#{key}">{escaped(SECTIONS[key][0])}</a>' for key in keys)
     return f"Evaluation of {result}", (
         f'<header class="top"><div><p class="eyebrow">Howdah evaluation</p><h1>{escaped(result)}</h1>'
         f'<p class="against">against the truth <b>{escaped(truth)}</b> · {datetime.now(tz=UTC):%d %B %Y}</p>'
         f'<nav aria-label="Parts of this page">{links}</nav></div></header>'
     )
+
+
+def _name(path: Path) -> str:
+    """What a file is called; a folder (01_RES) with the folder that it lies in, or nobody knows which it is."""
+    return path.name if path.suffix or not path.parent.name else f"{path.parent.name}/{path.name}"

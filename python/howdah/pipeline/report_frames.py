@@ -40,6 +40,13 @@ class Frames:
     cost: F64
 
     @property
+    def spot_recall(self) -> F64:
+        """The part of the true spots of each frame that was found; NaN where the truth has none."""
+        missed = self.errors[:, KINDS.index("spot missed")]
+        recall: F64 = np.divide(self.true - missed, self.true, out=np.full(len(self.true), np.nan), where=self.true > 0)
+        return recall
+
+    @property
     def frame(self) -> F64:
         """The numbers of the frames."""
         return np.arange(len(self.true), dtype=np.float64)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["escaped", "number", "page", "section", "table"]
+__all__ = ["details", "escaped", "number", "page", "section", "table"]
 
 LONGEST = 300
 NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
@@ -30,7 +30,8 @@ def number(value: object, digits: int = 3) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
     if isinstance(value, float):
-        return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\u202f")
+        shown = digits if abs(value) < 100 else min(digits, 1)
+        return f"{value:.{shown}f}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\u202f")
     return escaped(value)
 
 
@@ -49,7 +50,10 @@ def table(
         rows: Cells, as markup.
         classes: How it looks.
     """
-    lines = [f'<div class="scroll"><table class="{classes}"><caption>{escaped(caption)}</caption><thead><tr>']
+    kept = (
+        f'<div class="scroll" role="region" aria-label="{escaped(caption)}" tabindex="0">'  # a keyboard scrolls it, too
+    )
+    lines = [f'{kept}<table class="{classes}"><caption>{escaped(caption)}</caption><thead><tr>']
     lines += [f'<th scope="col">{escaped(name)}</th>' for name in head]
     lines.append("</tr></thead><tbody>")
     for first, *others in rows:
@@ -64,6 +68,11 @@ def section(key: str, title: str, lead: str, content: str) -> str:
         return ""
     said = f'<p class="lead">{escaped(lead, most=2000)}</p>' if lead else ""
     return f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{escaped(title)}</h2>{said}{content}</section>'
+
+
+def details(summary: str, content: str) -> str:
+    """Return what is folded away until somebody wants it; printed, it is open. ``summary`` is text."""
+    return f"<details><summary>{escaped(summary)}</summary>{content}</details>" if content else ""
 
 
 def page(title: str, content: str) -> str:

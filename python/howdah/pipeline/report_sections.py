@@ -26,6 +26,7 @@ Facts = Mapping[str, Any]
 __all__ = ["compared", "curves", "errors"]
 
 SHOWN = ("division missed", "division false", "link false", "link missed", "spot missed", "spot false", "mask poor")
+LINES = 2  # qualities in one chart
 SWATCH = (
     '<li><svg viewBox="0 0 34 20" aria-hidden="true"><rect class="ground" width="34" height="20"/>'
     '<ellipse class="{}" cx="17" cy="10" rx="9" ry="6"/></svg>{}</li>'
@@ -44,7 +45,14 @@ def curves(facts: Facts, frames: Frames) -> str:
     """Return the curves that the numbers allow."""
     unit, reach = str(facts.get("unit", "")), facts.get("matched_within")
     true, found = frames.true.astype(np.float64), frames.found.astype(np.float64)
-    distances, bins = facts.get("distances") or (), (facts.get("calibration") or {}).get("bins") or ()
+    distances = facts.get("distances") or ()
+    sparse = bool(facts.get("sparse"))  # then nobody knows which spots are false
+    spots = (
+        Line("spots, recall", frames.frame, frames.spot_recall, 2)
+        if sparse
+        else Line("spots", frames.frame, frames.spot_f1, 2)
+    )
+    parts = [("recall", 0)] if sparse else [("precision", 1), ("recall", 0)]
     drawn = [
         chart(
             "Cells over time",
@@ -56,23 +64,28 @@ def curves(facts: Facts, frames: Frames) -> str:
         chart(
             "F1 of each frame",
             "A dip is a frame to look at. Links count in the frame in which they end.",
-            [Line("spots", frames.frame, frames.spot_f1, 2), Line("links", frames.frame, frames.link_f1, 3)],
-            axes=("frame", "F1"),
+            [spots, Line("links", frames.frame, frames.link_f1, 3)],
+            axes=("frame", "part" if sparse else "F1"),
         ),
         chart(
             "Spots by distance",
-            "Precision and recall, if a spot may be this far from its true place.",
-            [
-                Line(name, *_columns(distances, "distance", name), colour)
-                for name, colour in (("precision", 1), ("recall", 0))
-            ],
+            "What would be right, if a spot may be this far from its true place.",
+            [Line(name, *_columns(distances, "distance", name), colour) for name, colour in parts],
             axes=(f"distance ({unit})" if unit else "distance", "part"),
             mark=reach,
         ),
         chart(
             "Can qualities be trusted?",
             "Of spots of a quality, the part that is right. On the dotted line quality is the probability to be right.",
-            [Line("spots", *_columns(bins, "quality", "right"), 2)],
+            [
+                Line(
+                    f"{row.get('quality')} of {row.get('of')}",
+                    *_columns(row.get("bins") or (), "quality", "right"),
+                    2 + place,
+                )
+                for place, row in enumerate(facts.get("calibration") or ())
+                if place < LINES
+            ],
             axes=("quality", "part right"),
             diagonal=True,
         ),
@@ -85,19 +98,30 @@ def errors(gallery: Gallery, mistakes: Mistakes) -> str:
     counts = mistakes.counts()
     if not len(mistakes):
         return '<p class="empty">No error was found.</p>'
-    parts = [KEY]
-    for kind in SHOWN:
-        if not counts[kind]:
-            continue
+    parts = [f"<p>{escaped(gallery.why_none)}</p>" if gallery.why_none else KEY]
+    there = [kind for kind in SHOWN if counts[kind]]
+    links = (f'<a href="#{_anchor(kind)}">{KIND_WORDS[kind].title} {number(counts[kind])}</a>' for kind in there)
+    parts.append(f'<nav aria-label="Kinds of errors">{"".join(links)}</nav>')
+    for kind in there:
         words, cards = KIND_WORDS[kind], list(gallery.cards(mistakes, kind))
         some = len(cards) < counts[kind]
-        shown = f"{len(cards)} of {number(counts[kind])} are shown." if some else "All are shown."
+        shown = (
+            ""
+            if gallery.why_none
+            else f"{len(cards)} of {number(counts[kind])} are shown."
+            if some
+            else "All are shown."
+        )
         parts.append(
-            f'<h3 id="{kind.replace(" ", "-")}">{words.title}: {number(counts[kind])}</h3>'
+            f'<h3 id="{_anchor(kind)}">{words.title}: {number(counts[kind])}</h3>'
             f'<p class="jump">{escaped(words.meaning)} {shown} In a tagged file: <i>{words.tag}</i>.</p>'
             f'<div class="cards">{"".join(cards)}</div>'
         )
     return "".join(parts)
+
+
+def _anchor(kind: str) -> str:
+    return kind.replace(" ", "-")
 
 
 def compared(facts: Facts, result: Tracks, truth: Tracks, image: ImageSeries | None) -> str:
@@ -116,8 +140,11 @@ def compared(facts: Facts, result: Tracks, truth: Tracks, image: ImageSeries | N
         where = escaped(image.path or "in memory")
         rows.append(["image", f"<code>{where}</code><br>{image.n_frames} frames of {size} voxels (z, y, x)"])
     rows += [[name, escaped(value)] for name, value in _settings(facts, truth.space_unit).items() if value is not None]
+    for who, difference in (facts.get("agreement") or {}).items():
+        said = "" if difference is None else f"largest difference of a measure: {float(difference):.1g}"
+        rows.append([f"checked with {escaped(who)}", said])
     rows.append(["made", f"{datetime.now(tz=UTC):%Y-%m-%d %H:%M} UTC, Howdah {escaped(__version__)}"])
-    used = ", ".join(f"{name} {version}" for name, version in versions().items())
+    used = ", ".join(f"{name} {version}" for name, version in (facts.get("versions") or versions()).items())
     rows.append(["versions", escaped(used, most=1000)])
     return table("Files, settings and versions", ["what", "value"], rows, classes="facts")
 
@@ -126,7 +153,8 @@ def _settings(facts: Facts, unit: str) -> dict[str, Any]:
     unit = str(facts.get("unit", unit))
     within, off, sparse = (facts.get(key) for key in ("matched_within", "median_error", "sparse"))
     return {
-        "matched within": None if within is None else f"{number(within)} {unit}",
+        "challenge's cells by": facts.get("matched_by"),
+        "spots matched within": None if within is None else f"{number(within)} {unit}",
         "median distance": None if off is None else f"{number(off)} {unit} of spots and their true places",
         "frame tolerance": facts.get("frame_tolerance"),
         "the truth is": None
@@ -138,7 +166,7 @@ def _settings(facts: Facts, unit: str) -> dict[str, Any]:
 def _fingerprint(path: Path) -> str:
     try:
         known = fingerprint(path)
-    except OSError:
+    except (OSError, ValueError, RuntimeError):  # gone, no name at all, a circle of links
         return "not there any more"
     digest = next((value for key, value in known.items() if key.startswith("sha256")), None)
     if digest is None:

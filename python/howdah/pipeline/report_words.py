@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["CHALLENGE", "COUNTED", "KIND_WORDS", "SECTIONS", "SEGMENTATION", "Kind"]
+__all__ = ["CHALLENGE", "CORRECTIONS", "COUNTED", "HEADLINES", "KIND_WORDS", "SECTIONS", "SEGMENTATION", "Kind"]
 
 
 class Kind(NamedTuple):
@@ -22,10 +22,8 @@ KIND_WORDS = MappingProxyType(
         "spot missed": Kind(
             "Missed spots", "The truth has a cell here; the result has no spot near it.", "missed spot"
         ),
-        "link false": Kind("False links", "The result joins two spots that are not the same cell.", "false link"),
-        "link missed": Kind(
-            "Missed links", "The same cell in both frames, but the result does not join it.", "missed link"
-        ),
+        "link false": Kind("False links", "The result joins two spots that the truth does not join.", "false link"),
+        "link missed": Kind("Missed links", "The truth joins two spots; the result does not.", "missed link"),
         "division false": Kind("False divisions", "The result lets a cell divide that does not.", "false division"),
         "division missed": Kind(
             "Missed divisions", "A cell divides here; the result does not say so.", "missed division"
@@ -44,27 +42,45 @@ COUNTED = MappingProxyType(
     }
 )
 
+HEADLINES = MappingProxyType(  # of the challenge, those that come first
+    {
+        "SEG": "masks: mean overlap with the true cells",
+        "DET": "detection, by the challenge's count",
+        "TRA": "detection and links together",
+        "LNK": "links, of the cells as they were found",
+        "OP_CSB": "segmentation benchmark: mean of SEG and DET",
+        "OP_CTB": "tracking benchmark: mean of SEG and TRA",
+    }
+)
+
 CHALLENGE = MappingProxyType(
     {
-        "SEG": "How well masks cover the true cells: mean overlap (Jaccard) of each true cell with the mask that covers most of it.",
-        "DET": "How well cells are detected: what it costs to correct missed, false and merged ones, against drawing all of them.",
-        "TRA": "The same with the links: what it costs to correct cells and links, against making all of them.",
-        "LNK": "The same for links alone: what it costs to correct links, against making all of them.",
-        "OP_CSB": "Segmentation benchmark: mean of SEG and DET.",
-        "OP_CTB": "Tracking benchmark: mean of SEG and TRA.",
-        "OP_CLB": "Linking benchmark: mean of DET and LNK... of the cells as they were found.",
-        "CT": "Complete tracks: part of the true tracks that are found from their first frame to their last.",
-        "TF": "Track fractions: part of a true track that is followed without a break, mean over tracks.",
-        "BC": "Branching correctness: F1 of divisions, at most so many frames early or late.",
-        "CCA": "Cell cycle accuracy: how alike the lengths of cell cycles are spread in both.",
-        "BIO": "Mean of CT, TF, BC and CCA as far as there are some.",
-        "OP_BIO": "Mean of SEG and BIO.",
-        "MOTA": "Multiple object tracking accuracy: 1 less the missed, false and swapped ones, against the true ones.",
-        "HOTA": "Higher order tracking accuracy: detection and association weighed alike.",
-        "IDF1": "F1 of identities: how long cells keep their name.",
-        "CHOTA": "HOTA in which a cell's name goes on in its daughters.",
-        "MTML": "Mostly tracked, mostly lost: tracks that are found, or missed, for the most part.",
-        "FAF": "False alarms a frame; less is better.",
+        "SEG": "How well masks cover the true cells: mean overlap (Jaccard) of each with the mask that covers more than half of it.",
+        "DET": "How well cells are found: the work to correct missed, false and merged ones, against drawing all of them anew.",
+        "TRA": "The same with links: the work to correct cells and links, against making all of them anew.",
+        "LNK": "The same for links alone: the work to correct links, against making all of them anew.",
+        "OP_CSB": "Cell segmentation benchmark: mean of SEG and DET.",
+        "OP_CTB": "Cell tracking benchmark: mean of SEG and TRA.",
+        "OP_CLB": "Cell linking benchmark: mean of LNK and BIO.",
+        "CT": "Complete tracks: F1 of tracks that are right from their first frame to their last.",
+        "TF": "Track fractions: the longest part of a true track that is followed without a break, mean over tracks.",
+        "BC": "Branching correctness: F1 of divisions.",
+        "CCA": "Cell cycle accuracy: how alike the lengths of cell cycles are in both; 1 is the same distribution.",
+        "BIO": "Mean of CT, TF, BC and CCA, of those that are defined.",
+        "CHOTA": "Cells found and cells told apart weighed alike, a cell and its descendants being one lineage.",
+    }
+)
+
+CORRECTIONS = MappingProxyType(
+    {
+        "AOGM": "The sum of what follows, weighted: what DET and TRA are made from.",
+        "AOGM_NS": "Splits: cells of the result that cover several true ones (weight 5).",
+        "AOGM_FN": "Missed cells (weight 10).",
+        "AOGM_FP": "False cells (weight 1).",
+        "AOGM_ED": "Links to take away (weight 1).",
+        "AOGM_EA": "Links to add (weight 1.5).",
+        "AOGM_EC": "Links that mean something else: along a track, or to a daughter (weight 1).",
+        "AOGM_0": "The sum of making everything anew, from an empty result.",
     }
 )
 
