@@ -29,7 +29,9 @@ KIND_WORDS = MappingProxyType(
             "Missed divisions", "A cell divides here; the result does not say so.", "missed division"
         ),
         "mask poor": Kind(
-            "Poor masks", "Found, but its mask covers less than half of what both cover (IoU).", "poor mask"
+            "Poor masks",
+            "The mask covers less than half of what both cover (IoU); a missed cell has none at all.",
+            "poor mask",
         ),
     }
 )
