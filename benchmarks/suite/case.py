@@ -42,6 +42,7 @@ class Work:
         amount: How much of the case's unit one run works through.
         run: Howdah's work.
         limit: What no program could do without, or be faster than: the case's limit says it in words.
+        limit_times: How often the limit's call has to be done for the same amount of work.
         peer: The same by a library that Howdah has anyway, called plainly; it takes turns with ``run`` in the same process.
         outside: The same by a program that Howdah does not import: what the peer's script is given (JSON; files by name).
         wrong: Says after the measurement what is wrong with the result; empty if it is right. A fast wrong answer is no figure.
@@ -50,6 +51,7 @@ class Work:
     amount: float
     run: Call
     limit: Call
+    limit_times: float = 1.0
     peer: Call | None = None
     outside: Mapping[str, Any] | None = None
     wrong: Callable[[], str] | None = None

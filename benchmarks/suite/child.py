@@ -80,7 +80,7 @@ def measured(work: Work, budget_s: float) -> dict[str, float | int | None]:
         "spread": statistics.median(wall) / min(wall) - 1,
         "turns": len(wall),
         "peak_mb": None if peak != peak else round(peak, 1),
-        "limit_s": min(each for each, _ in turns["limit"]),
+        "limit_s": work.limit_times * min(each for each, _ in turns["limit"]),
         "peer_s": min((each for each, _ in turns.get("peer", [])), default=None),
     }
 

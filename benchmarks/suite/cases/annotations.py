@@ -47,11 +47,22 @@ def entries(path: Path) -> int:
         return sum(len(archive.read(name)) for name in archive.namelist())
 
 
-@case("read .mastodon", group="format", unit="spots", sizes=SPOTS, limit="the zip's entries", peer="mastodon-reader", script="mastodon-reader:read")  # fmt: skip
+@case(
+    "read .mastodon",
+    group="format",
+    unit="spots",
+    sizes=SPOTS,
+    limit="the zip's entries",
+    peer="mastodon-reader",
+    script="mastodon-reader:read",
+)
 def read_mastodon_case(n: int, folder: Path) -> Work:
     from bdv_io.mastodon import read_mastodon, write_mastodon
 
-    tracks, path = drawn.annotation(n), folder / "p.mastodon"
+    tracks, path = (
+        drawn.annotation(n, plain=True),
+        folder / "p.mastodon",
+    )  # the peer fails on features of other programs
     write_mastodon(path, tracks)
     return Work(
         amount=n,
@@ -80,11 +91,19 @@ def one_by_one(path: Path) -> int:
     return count
 
 
-@case("read TrackMate XML", group="format", unit="spots", sizes=SPOTS, limit="lxml, element by element", peer="pytrackmate", script="pytrackmate:read")  # fmt: skip
+@case(
+    "read TrackMate XML",
+    group="format",
+    unit="spots",
+    sizes=SPOTS,
+    limit="lxml, element by element",
+    peer="pytrackmate",
+    script="pytrackmate:read",
+)
 def read_trackmate_case(n: int, folder: Path) -> Work:
     from bdv_io.trackmate import read_trackmate, write_trackmate
 
-    tracks, path = drawn.annotation(n), folder / "m.xml"
+    tracks, path = drawn.annotation(n, plain=True), folder / "m.xml"  # the peer wants all features in every spot
     write_trackmate(path, tracks, image=ArrayImage([np.zeros((2, 2, 2))] * tracks.n_frames))  # the peer wants settings
     return Work(
         amount=n,

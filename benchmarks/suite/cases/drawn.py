@@ -30,28 +30,25 @@ def names(folder: Path, ending: str) -> Callable[[], Path]:
     return lambda: folder / f"made{next(numbers)}{ending}"
 
 
-def annotation(n: int, *, frames: int = 1000, z: bool = True) -> Tracks:
-    """Return ``n`` spots linked to the next frame, a tenth of them with labels, with quality, a feature and a tag set."""
+def annotation(n: int, *, frames: int = 1000, plain: bool = False) -> Tracks:
+    """Return ``n`` spots linked to the next frame, a tenth of them with labels; unless plain with quality, a feature and a tag set."""
     rng = np.random.default_rng(0)
     per_frame = max(n // frames, 1)
     source = np.arange(n - per_frame)
     label = np.full(n, None, dtype=object)
     label[::10] = [f"cell {i}" for i in range(0, n, 10)]
-    centre = rng.random((n, 3)) * 1000
-    if not z:
-        centre[:, 0] = 0
     tracks = Tracks.build(
         np.arange(n) // per_frame,
-        centre,
+        rng.random((n, 3)) * 1000,
         covariance=np.tile(np.diag([25.0, 25.0, 25.0]), (n, 1, 1)),
         links=np.stack([source, source + per_frame], axis=1),
         label=label,
-        quality=rng.random(n),
-        features=(Feature("MEAN_INTENSITY_CH1", "", rng.random(n) * 1000, dimension="INTENSITY"),),
+        quality=None if plain else rng.random(n),
+        features=() if plain else (Feature("MEAN_INTENSITY_CH1", "", rng.random(n) * 1000, dimension="INTENSITY"),),
         space_unit="micrometer",
         interval=1.0,
     )
-    return tracks.with_tag("Detection", Tag("unlabeled"), spots=np.arange(0, n, 2))
+    return tracks if plain else tracks.with_tag("Detection", Tag("unlabeled"), spots=np.arange(0, n, 2))
 
 
 def discs(edge: int, *, spacing: int = 32, seed: int = 0) -> np.ndarray:

@@ -87,27 +87,36 @@ def read_bdv_plain(edge: int, folder: Path) -> Work:
     )
 
 
-@case("read crops 16 x 128 x 128, BDV HDF5, gzip", group="format", unit="voxels", sizes=EDGES, limit="inflate as many bytes, one thread", peer="h5py")  # fmt: skip
-def read_crops(edge: int, folder: Path) -> Work:
+@case(
+    "read crops 16 x 128 x 128, BDV HDF5, gzip",
+    group="format",
+    unit="voxels",
+    sizes=(8, 24, 72),
+    limit="inflate as many bytes, one thread",
+    peer="h5py",
+)
+def read_crops(count: int, folder: Path) -> Work:
     import h5py
 
     from bdv_io.bdv import open_bdv
     from bdv_io.bdv.hdf5_write import write_bdv
 
-    data = movie_of(edge)
+    data = movie_of(512)
     write_bdv(folder / "m.xml", data, voxel_size=drawn.VOXEL, levels=ONE_LEVEL)
     movie, file = open_bdv(folder / "m.xml"), h5py.File(folder / "m.h5", "r")
     rng, size = np.random.default_rng(0), np.array((16, 128, 128))
-    count = edge // 16
-    starts = rng.integers(0, np.array(data.shape[1:]) - size + 1, (count, 3))
-    regions = [tuple(slice(a, a + n) for a, n in zip(start.tolist(), size.tolist(), strict=True)) for start in starts]
-    chunks = packed(np.stack([data[0][region] for region in regions]), 4)
+
+    def regions() -> list[tuple[slice, ...]]:  # others each time, or caches would have them
+        starts = rng.integers(0, np.array(data.shape[1:]) - size + 1, (count, 3))
+        return [tuple(slice(a, a + n) for a, n in zip(at, size.tolist(), strict=True)) for at in starts.tolist()]
+
+    chunks = packed(np.stack([data[0][region] for region in regions()]), 4)
     dataset = file["t00000/s00/0/cells"]
     return Work(
         amount=count * float(size.prod()),
-        run=lambda: [movie.read(0, region=region) for region in regions],
+        run=lambda: [movie.read(0, region=region) for region in regions()],
         limit=lambda: inflate(chunks),
-        peer=lambda: [dataset[region].view(np.uint16) for region in regions],
+        peer=lambda: [dataset[region].view(np.uint16) for region in regions()],
     )
 
 
@@ -235,7 +244,14 @@ def read_zarr(edge: int, folder: Path) -> Work:
     )
 
 
-@case("write OME-Zarr, blosc zstd 4, 1 level", group="format", unit="voxels", sizes=EDGES, limit="the bytes to a file, fsync", peer="zarr-python")  # fmt: skip
+@case(
+    "write OME-Zarr, blosc zstd 4, 1 level",
+    group="format",
+    unit="voxels",
+    sizes=EDGES,
+    limit="the bytes to a file, fsync",
+    peer="zarr-python",
+)
 def write_zarr(edge: int, folder: Path) -> Work:
     import zarr
     from numcodecs import Blosc

@@ -115,7 +115,14 @@ def write_rois_case(edge: int, folder: Path) -> Work:
     return writing(edge, folder, ".zip", write_rois)
 
 
-@case("outlines of labels", group="lineages", unit="pixels", sizes=EDGES, limit="one comparison of every pixel", peer="skimage regionprops, find_contours")  # fmt: skip
+@case(
+    "outlines of labels",
+    group="lineages",
+    unit="pixels",
+    sizes=EDGES,
+    limit="copy of the image",
+    peer="skimage regionprops, find_contours",
+)
 def outlines(edge: int, folder: Path) -> Work:
     from skimage.measure import find_contours, regionprops
 
@@ -125,6 +132,6 @@ def outlines(edge: int, folder: Path) -> Work:
     return Work(
         amount=labels.size,
         run=lambda: trace(labels),
-        limit=lambda: labels != 0,
+        limit=lambda: labels.copy(),
         peer=lambda: [find_contours(np.pad(part.image, 1), 0.5) for part in regionprops(labels)],
     )
