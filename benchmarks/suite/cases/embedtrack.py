@@ -65,6 +65,11 @@ def fields_of(edge: int):
     return Fields(offset, width, seed, -offset, (unit, unit)), labels
 
 
+def copied(fields):
+    """Copy what a frame's cells are made of."""
+    return [each.copy() for each in (fields.offset, fields.bandwidth, fields.seediness)]
+
+
 @case(
     "EmbedTrack: fields to cells",
     group="method",
@@ -89,7 +94,7 @@ def cluster(edge: int, folder: Path) -> Work:
     return Work(
         amount=labels.size,
         run=lambda: find_cells(fields, config, min_size=20),
-        limit=lambda: [each.copy() for each in (fields.offset, fields.bandwidth, fields.seediness)],
+        limit=lambda: copied(fields),
         outside={"file": str(folder / "fields.npz"), "edge": edge} if edge <= 256 else None,
         wrong=wrong,
     )
@@ -111,7 +116,7 @@ def votes(edge: int, folder: Path) -> Work:
     return Work(
         amount=labels.size,
         run=lambda: vote(labels, labels, fields, config),
-        limit=lambda: [each.copy() for each in (fields.offset, fields.bandwidth, fields.seediness)],
+        limit=lambda: copied(fields),
     )
 
 
@@ -139,7 +144,8 @@ def step(cells: int, folder: Path) -> Work:
     def work() -> None:
         optimiser.zero_grad()
         with place.autocast():
-            segmentation, tracking = network(both[:1], both[1:])
+            first, second, tracking = network(both[:1], both[1:])
+        segmentation = torch.cat([first, second])
         embedtrack_loss(segmentation.float(), tracking.float(), targets, unit, config)["loss"].backward()
         optimiser.step()
 
