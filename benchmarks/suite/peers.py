@@ -39,7 +39,7 @@ def command_of(name: str, folder: Path | None) -> tuple[list[str], dict[str, str
     if place is None or not place.is_dir():
         raise Absent(name)
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    script = str(SCRIPTS / f"{name.replace('-', '_')}.py")
+    script = str(SCRIPTS / f"peer_{name.replace('-', '_')}.py")
     for python in (place / "bin" / "python", place / "Scripts" / "python.exe"):
         if python.exists():
             return [str(python), script], kept
@@ -49,10 +49,8 @@ def command_of(name: str, folder: Path | None) -> tuple[list[str], dict[str, str
 def installed(folder: Path | None) -> dict[str, str]:
     """Return the peers that are in the folder, with their versions as they say them."""
     found = {}
-    for script in sorted(SCRIPTS.glob("*.py")):
-        name = script.stem.replace("_", "-")
-        if name == "timed":
-            continue
+    for script in sorted(SCRIPTS.glob("peer_*.py")):
+        name = script.stem.removeprefix("peer_").replace("_", "-")
         try:
             found[name] = str(measured(name, "version", {}, folder=folder, budget_s=0)["version"])
         except Absent:

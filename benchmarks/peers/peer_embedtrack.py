@@ -1,15 +1,11 @@
 """EmbedTrack as published (a checkout): its network on a pair of frames, and its clustering of one prediction."""
 
 import importlib
-import sys
 
 from timed import measured
 
-sys.path.pop(0)  # this file has the peer's name
-
 
 def code(name):
-    sys.modules.pop("embedtrack", None)
     return importlib.import_module(f"embedtrack.{name}")
 
 

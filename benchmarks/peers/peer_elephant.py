@@ -1,16 +1,12 @@
 """The server of ELEPHANT (BSD-2), a checkout of its core: its networks, forward and a training step; its own losses."""
 
 import importlib
-import sys
 from pathlib import Path
 
 from timed import measured
 
-sys.path.pop(0)  # this file has the peer's name
-
 
 def code(name):
-    sys.modules.pop("elephant", None)
     return importlib.import_module(f"elephant.{name}")
 
 

@@ -1,18 +1,14 @@
 """btrack (MIT): Bayesian linking of points (Kalman), exact below 1000 objects a frame, without its optimiser of whole tracks."""
 
 import importlib
-import sys
 from importlib.metadata import version
 
 from timed import measured
-
-sys.path.pop(0)  # this file has the peer's name
 
 
 def link(given):
     import numpy as np
 
-    sys.modules.pop("btrack", None)
     tool = importlib.import_module("btrack")
     spots = np.load(given["file"])
     t, centre = spots["t"], spots["centre"]

@@ -1,19 +1,15 @@
 """LapTrack (BSD-3): linear assignment from frame to frame, divisions and gaps by a second assignment."""
 
 import importlib
-import sys
 from importlib.metadata import version
 
 from timed import measured
-
-sys.path.pop(0)  # this file has the peer's name
 
 
 def link(given):
     import numpy as np
     import pandas as pd
 
-    sys.modules.pop("laptrack", None)
     tool = importlib.import_module("laptrack")
     spots = np.load(given["file"])
     table = pd.DataFrame({"frame": spots["t"], **dict(zip("zyx", spots["centre"].T, strict=True))})
