@@ -375,7 +375,8 @@ def main() -> None:
             command += ["--weights", str(asked.weights)] if asked.weights else []
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                print(f"| {name} | {device} | failed: {done.stderr.strip().splitlines()[-1:]} |", flush=True)
+                said = done.stderr.strip().splitlines() or ["it said nothing"]
+                print(f"| {name} | {device} | failed: {said[-1][:160]} |", flush=True)
                 continue
             facts["rows"].append(json.loads(done.stdout.splitlines()[-1]))
             print(row_text(facts["rows"][-1]), flush=True)

@@ -38,7 +38,7 @@ class How:
     quick: bool = False
     peers: Path | None = None
     folder: Path | None = None
-    seconds: float = 1.5
+    seconds: float = 1.0
     most_s: float = 300.0
     modules: tuple[str, ...] = MODULES
 
