@@ -14,6 +14,7 @@ from bdv_io import Tag, Tracks
 from bdv_io.tags import Feature
 
 VOXEL = (2.0, 0.5, 0.5)
+RATE = "its multiplications, at a bare convolution's rate"  # the limit of a network, see network.py
 
 
 def nuclei(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:

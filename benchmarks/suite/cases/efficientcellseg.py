@@ -9,10 +9,8 @@ import numpy as np
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-LIMIT = "its multiplications, at a bare convolution's rate"
 
-
-@case("EfficientCellSeg: a frame to maps", group="method", unit="pixels", sizes=(256, 512, 1024), limit=LIMIT)
+@case("EfficientCellSeg: a frame to maps", group="method", unit="pixels", sizes=(256, 512, 1024), limit=drawn.RATE)
 def maps(edge: int, folder: Path) -> Work:
     import torch
 
@@ -80,7 +78,13 @@ def instances(edge: int, folder: Path) -> Work:
     )
 
 
-@case("EfficientCellSeg: a training step, batch of 4", group="method", unit="pixels", sizes=(64, 128, 256), limit=LIMIT)
+@case(
+    "EfficientCellSeg: a training step, batch of 4",
+    group="method",
+    unit="pixels",
+    sizes=(64, 128, 256),
+    limit=drawn.RATE,
+)
 def step(edge: int, folder: Path) -> Work:
     import torch
 

@@ -10,7 +10,6 @@ from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
 EDGES, DEPTH = (96, 128, 192), 16
-LIMIT = "its multiplications, at a bare convolution's rate"
 KEEP = (
     True,
     True,
@@ -25,7 +24,7 @@ AFFINE = np.diag([1.0, 0.25, 0.25, 1.0])
     group="method",
     unit="voxels",
     sizes=EDGES,
-    limit=LIMIT,
+    limit=drawn.RATE,
     peer="elephant-server, network alone",
     script="elephant:forward",
 )
@@ -54,7 +53,7 @@ def predict(edge: int, folder: Path) -> Work:
     group="method",
     unit="voxels",
     sizes=(64, 96, 128),
-    limit=LIMIT,
+    limit=drawn.RATE,
     peer="elephant-server",
     script="elephant:step",
 )
@@ -94,7 +93,7 @@ def step(edge: int, folder: Path) -> Work:
     group="method",
     unit="voxels",
     sizes=EDGES,
-    limit=LIMIT,
+    limit=drawn.RATE,
     peer="elephant-server, network alone",
     script="elephant:flow",
 )

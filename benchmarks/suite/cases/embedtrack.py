@@ -9,7 +9,6 @@ import numpy as np
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-LIMIT = "its multiplications, at a bare convolution's rate"
 EDGES = (256, 512, 1024)
 
 
@@ -18,7 +17,7 @@ EDGES = (256, 512, 1024)
     group="method",
     unit="pixels",
     sizes=(192, 256, 512),
-    limit=LIMIT,
+    limit=drawn.RATE,
     peer="EmbedTrack, network alone, both frames of a pair",
     script="embedtrack:forward",
 )
@@ -120,7 +119,13 @@ def votes(edge: int, folder: Path) -> Work:
     )
 
 
-@case("EmbedTrack: a training step, a pair of 160 x 160", group="method", unit="cells", sizes=(4, 16, 64), limit=LIMIT)
+@case(
+    "EmbedTrack: a training step, a pair of 160 x 160",
+    group="method",
+    unit="cells",
+    sizes=(4, 16, 64),
+    limit=drawn.RATE,
+)
 def step(cells: int, folder: Path) -> Work:
     import torch
 

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from howdah.nn.device import pick
 
-LIMIT = "its multiplications, at a bare convolution's rate"
 WIDTH = {2: 64, 3: 32}
 SPACE = {2: (256, 256), 3: (16, 128, 128)}
 

@@ -250,3 +250,30 @@ def overlapping(edge: int, folder: Path) -> Work:
         limit=lambda: (truth.copy(), found.copy()),
         peer=lambda: contingency_table(truth, found),
     )
+
+
+@case(
+    "metrics: evaluate two projects",
+    group="metrics",
+    unit="spots",
+    sizes=(2_000, 8_000, 32_000),
+    limit="the zips' entries",
+)
+def evaluation(n: int, folder: Path) -> Work:
+    from bdv_io.mastodon import write_mastodon
+    from benchmarks.suite.cases.annotations import entries
+    from howdah.linking import LinkingConfig, link_spots
+    from howdah.pipeline.evaluation import Judging, evaluate
+    from howdah.progress import finish
+
+    truth = link_spots(drawn.lineages(n // 10, 10), LinkingConfig.of({"max_distance": REACH}))
+    found = truth.select(np.random.default_rng(0).random(truth.n_spots) < 0.95)
+    files = (folder / "found.mastodon", folder / "truth.mastodon")
+    for path, tracks in zip(files, (found, truth), strict=True):
+        write_mastodon(path, tracks)
+    how = Judging(reach=2.5)
+    return Work(
+        amount=truth.n_spots,
+        run=lambda: finish(evaluate(*files, how)),
+        limit=lambda: [entries(path) for path in files],
+    )

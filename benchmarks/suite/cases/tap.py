@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.suite.case import Work, case
-
-LIMIT = "its multiplications, at a bare convolution's rate"
+from benchmarks.suite.cases import drawn
 
 
 @case(
@@ -17,7 +16,7 @@ LIMIT = "its multiplications, at a bare convolution's rate"
     group="method",
     unit="pairs",
     sizes=(4, 8, 16),
-    limit=LIMIT,
+    limit=drawn.RATE,
     peer="tarrow",
     script="tarrow:step",
 )
@@ -54,7 +53,7 @@ def step(batch: int, folder: Path) -> Work:
     group="method",
     unit="pixels",
     sizes=(128, 256, 512),
-    limit=LIMIT,
+    limit=drawn.RATE,
     peer="tarrow",
     script="tarrow:features",
 )
