@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,7 +84,7 @@ class Job:
         found: I64 = rows[self.allowed[rows]]
         return found
 
-    def children(self, frame: int, wanted: list[int]) -> I64:
+    def children(self, frame: int, wanted: Collection[int]) -> I64:
         """Rows of the spots of a frame that look for a parent; none if the frame is not wanted."""
         rows = self.rows(frame)
         found: I64 = rows[~self.has_parent[rows]] if frame in wanted else NOTHING
