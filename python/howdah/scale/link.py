@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io import ImageSeries, Tracks
+from bdv_io import Tracks
 from bdv_io.formats import writer_for
 from howdah.linking import LinkingConfig
 from howdah.linking.earlier import Ghosts
@@ -32,14 +33,16 @@ from howdah.linking.gaps import Bridges
 from howdah.linking.job import frames_to_visit
 from howdah.linking.link import completed
 from howdah.pipeline.detection import Job
-from howdah.pipeline.record import recorded
+from howdah.pipeline.record import Record, recorded
 from howdah.pipeline.saving import save
 from howdah.pipeline.sources import Source, check_target, open_source, parse_frames
 from howdah.pipeline.tap_link import with_divisions
 from howdah.pipeline.tracking import counts_of, loosened, marked
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
-from howdah.scale.link_spots import write_spots
+from howdah.scale.folder import remove, work_folder
+from howdah.scale.link_divisions import Telling, told_in_blocks
+from howdah.scale.link_spots import aside, movie_of_workers, spots_file, write_spots
 from howdah.scale.plan import Block, Gather, Plan, Results
 from howdah.scale.run import run_plan
 
@@ -48,7 +51,7 @@ PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 Window = tuple[int, int]
 
-__all__ = ["plan_link", "scale_link", "spots_file", "windows_of"]
+__all__ = ["Linking", "forget", "linked_in_blocks", "plan_link", "scale_link", "windows_of"]
 
 DOES = "howdah.scale.link_blocks:"
 SPOTS, FRAMES, FRAMES_FLOW = 200_000, 16, 8
@@ -61,7 +64,7 @@ def scale_link(
     out: PathLike,
     *,
     settings: Sections,
-    config: ScaleConfig,
+    config: ScaleConfig | None = None,
     flow: PathLike | None = None,
     divisions: PathLike | None = None,
     restart: bool = False,
@@ -75,40 +78,67 @@ def scale_link(
         settings: As for :func:`howdah.pipeline.link`.
         config: Who does the work, and how long windows are.
         flow: Weights of the flow network.
-        divisions: A classifier of TAP.
+        divisions: A classifier of TAP. What it says of the spots is found first, in a run of its own.
         restart: Forget what an earlier run of this target has done.
-        keep: Leave the work folder and the file of spots where they are.
+        keep: Leave the work folders and the files of spots where they are.
 
     Returns:
         The file, the counts, and what the run says of its blocks.
     """
-    plan = plan_link(job, out, settings=settings, config=config, flow=flow, divisions=divisions)
-    result = yield from run_plan(plan, config, restart=restart, keep=keep)
-    if not keep:
-        spots_file(plan.target).unlink(missing_ok=True)
+    chosen = config or ScaleConfig()
+    task = _task(job, out, settings=settings, flow=flow, divisions=divisions)
+    used = {**task.used, "scale": chosen.model_dump(mode="json")}
+    with recorded(task.target, "scale link", inputs=task.inputs, settings=used) as record:
+        if divisions is not None:
+            how = Telling(task.target, divisions, settings, chosen, restart=restart)
+            task = replace(task, tracks=(yield from told_in_blocks(task.source, task.tracks, how, hints=job.hints)))
+        result = yield from linked_in_blocks(replace(task, record=record), chosen, restart=restart, keep=keep)
+    if divisions is not None and not keep:
+        forget(aside(task.target, "divisions"))
     return result
 
 
 def plan_link(
-    job: Job,
-    out: PathLike,
-    *,
-    settings: Sections,
-    config: ScaleConfig,
-    flow: PathLike | None = None,
-    divisions: PathLike | None = None,
+    job: Job, out: PathLike, *, settings: Sections, config: ScaleConfig | None = None, flow: PathLike | None = None
 ) -> Plan:
-    """Return the plan of :func:`scale_link`; the file of spots is written beside the target."""
+    """Return the plan of :func:`scale_link` without a classifier; the file of spots is written beside the target."""
+    return _task(job, out, settings=settings, flow=flow, divisions=None).plan(config or ScaleConfig())
+
+
+def _task(job: Job, out: PathLike, *, settings: Sections, flow: PathLike | None, divisions: PathLike | None) -> Linking:
     writer_for(out)
     source = open_source(job.source, image=job.image, setup=job.setup, hints=job.hints)
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
-    linking = with_divisions(LinkingConfig.of(settings.get("linking", {})), divisions)
     target = check_target(out, source, in_place=True)
     given = {"flow": flow, "divisions": divisions}
-    inputs = {**source.inputs, **{name: Path(path) for name, path in given.items() if path is not None}}
-    used = {"linking": linking.model_dump(), **{name: dict(settings.get(name, {})) for name in ("flow", "tap")}}
-    task = Linking("link", target, source, source.tracks, frames, linking, flow, settings, job, inputs, used)
-    return task.plan(config)
+    return Linking(
+        task="link",
+        target=target,
+        source=source,
+        tracks=source.tracks,
+        frames=frames,
+        linking=with_divisions(LinkingConfig.of(settings.get("linking", {})), divisions),
+        flow=flow,
+        settings=settings,
+        job=job,
+        inputs={**source.inputs, **{name: Path(path) for name, path in given.items() if path is not None}},
+    )
+
+
+def linked_in_blocks(
+    task: Linking, config: ScaleConfig, *, restart: bool = False, keep: bool = False
+) -> Steps[dict[str, Any]]:
+    """Link in blocks and write the result; the file of spots goes when all is done."""
+    result = yield from run_plan(task.plan(config), config, restart=restart, keep=keep)
+    if not keep:
+        spots_file(task.target).unlink(missing_ok=True)
+    return result
+
+
+def forget(target: Path) -> None:
+    """Remove the work folder and the file of spots of a part of the work."""
+    remove(work_folder(target))
+    spots_file(target).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -119,8 +149,8 @@ class Linking:
         task: The verb. target: The result. source: The movie, and where it came from.
         tracks: The annotation. frames: Frames whose spots look for a parent.
         linking: Settings. flow: Weights, or None. settings: As the user gave them.
-        job: What the user asked for. inputs, used: For the record.
-        facts: More for the record and for the user.
+        job: What the user asked for. inputs: For the record, and for what makes two runs the same.
+        record: Where facts go; None: a record is made with the result.
     """
 
     task: str
@@ -133,7 +163,13 @@ class Linking:
     settings: Sections
     job: Job
     inputs: Mapping[str, Path]
-    used: Mapping[str, Any]
+    record: Record | None = None
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The settings, for the record."""
+        others = {name: dict(self.settings.get(name, {})) for name in ("flow", "tap")}
+        return {"linking": self.linking.model_dump(), **others}
 
     def plan(self, config: ScaleConfig) -> Plan:
         """Write the file of spots and return the plan."""
@@ -151,7 +187,7 @@ class Linking:
         }
         if self.flow is not None:
             shared["flow"] = {
-                "movie": _movie(self.source.image, self.job),
+                "movie": movie_of_workers(self.source, self.job.hints),
                 "weights": os.path.abspath(self.flow),
                 "settings": dict(self.settings.get("flow", {})),
             }
@@ -169,7 +205,9 @@ class Linking:
 
     def _gather(self, kept: Tracks, order: I64, last: Sequence[str]) -> Gather:
         def gather(results: Results) -> Steps[dict[str, Any]]:
-            with recorded(self.target, self.task, inputs=self.inputs, settings=self.used) as record:
+            with ExitStack() as stack:
+                own = recorded(self.target, f"scale {self.task}", inputs=self.inputs, settings=self.used)
+                record = self.record or stack.enter_context(own)
                 linked = yield from gathered(results, last, kept, order, self.linking)
                 written = save(self.target, linked, self.source.image, hints=self.job.hints)
                 record.facts |= {**counts_of(linked), **results.facts}
@@ -288,15 +326,6 @@ def _decide(
         add(f"bridges/{names[at]}", "bridges", at, [mine, *([after] if after else [])], pairs=mine, after=after)
         keys.append((f"bridges/{names[at]}", None))
     return [f"pairs/{name}" for name in names], ["pairs", "bridges"], keys
-
-
-def spots_file(target: Path) -> Path:
-    """Return where the file of spots of a target lies: ``name.spots`` beside it."""
-    return target.with_name(f"{target.name}.spots")
-
-
-def _movie(image: ImageSeries, job: Job) -> dict[str, Any]:
-    return {"path": os.path.abspath(image.path or job.source), "setup": job.setup, "hints": asdict(job.hints)}
 
 
 def _nothing(linking: LinkingConfig) -> tuple[I64, Bridges, npt.NDArray[np.float64]]:

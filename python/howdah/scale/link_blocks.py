@@ -16,15 +16,12 @@ neighbouring frames, ``length`` (K,), and ``over`` (B, 2), ``over_age`` (B,), ``
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bdv_io import Tracks
-from bdv_io.formats import open_image
-from bdv_io.image import Hints
 from howdah.linking import Estimate, LinkingConfig
 from howdah.linking.earlier import Earlier, Ghosts
 from howdah.linking.gaps import Bridges
@@ -33,19 +30,19 @@ from howdah.linking.limits import Limits, nearest_distances, reach_of
 from howdah.linking.programme import NONE, Choices
 from howdah.linking.quality import link_lengths, link_quality, usual_length
 from howdah.linking.windows import Open, Paired, bridge_window, choose_at_seam, choose_in_window, link_window
-from howdah.scale.link_spots import USABLE, Spots, read_spots
+from howdah.scale.link_spots import USABLE, Spots, opened, read_spots
 from howdah.scale.plan import Call, Result
 
 Array = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["apart", "bridges", "choices", "pairs", "quality", "reach", "scale", "seams"]
+__all__ = ["apart", "bridges", "choices", "pairs", "quality", "reach", "scale", "seams", "spots_of"]
 
 
 def apart(call: Call) -> Result:
     """Distances to the nearest neighbour in each frame of a window."""
-    spots, (begin, end) = _spots(call), _window(call)
+    spots, (begin, end) = spots_of(call), _window(call)
     low, high = spots.between(begin, end)
     columns = spots.read(low, high, ("centre", "flags"))
     usable = (columns["flags"] & USABLE) > 0
@@ -58,7 +55,7 @@ def apart(call: Call) -> Result:
 
 def reach(call: Call) -> Result:
     """The automatic ``max_distance``, from the distances of all windows."""
-    radius = _spots(call).table["radius"]
+    radius = spots_of(call).table["radius"]
     distances = [call.read(key).arrays["distance"] for key in call.arguments["keys"]]
     found = 1.0 if radius is None else reach_of(radius, np.concatenate([np.empty(0), *distances]))
     return Result({"reach": np.array([found])})
@@ -66,7 +63,7 @@ def reach(call: Call) -> Result:
 
 def pairs(call: Call) -> Result:
     """Links between neighbouring frames."""
-    spots, (begin, end), config = _spots(call), _window(call), _config(call)
+    spots, (begin, end), config = spots_of(call), _window(call), _config(call)
     gap = config.frame_gap
     job, place = spots.window(begin - gap, end, config, _limits(call, spots), far=True)
     earlier = _earlier(call, job, end)
@@ -88,7 +85,7 @@ def pairs(call: Call) -> Result:
 
 def bridges(call: Call) -> Result:
     """Lost tracks that are taken up again in a window, and the spots that are still followed at its begin."""
-    spots, (begin, end), gap = _spots(call), _window(call), _config(call).frame_gap
+    spots, (begin, end), gap = spots_of(call), _window(call), _config(call).frame_gap
     paired = call.read(call.arguments["pairs"]).arrays
     after = call.arguments["after"]
     none = {"spot": np.empty(0, np.int64), "age": np.empty(0, np.int64), "alive": np.empty((0, gap, 3))}
@@ -113,7 +110,7 @@ def bridges(call: Call) -> Result:
 
 def choices(call: Call) -> Result:
     """What a window decides alone of the best links of the movie, and what it leaves open."""
-    spots, (begin, end), config = _spots(call), _window(call), _config(call)
+    spots, (begin, end), config = spots_of(call), _window(call), _config(call)
     gap = config.frame_gap
     job, place = spots.window(begin - gap, end, config, _limits(call, spots), far=True)
     earlier = _earlier(call, job, end)
@@ -133,7 +130,7 @@ def choices(call: Call) -> Result:
 
 def seams(call: Call) -> Result:
     """What is decided of all that earlier windows and the next one left open."""
-    spots, (_, end), gap = _spots(call), _window(call), _config(call).frame_gap
+    spots, (_, end), gap = spots_of(call), _window(call), _config(call).frame_gap
     given = _unpacked(call.read(call.arguments["before"]).arrays)
     given = given.joined(_unpacked(call.read(call.arguments["choices"]).arrays))
     some = given.choices
@@ -155,7 +152,7 @@ def seams(call: Call) -> Result:
 
 def scale(call: Call) -> Result:
     """The usual length of the links of the movie; and the links that were decided later than the seam after their window."""
-    spots, gap = _spots(call), _config(call).frame_gap
+    spots, gap = spots_of(call), _config(call).frame_gap
     lengths, late = [np.empty(0)], []
     start = int(spots.frames[0]) if len(spots.frames) else 0
     for key, not_before in call.arguments["keys"]:
@@ -169,7 +166,7 @@ def scale(call: Call) -> Result:
 
 def quality(call: Call) -> Result:
     """How sure the links of the spots of a window are."""
-    spots, (begin, end), config = _spots(call), _window(call), _config(call)
+    spots, (begin, end), config = spots_of(call), _window(call), _config(call)
     gap = config.frame_gap
     job, place = spots.window(begin - gap, end + gap - 1, config, _limits(call, spots))
     usual = call.read("scale/all").arrays
@@ -213,7 +210,8 @@ def quality(call: Call) -> Result:
 # ---- what blocks have in common ------------------------------------------------------------------------------------
 
 
-def _spots(call: Call) -> Spots:
+def spots_of(call: Call) -> Spots:
+    """Return the file of spots of the run."""
     said = call.shared["spots"]
     path = call.folder.with_name(said["file"])
     return call.kept("spots", lambda: read_spots(path, said["digest"]))
@@ -264,21 +262,11 @@ def _earlier(call: Call, job: Job, end: int) -> Earlier:
 
 def _estimate(call: Call) -> Estimate | None:
     from howdah.pipeline.flow import estimate_of
-    from howdah.pipeline.sources import Source
 
     flow = call.shared.get("flow")
     if flow is None:
         return None
-    movie = flow["movie"]
-    hints = Hints(**movie["hints"])
-
-    def make() -> Estimate:
-        path = Path(movie["path"])
-        image = open_image(path, hints=hints if hints.given else None)
-        source = Source(image, Tracks.empty(), (path,), movie["setup"])
-        return estimate_of(source, flow["weights"], {"flow": flow["settings"]})
-
-    return call.kept("flow", make)
+    return call.kept("flow", lambda: estimate_of(opened(flow["movie"]), flow["weights"], {"flow": flow["settings"]}))
 
 
 def _origin(call: Call, spots: Spots, job: Job, earlier: Earlier, place: I64) -> dict[str, Array]:

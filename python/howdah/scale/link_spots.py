@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bdv_io.formats import open_image
+from bdv_io.image import Hints
 from bdv_io.safe_write import replacing
 from bdv_io.tracks import Tracks
 from howdah.errors import ScaleError
@@ -28,13 +30,14 @@ from howdah.linking.job import Job
 from howdah.linking.limits import Limits, limits_with, rows_by_frame, usual_radius
 from howdah.linking.movie import Ends
 from howdah.linking.programme import NONE
+from howdah.pipeline.sources import Source
 
 Array = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Spots", "read_spots", "write_spots"]
+__all__ = ["Spots", "aside", "movie_of_workers", "opened", "read_spots", "spots_file", "write_spots"]
 
 MAGIC = b"HOWDAHS1"
 ALLOWED, USABLE, HAS_PARENT = 1, 2, 4
@@ -192,6 +195,29 @@ class Spots:
                     f"The spots of frame {self.frames[at]} in {self.path} are not those that were written there. Start the same command "
                     "again: the file is written anew, and the work goes on."
                 )
+
+
+def spots_file(target: Path) -> Path:
+    """Return where the file of spots of a target lies: ``name.spots`` beside it."""
+    return target.with_name(f"{target.name}.spots")
+
+
+def aside(target: Path, what: str) -> Path:
+    """Return the name beside a target that the blocks of a part of the work go by; nothing is written under it."""
+    return target.with_name(f"{target.stem}-{what}{target.suffix}")
+
+
+def movie_of_workers(source: Source, hints: Hints) -> dict[str, Any]:
+    """Return how workers open the movie of a source, as JSON can say it; see :func:`opened`."""
+    path = source.image.path or source.files[-1]
+    return {"path": str(Path(path).resolve()), "setup": source.setup, "hints": asdict(hints) if hints.given else None}
+
+
+def opened(movie: Mapping[str, Any]) -> Source:
+    """Open a movie in a worker, without an annotation."""
+    hints, path = movie["hints"], Path(movie["path"])
+    image = open_image(path, hints=None if hints is None else Hints(**hints))
+    return Source(image, Tracks.empty(), (path,), movie["setup"])
 
 
 def write_spots(path: Path, tracks: Tracks, config: LinkingConfig, allowed: Bool, *, shapes: bool) -> tuple[str, I64]:
