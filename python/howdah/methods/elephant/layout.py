@@ -66,7 +66,8 @@ def layout_of(
     """Choose how a frame goes through the network.
 
     Args:
-        shape: Its voxels (Z, Y, X). affine: 4x4, voxels to world.
+        shape: Its voxels (Z, Y, X).
+        affine: 4x4, voxels to world.
         config: ``rescale``, ``n_keep_axials``, ``tile_size``.
         memory_mb: What the network may take; see :func:`tile_size` for this and the others.
         strips_mb: As for :func:`tile_size`.

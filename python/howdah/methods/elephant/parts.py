@@ -147,7 +147,8 @@ def prepared_part(frame: Frame, levels: Levels, region: Region) -> F32:
     """Return a part of the prepared frame, (z, y, x) float32: that of the whole, bit for bit.
 
     Args:
-        frame: The frame. levels: What :func:`levels_of` found.
+        frame: The frame.
+        levels: What :func:`levels_of` found.
         region: Voxels of the working grid.
     """
     if frame.how != "local":

@@ -81,7 +81,8 @@ def _keys(values: Array) -> Array:
         bits = (values + values.dtype.type(0)).view(unsigned)  # -0.0 becomes 0.0
         return np.where(bits & top, ~bits, bits | top)
     bits = values.view(unsigned)
-    return bits ^ top if values.dtype.kind == "i" else bits
+    keys: Array = bits ^ top if values.dtype.kind == "i" else bits
+    return keys
 
 
 def _numbers(keys: Array, dtype: np.dtype[Any]) -> Array:
