@@ -35,6 +35,7 @@ def split_components(
     only: Bool | None = None,
     least_voxels: int = 1,
     voxel_size: Vector = (1.0, 1.0, 1.0),
+    lowest: float | None = None,
 ) -> Components:
     """Cut components that have several maxima, and large ones that have a waist.
 
@@ -50,12 +51,13 @@ def split_components(
         only: (n,) components that may be cut; all if None.
         least_voxels: A part of fewer voxels is not cut off.
         voxel_size: Edge lengths (z, y, x) of a voxel, for distances.
+        lowest: Least value of the image where only some of its components are given: then they are cut as among all of them.
 
     Returns:
         The same voxels; the first part of a cut component keeps its number, others come after the last component.
     """
     wide = np.zeros(found.n, dtype=bool) if large is None else large
-    several = _fall_apart(found, values, depth)
+    several = _fall_apart(found, values, depth, lowest)
     candidates = np.flatnonzero((several | wide) if only is None else (several | wide) & only)
     if not candidates.size:
         return found
@@ -76,12 +78,12 @@ def split_components(
     return replace(found, owner=owner, n=n)
 
 
-def _fall_apart(found: Components, values: npt.NDArray[np.floating], depth: float) -> Bool:
+def _fall_apart(found: Components, values: npt.NDArray[np.floating], depth: float, lowest: float | None) -> Bool:
     """Which components are in several pieces above some level; levels lie closer than ``depth``."""
     several = np.zeros(found.n, dtype=bool)
     if not values.size:
         return several
-    low, high = float(values.min()), float(values.max())
+    low, high = float(values.min()) if lowest is None else lowest, float(values.max())
     for level in np.arange(low + depth / 2, high, depth * 0.999):
         above = np.flatnonzero(values > level)
         pieces = components_of(found.flat[above], found.shape)

@@ -29,7 +29,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["NONE", "Choices", "best_choices"]
+__all__ = ["NONE", "Choices", "best_choices", "settle"]
 
 log = logging.getLogger("howdah")
 
@@ -56,6 +56,24 @@ class Choices(NamedTuple):
         """Return the choices of a (K,) mask, or of rows."""
         return Choices(self.parent[rows], self.first[rows], self.second[rows], self.saving[rows])
 
+    @property
+    def links(self) -> I64:
+        """(L, 2) parent and child of every choice, then those of the second children."""
+        both = self.second != NONE
+        return np.concatenate(
+            [
+                np.stack([self.parent, self.first], axis=1),
+                np.stack([self.parent[both], self.second[both]], axis=1),
+            ]
+        )
+
+    def numbered(self, number: I64) -> Choices:
+        """Return the same choices with other numbers: ``number`` (N,) of each old one."""
+        second = np.full(len(self.second), NONE, dtype=np.int64)
+        both = self.second != NONE
+        second[both] = number[self.second[both]]
+        return Choices(number[self.parent], number[self.first], second, self.saving)
+
     def joined(self, *others: Choices) -> Choices:
         """Return these choices and the others."""
         every = (self, *others)
@@ -76,12 +94,31 @@ def best_choices(choices: Choices, n_children: int, n_parents: int, *, when: I64
         n_parents: Number of parents.
         when: (K,) frame of each choice, along which very large problems are cut; by default they are not.
     """
-    taken = np.zeros(len(choices.parent), dtype=bool)
-    open_rows, sure = _settle_sure(choices, n_children, n_parents)
+    taken, _ = settle(choices, np.ones(n_parents, dtype=bool), n_children, when=when)
+    return taken
+
+
+def settle(choices: Choices, known: Bool, n_children: int, *, when: I64 | None = None) -> tuple[Bool, Bool]:
+    """Return the (K,) masks of what is in the best set, and of what cannot be decided yet: it hangs on choices not given here.
+
+    Args:
+        choices: Some of all choices: all of each child that occurs, and all of the parents that are ``known``.
+        known: (P,) bool. A link to another parent is never sure here, and what hangs together with one stays open.
+        n_children: Number of children.
+        when: As for :func:`best_choices`.
+    """
+    n_parents = len(known)
+    taken, undecided = np.zeros(len(choices.parent), dtype=bool), np.zeros(len(choices.parent), dtype=bool)
+    open_rows, sure = _settle_sure(choices, n_children, known)
     taken[sure] = True
     if not len(open_rows):
-        return taken
+        return taken, undecided
     part = _parts(choices.only(open_rows), n_children, n_parents)
+    hangs = np.isin(part, part[~known[choices.parent[open_rows]]])
+    undecided[open_rows[hangs]] = True
+    open_rows, part = open_rows[~hangs], part[~hangs]
+    if not len(open_rows):
+        return taken, undecided
     size = np.bincount(part)
     large = size[part] > PART
     if when is None:
@@ -96,12 +133,12 @@ def best_choices(choices: Choices, n_children: int, n_parents: int, *, when: I64
         assert when is not None  # noqa: S101  else nothing is large
         rows = open_rows[part == number]
         taken[rows[_in_windows(choices.only(rows), n_children, n_parents, when[rows])]] = True
-    return taken
+    return taken, undecided
 
 
-def _settle_sure(choices: Choices, n_children: int, n_parents: int) -> tuple[I64, I64]:
+def _settle_sure(choices: Choices, n_children: int, known: Bool) -> tuple[I64, I64]:
     """Return the rows that are still open, and those that are in every optimum."""
-    alive = np.flatnonzero(choices.saving > 0)
+    alive, n_parents = np.flatnonzero(choices.saving > 0), len(known)
     sure = [np.empty(0, dtype=np.int64)]
     while len(alive):
         parent, first, second, saving = choices.only(alive)
@@ -110,7 +147,7 @@ def _settle_sure(choices: Choices, n_children: int, n_parents: int) -> tuple[I64
         member = np.concatenate([np.arange(len(alive)), paired])
         child = np.concatenate([first, second[paired]])
         other_of_child = _best_other(child, saving[member], n_children)[: len(alive)]
-        fixed = (second == NONE) & (saving > other_of_parent + other_of_child)
+        fixed = known[parent] & (second == NONE) & (saving > other_of_parent + other_of_child)
         if not fixed.any():
             break
         sure.append(alive[fixed])

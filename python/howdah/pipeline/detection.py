@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from howdah.methods.elephant.predict import Detector
     from howdah.nn.checkpoint import Weights
 
-__all__ = ["Job", "Where", "detector_of", "find", "predict", "train"]
+__all__ = [
+    "Job",
+    "Where",
+    "detector_of",
+    "find",
+    "merged",
+    "predict",
+    "settings_of",
+    "train",
+    "warn_beside",
+]
 
 Sections = Mapping[str, Mapping[str, Any]]
 log = logging.getLogger("howdah")
@@ -176,17 +186,12 @@ def find(
     where: Where | None = None,
 ) -> Steps[Tracks]:
     """Find the nuclei of some frames and merge them with the annotation; nothing is written."""
-    from howdah.methods.elephant.merge import merge
-
     detector = detector_of(weights, settings, marks=source.tracks)
     record.facts |= {"device": str(detector.place.device), "settings_used": detector.config.model_dump(mode="json")}
     image, setup = source.image, source.setup
     chosen, read = where or Where(), source.reader(detector.config.temporal_mean)
     box = chosen.corners(detector.config.r_max)
-    if box is not None and not any(
-        region_of(box, image.affine(frame, setup), image.shape(frame, setup)) for frame in frames
-    ):
-        log.warning("The box %s lies beside the image in all of the frames; nothing will be found.", chosen.box)
+    warn_beside(box, source, frames, chosen.box)
     found: dict[int, Spots] = {}
     yield Progress("detect", 0, len(frames), message=detector.place.sentence)
     for number, frame in enumerate(frames):
@@ -195,26 +200,44 @@ def find(
         else:
             found[frame] = detector.predict_spots(read(frame), image.affine(frame, setup), box=box)
         yield Progress("detect", number + 1, len(frames), values={"nuclei": float(len(found.get(frame, ())))})
-    distance = detector.config.suppression_distance
+    return merged(source.tracks, found, detector.config, update_status=chosen.update_status, box=box)
+
+
+def merged(
+    tracks: Tracks, found: Mapping[int, Spots], config: ElephantConfig, *, update_status: bool, box: Box | None
+) -> Tracks:
+    """Put what was found into an annotation; where nobody said how near two nuclei may be, that follows from what was found."""
+    from howdah.methods.elephant.merge import merge
+
+    distance = config.suppression_distance
     if distance is None:
         distance = _usual_distance(found)
         log.warning("Neither weights nor marks say how near two nuclei may be: suppression_distance is %.3g.", distance)
-    return merge(
-        source.tracks,
-        found,
-        suppression_distance=distance,
-        update_status=chosen.update_status,
-        box=box,
-    )
+    return merge(tracks, found, suppression_distance=distance, update_status=update_status, box=box)
+
+
+def warn_beside(box: Box | None, source: Source, frames: list[int], text: str | None) -> None:
+    """Warn where a box lies beside all of the frames."""
+    image, setup = source.image, source.setup
+    if box is not None and not any(
+        region_of(box, image.affine(frame, setup), image.shape(frame, setup)) for frame in frames
+    ):
+        log.warning("The box %s lies beside the image in all of the frames; nothing will be found.", text)
 
 
 def detector_of(weights: Path, settings: Sections, *, marks: Tracks | None = None) -> Detector:
-    """Return the detector of a weights file; what the settings leave open is as it was trained.
+    """Return the detector of a weights file; see :func:`settings_of`."""
+    with _needs_torch():
+        from howdah.methods.elephant.predict import Detector
+    return Detector(*settings_of(weights, settings, marks=marks))
+
+
+def settings_of(weights: Path, settings: Sections, *, marks: Tracks | None = None) -> tuple[Weights, ElephantConfig]:
+    """Return the weights of a file, and the settings to use them with; what is left open is as it was trained.
 
     What published weights do not say of the sizes of nuclei is taken from a person's ``marks``, where there are some.
     """
     with _needs_torch():
-        from howdah.methods.elephant.predict import Detector
         from howdah.pipeline.weights_of import read_weights_of
 
         loaded = read_weights_of("elephant", weights)
@@ -227,7 +250,7 @@ def detector_of(weights: Path, settings: Sections, *, marks: Tracks | None = Non
     if marks is not None:
         limits = _limits(marks)
         config = config.but(**{n: limits[n] for n in limits if getattr(config, n) is None and resolved.get(n) is None})
-    return Detector(loaded, config)
+    return loaded, config
 
 
 def _limits(tracks: Tracks) -> dict[str, float]:

@@ -6,24 +6,26 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bdv_io import ImageSeries, MissingDataError, Tracks, WriteError
 from bdv_io.formats import identify, open_image, read_tracks
-from bdv_io.image import Hints
+from bdv_io.image import Hints, Region
 from howdah.errors import ConfigError, DataError
 
 PathLike = str | os.PathLike[str]
 
 __all__ = [
+    "FrameReader",
     "Source",
     "as_shown",
     "check_inside",
     "check_target",
     "default_target",
+    "frame_reader",
     "frames_beside",
     "movie_of",
     "open_source",
@@ -47,34 +49,47 @@ class Source:
         """The files by what they are, for the record: ``image``, and ``project`` where there is one."""
         return {("image" if path == self.image.path else "project"): path for path in self.files}
 
-    def reader(self, temporal_mean: int = 0) -> Callable[[int], npt.NDArray[Any]]:
-        """Return what reads a frame (Z, Y, X) of the setup.
-
-        Args:
-            temporal_mean: Frames on either side that a frame is averaged with (float32 then); near the ends of the movie as
-                many frames on the side where there are some. Missing frames, and frames of another size, are left out.
-        """
-        image, setup = self.image, self.setup
-        if not temporal_mean:
-            return lambda frame: image.read(frame, setup)
-
-        def mean(frame: int) -> npt.NDArray[Any]:
-            first = max(min(frame - temporal_mean, image.n_frames - 1 - 2 * temporal_mean), 0)
-            around = range(first, min(first + 2 * temporal_mean + 1, image.n_frames))
-            total, count = image.read(frame, setup).astype(np.float32), 1
-            for other in around:
-                alike = not image.is_missing(other, setup) and image.shape(other, setup) == total.shape
-                if other != frame and alike:
-                    total += image.read(other, setup)
-                    count += 1
-            return np.asarray(total / np.float32(count))
-
-        return mean
+    def reader(self, temporal_mean: int = 0) -> FrameReader:
+        """Return what reads frames of the setup; see :func:`frame_reader`."""
+        return frame_reader(self.image, self.setup, temporal_mean)
 
     @property
     def is_project(self) -> bool:
         """Whether the first file is an annotation (else it is the movie itself)."""
         return bool(self.files) and self.files[0] != self.image.path
+
+
+class FrameReader(Protocol):
+    """Reads a frame (Z, Y, X), or a region of it (three slices with start and stop)."""
+
+    def __call__(self, frame: int, *, region: Region | None = None) -> npt.NDArray[Any]: ...  # noqa: D102
+
+
+def frame_reader(image: ImageSeries, setup: int, temporal_mean: int = 0) -> FrameReader:
+    """Return what reads frames of a movie.
+
+    Args:
+        image: The movie.
+        setup: Position of the view setup.
+        temporal_mean: Frames on either side that a frame is averaged with (float32 then); near the ends of the movie as
+            many frames on the side where there are some. Missing frames, and frames of another size, are left out.
+    """
+
+    def read(frame: int, *, region: Region | None = None) -> npt.NDArray[Any]:
+        return image.read(frame, setup, region=region)
+
+    def mean(frame: int, *, region: Region | None = None) -> npt.NDArray[Any]:
+        first = max(min(frame - temporal_mean, image.n_frames - 1 - 2 * temporal_mean), 0)
+        around = range(first, min(first + 2 * temporal_mean + 1, image.n_frames))
+        total, count = read(frame, region=region).astype(np.float32), 1
+        for other in around:
+            alike = not image.is_missing(other, setup) and image.shape(other, setup) == image.shape(frame, setup)
+            if other != frame and alike:
+                total += read(other, region=region)
+                count += 1
+        return np.asarray(total / np.float32(count))
+
+    return mean if temporal_mean else read
 
 
 def open_source(path: PathLike, *, image: PathLike | None = None, setup: int = 0, hints: Hints | None = None) -> Source:

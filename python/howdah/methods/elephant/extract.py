@@ -13,7 +13,7 @@ same at its marks (within 0.05), so it is learned there: ``size_factor``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -40,7 +40,15 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["denoised", "drawn_size", "spots_and_features", "spots_from_probability"]
+__all__ = [
+    "Cores",
+    "cores_of",
+    "denoised",
+    "drawn_size",
+    "finished",
+    "spots_and_features",
+    "spots_from_probability",
+]
 
 EDGE_SIGMA = 3.0  # voxels, in y and x; the paper names no number, this is the reference's
 SIZE_LEVEL = 0.7  # of the highest probability in a component: where the size is measured, whatever the threshold
@@ -87,25 +95,79 @@ def spots_and_features(
     if config.denoise_edges and background is not None:
         probability = denoised(probability, background)
     found = connected_components(probability > config.threshold)
-    if not found.n:
-        return Spots.none(), np.empty((0, len(FEATURES)))
     values = probability.reshape(-1)[found.flat]
+    return finished(cores_of(found, values, config, affine=affine), config, affine=affine, single=found.shape[0] == 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Cores:
+    """Centre parts of nuclei, measured in voxels, before anything is said of nuclei.
+
+    Attributes:
+        whole: (N,) from all voxels of a core, with the mean probability.
+        inner: (N,) from those of high probability.
+        highest: (N,) highest probability.
+        first: (N,) first voxel (index of the flattened frame) of the component that the core was, or was cut from.
+        cut: (N,) 0 for what kept the number of its component; else rising numbers of what was cut off.
+    """
+
+    whole: Ellipsoids
+    inner: Ellipsoids
+    highest: F64
+    first: I64
+    cut: I64
+
+
+def cores_of(
+    found: Components, values: F32, config: ElephantConfig, *, affine: F64, lowest: float | None = None
+) -> Cores | None:
+    """Measure components, or those of a frame that lie in a part of it; None if there are none.
+
+    Args:
+        found: Components of the frame, with voxels as indices of the whole frame.
+        values: (K,) their probabilities.
+        config: As for :func:`spots_from_probability`.
+        affine: 4x4, voxels of the frame to world.
+        lowest: Least probability above the threshold in the whole frame, where these are not all of its components.
+    """
+    if not found.n:
+        return None
+    before, n = found.owner, found.n
+    first = found.flat[np.flatnonzero(np.diff(np.maximum.accumulate(before), prepend=-1))]  # they are numbered by it
     if config.split:
-        found = _split(found, values, config, affine=affine)
+        found = _split(found, values, config, affine=affine, lowest=lowest)
+    parent = np.empty(found.n, dtype=np.int64)
+    parent[found.owner] = before
+    number = np.arange(found.n)
     whole = ellipsoids_from_voxels(found.flat, found.owner, found.shape, probability=values)
     highest = np.zeros(found.n, dtype=values.dtype)
     np.maximum.at(highest, found.owner, values)
     inner = values >= SIZE_LEVEL * highest[found.owner]
     measured = ellipsoids_from_voxels(found.flat[inner], found.owner[inner], found.shape)
-    centre, covariance = _enlarged(measured, config, affine=affine, single=found.shape[0] == 1)
+    return Cores(whole, measured, highest.astype(np.float64), first[parent], np.where(number < n, 0, number))
+
+
+def finished(cores: Cores | None, config: ElephantConfig, *, affine: F64, single: bool) -> tuple[Spots, F64]:
+    """Make nuclei of all cores of a frame: spots and features as :func:`spots_and_features` returns them.
+
+    Args:
+        cores: Of the whole frame, in its order: what kept the number of its component by ``first``, then the rest by ``first`` and ``cut``.
+        config: As for :func:`spots_from_probability`.
+        affine: 4x4, voxels of the frame to world.
+        single: The frame has one slice.
+    """
+    if cores is None:
+        return Spots.none(), np.empty((0, len(FEATURES)))
+    whole, highest = cores.whole, cores.highest
+    centre, covariance = _enlarged(cores.inner, config, affine=affine, single=single)
     radii, axes = radii_and_axes(covariance)
-    seen = features(whole.quality, highest.astype(np.float64), np.prod(radii, axis=1) ** (1 / 3), usual=config.r_usual)
-    kept = np.ones(found.n, dtype=bool)
+    seen = features(whole.quality, highest, np.prod(radii, axis=1) ** (1 / 3), usual=config.r_usual)
+    kept = np.ones(len(highest), dtype=bool)
     if config.r_min is not None:
         # By all of the component, and before the learned size: a peak of the probability, or a network that draws large cores, is
         # no reason to drop a nucleus.
         plain = config.but(size_factor=None)
-        _, covariance = _enlarged(whole, plain, affine=affine, single=found.shape[0] == 1)
+        _, covariance = _enlarged(whole, plain, affine=affine, single=single)
         kept = radii_and_axes(covariance)[0][:, 0] >= config.r_min
     if config.r_max is not None:
         radii = np.minimum(radii, config.r_max)
@@ -175,7 +237,7 @@ def drawn_size(radius: float, ratio: float, affine: F64, *, single: bool = False
     return _drawn_size(float(radius), float(ratio), tuple(linear.reshape(-1).tolist()), single=single)
 
 
-def _split(found: Components, values: F32, config: ElephantConfig, *, affine: F64) -> Components:
+def _split(found: Components, values: F32, config: ElephantConfig, *, affine: F64, lowest: float | None) -> Components:
     """Cut components with several maxima, and those with a half-axis above ``r_max`` that have a waist, unless they are small."""
     size = np.linalg.norm(affine[:3, :3], axis=0)
     voxel = (float(size[0]), float(size[1]), float(size[2]))
@@ -189,7 +251,14 @@ def _split(found: Components, values: F32, config: ElephantConfig, *, affine: F6
         least = max(1, round(SPLIT_LEAST * drawn))
         sizable = np.bincount(found.owner) > SPLIT_FROM * drawn
     return split_components(
-        found, values, depth=SPLIT_DEPTH, large=large, only=sizable, least_voxels=least, voxel_size=voxel
+        found,
+        values,
+        depth=SPLIT_DEPTH,
+        large=large,
+        only=sizable,
+        least_voxels=least,
+        voxel_size=voxel,
+        lowest=lowest,
     )
 
 

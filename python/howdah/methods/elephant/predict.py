@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,15 @@ import torch
 from howdah.errors import DataError, WeightsError
 from howdah.methods import Spots
 from howdah.methods.elephant import defaults
-from howdah.methods.elephant.box import Box, Region, grown, in_box, region_of
+from howdah.methods.elephant.box import Box, Region, in_box
 from howdah.methods.elephant.calibration import DEFAULT, FEATURES, Calibration
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.extract import denoised, spots_and_features, spots_from_probability
 from howdah.methods.elephant.guesses import lift_missed
-from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, multiples, with_depth
+from howdah.methods.elephant.layout import BYTES_PER_VOXEL, Layout, layout_of, seen_for, touches
+from howdah.methods.elephant.network import BACKGROUND, CENTRE, UNet, with_depth
 from howdah.methods.elephant.network import shapes as network_shapes
+from howdah.methods.elephant.parts import FINITE
 from howdah.methods.elephant.preprocess import Prepared, prepare
 from howdah.methods.elephant.stream import STRIPS_MB, bytes_per_voxel, stream
 from howdah.methods.elephant.train import METHOD
@@ -52,9 +54,6 @@ COMPUTING = ("device", "precision", "memory_mb", "tile_size")
 
 log = logging.getLogger("howdah")
 
-BYTES_PER_VOXEL = 700.0  # of a forward pass at once, float32; measured in benchmarks/bench_elephant.py
-MARGIN = 32  # voxels along y and x around a box; more changes little, see benchmarks/bench_box.py
-
 
 def read_weights(path: Any) -> Weights:
     """Read a weights file of this method, ours or published (3D or 2D, one network or an ensemble).
@@ -63,6 +62,19 @@ def read_weights(path: Any) -> Weights:
         WeightsError: See :func:`howdah.nn.checkpoint.load_weights`.
     """
     return load_weights(path, method=METHOD, expected=network_shapes(), adapt=with_depth)
+
+
+def settled(weights: Weights, config: ElephantConfig | None = None) -> ElephantConfig:
+    """Return the settings that weights are used with: those that are given, and what they leave open as it was trained."""
+    learned = _learned(weights)
+    if config is None:
+        # where and how to compute is this machine's affair, not that of the machine that trained
+        learned = {name: value for name, value in learned.items() if name not in COMPUTING}
+        return ElephantConfig.of(learned, source="the header of the weights")
+    unset = [name for name in LEARNED if getattr(config, name) is None and learned.get(name) is not None]
+    config = config.but(**{name: learned[name] for name in unset})
+    _tell_differences(config, learned)
+    return config
 
 
 class Detector:
@@ -74,15 +86,7 @@ class Detector:
     """
 
     def __init__(self, weights: Weights, config: ElephantConfig | None = None) -> None:
-        learned = _learned(weights)
-        if config is None:
-            # where and how to compute is this machine's affair, not that of the machine that trained
-            learned = {name: value for name, value in learned.items() if name not in COMPUTING}
-            self.config = ElephantConfig.of(learned, source="the header of the weights")
-        else:
-            unset = [name for name in LEARNED if getattr(config, name) is None and learned.get(name) is not None]
-            self.config = config.but(**{name: learned[name] for name in unset})
-            _tell_differences(self.config, learned)
+        self.config = settled(weights, config)
         self.place = pick(self.config.device, precision=self.config.precision)
         self.networks = []
         for state in weights.members:
@@ -108,7 +112,7 @@ class Detector:
         Memory: about 12 bytes a voxel of the frame, plus ``memory_mb`` of the settings.
         """
         image, grid = self._prepared(frame, affine)
-        found = self._probabilities(image, self._flags(image, grid), (CENTRE,))
+        found = self._probabilities(image, self.layout(frame.shape, affine), (CENTRE,))
         return Prepared(self._lifted(found, frame, affine, (0, 0, 0))[0], grid)
 
     def predict_spots(self, frame: npt.NDArray[Any], affine: F64, *, box: Box | None = None) -> Spots:
@@ -133,26 +137,41 @@ class Detector:
             The spots, and (N, F) what the calibration looks at (see :mod:`calibration`).
         """
         image, grid = self._prepared(frame, affine)
-        flags = self._flags(image, grid)
-        classes = (CENTRE, BACKGROUND) if self.config.denoise_edges else (CENTRE,)
+        layout = self.layout(frame.shape, affine)
         start = (0, 0, 0)
         if box is None:
-            found = self._probabilities(image, flags, classes)
+            found = self._probabilities(image, layout, self.classes)
         else:
-            region = region_of(box, grid, image.shape)
-            if region is None:
+            seen = seen_for(box, grid, layout.working, layout.unit)
+            if seen is None:
                 return Spots.none(), np.empty((0, len(FEATURES)))
-            found, start = self._around(image, flags, classes, region)
+            found, start = self._around(image, layout, seen), (seen[0].start, seen[1].start, seen[2].start)
         if self.config.denoise_edges:  # before nuclei are lifted to just above the threshold
             found = denoised(*found)[None]
         found = self._lifted(found, frame, affine, start)
         grid = grid.copy()
         grid[:3, 3] += grid[:3, :3] @ start
-        spots, seen = spots_and_features(found[0], self.config, affine=grid)
+        spots, features = spots_and_features(found[0], self.config, affine=grid)
         if box is None:
-            return spots, seen
+            return spots, features
         inside = np.flatnonzero(in_box(spots.centre, box))
-        return spots.take(inside), seen[inside]
+        return spots.take(inside), features[inside]
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes of the network whose probabilities are needed, that of centres first."""
+        return (CENTRE, BACKGROUND) if self.config.denoise_edges else (CENTRE,)
+
+    def layout(self, shape: Sequence[int], affine: F64) -> Layout:
+        """Return how a frame of this size goes through the network, with the memory that is free now."""
+        return layout_of(
+            shape,
+            affine,
+            self.config,
+            memory_mb=self._memory(),
+            strips_mb=STRIPS_MB,
+            stream_bytes=bytes_per_voxel(self.place),
+        )
 
     def _lifted(self, found: F32, frame: npt.NDArray[Any], affine: F64, start: tuple[int, int, int]) -> F32:
         """Raise what the network half sees in the first of the classes (C, z, y, x), from the voxel ``start`` on."""
@@ -168,51 +187,45 @@ class Detector:
         if frame.ndim != 3 or 0 in frame.shape:
             raise DataError(f"Detection needs a frame (Z, Y, X); found shape {frame.shape}.")
         if not np.isfinite(frame.min()) or not np.isfinite(frame.max()):
-            raise DataError(
-                "Detection failed: the frame holds values that are no numbers (NaN or infinite), so it cannot be normalised. "
-                "Replace them in the image, by 0 for example, and detect again."
-            )
+            raise DataError(FINITE)
         return prepare(frame, affine, self.config)
 
-    def _flags(self, image: F32, grid: F64) -> tuple[bool, ...]:
-        return defaults.keep_axials(grid, image.shape, n_keep=self.config.n_keep_axials)
-
-    def _around(
-        self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...], region: Region
-    ) -> tuple[F32, tuple[int, int, int]]:
-        """Probabilities (C, Z, Y, X) of a region with a margin, and the voxel where they start."""
-        unit = multiples(flags)
-        margin = (unit[0] if unit[0] > 1 else 4, MARGIN, MARGIN)
-        seen = grown(region, margin, image.shape, multiple=unit)
-        start = (seen[0].start, seen[1].start, seen[2].start)
-        if self._tile(tuple(-(-n // m) * m for n, m in zip(image.shape, unit, strict=True)), unit) is not None:
-            whole = self._probabilities(image, flags, classes, only=seen)
-            return np.ascontiguousarray(whole[(slice(None), *seen)]), start
-        return self._probabilities(np.ascontiguousarray(image[seen]), flags, classes), start
+    def _around(self, image: F32, layout: Layout, seen: Region) -> F32:
+        """Probabilities (C, z, y, x) of a region."""
+        if layout.tile is not None:
+            whole = self._probabilities(image, layout, self.classes, only=seen)
+            return np.ascontiguousarray(whole[(slice(None), *seen)])
+        part = np.ascontiguousarray(image[seen])
+        return self._probabilities(part, replace(layout, working=part.shape), self.classes)
 
     def _probabilities(
-        self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...], *, only: Region | None = None
+        self, image: F32, layout: Layout, classes: tuple[int, ...], *, only: Region | None = None
     ) -> F32:
         """Probabilities (C, Z, Y, X) of some classes; with ``only``, right in that region only."""
         depth, height, width = image.shape
-        image = _padded(image, multiples(flags))
-        size = self._tile(image.shape, multiples(flags))
-        if size is None:
-            whole = self._computed(image, flags, classes)
+        image = padded(image, layout.unit)
+        if layout.tile is None:
+            whole = self.probabilities(image, layout.flags, classes)
         else:
-            plan = tiles.plan(image.shape, size, multiple=multiples(flags))
-            self._tell(len(plan), size, image.size)
+            plan = layout.tiles()
+            self._tell(len(plan), layout.tile, image.size)
             if only is not None:
-                plan = [tile for tile in plan if _touches(tile, only)]
+                plan = [tile for tile in plan if touches(tile, only)]
 
             def compute(region: tuple[slice, ...]) -> F32:
-                return self._computed(np.ascontiguousarray(image[region]), flags, classes)
+                return self.probabilities(np.ascontiguousarray(image[region]), layout.flags, classes)
 
             *_, whole = tiles.blend(plan, compute, shape=(len(classes), *image.shape))
         return whole[:, :depth, :height, :width]
 
-    def _computed(self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...]) -> F32:
-        """Mean probabilities (C, Z, Y, X) of the networks, and of the mirrored frames if asked for, over all of the image."""
+    def probabilities(self, image: F32, flags: tuple[bool, ...], classes: tuple[int, ...]) -> F32:
+        """Return mean probabilities (C, Z, Y, X) of the networks, and of the mirrored frames if asked for.
+
+        Args:
+            image: (Z, Y, X) float32, prepared: a whole frame or a tile of it. Sizes are multiples of what the network pools.
+            flags: At which levels pooling leaves z alone.
+            classes: Which of the network's outputs.
+        """
         whole = torch.from_numpy(image)
         at_once = image.size * BYTES_PER_VOXEL <= self._memory() * 2**20
         mirrors = [(), (1,), (2,), (1, 2)] if self.config.test_time_flips else [()]
@@ -233,20 +246,6 @@ class Detector:
     def _memory(self) -> float:
         return self.config.memory_mb or free_memory_mb(self.place.device)
 
-    def _tile(self, shape: tuple[int, ...], multiple: tuple[int, int, int]) -> tuple[int, ...] | None:
-        """Size of tiles for a padded frame, None where it goes through as a whole."""
-        if self.config.tile_size is not None:
-            asked = [-(-n // m) * m for n, m in zip(self.config.tile_size, multiple, strict=True)]
-            return None if all(n >= m for n, m in zip(asked, shape, strict=True)) else tuple(asked)
-        memory = self._memory()
-        if np.prod(shape) * BYTES_PER_VOXEL <= memory * 2**20:
-            return None
-        for_layers = max(memory - STRIPS_MB, memory / 2)
-        size = tiles.size_for_memory(
-            shape, multiple=multiple, bytes_per_voxel=bytes_per_voxel(self.place), memory_mb=for_layers
-        )
-        return None if size == tuple(shape) else size
-
     def _tell(self, n_tiles: int, size: tuple[int, ...], n_voxels: int) -> None:
         """Warn once where a frame is cut: the network's norms take the mean and variance of a tile for those of the frame."""
         if n_tiles == 1 or self._told:
@@ -260,15 +259,6 @@ class Detector:
             " x ".join(str(n) for n in size),
             STRIPS_MB + -(-n_voxels * bytes_per_voxel(self.place) // 2**20),
         )
-
-
-def _touches(tile: tiles.Tile, region: Region) -> bool:
-    """Tell whether a tile has any weight in a region."""
-    for mine, weights, wanted in zip(tile.region, tile.weights, region, strict=True):
-        low, high = max(mine.start, wanted.start) - mine.start, min(mine.stop, wanted.stop) - mine.start
-        if low >= high or not weights[low:high].any():
-            return False
-    return True
 
 
 def _learned(weights: Weights) -> dict[str, Any]:
@@ -295,7 +285,7 @@ def _tell_differences(config: ElephantConfig, learned: Mapping[str, Any]) -> Non
             )
 
 
-def _padded(image: F32, multiple: tuple[int, int, int]) -> F32:
+def padded(image: F32, multiple: tuple[int, int, int]) -> F32:
     """Repeat the far edges up to the next multiple: then tiles are pooled in step with one another."""
     missing = [(0, -n % m) for n, m in zip(image.shape, multiple, strict=True)]
     return np.pad(image, missing, mode="edge") if any(pad for _, pad in missing) else image

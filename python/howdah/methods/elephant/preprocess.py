@@ -6,6 +6,7 @@ medians shifted to the volume's median). Training and prediction both come throu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,11 +18,24 @@ from howdah.errors import ConfigError
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Vector = tuple[float, float, float]
+Size = tuple[int, int, int]
 
-__all__ = ["Prepared", "Preparing", "level_slices", "local_contrast", "normalise", "prepare", "resample"]
+__all__ = [
+    "Prepared",
+    "Preparing",
+    "level_slices",
+    "local_contrast",
+    "normalise",
+    "prepare",
+    "resample",
+    "scaled",
+    "working_grid",
+]
 
 FLAT, LIMIT = 0.01, 8.0
-SMOOTH, SHOWN = 0.4, 3.0  # usual differences on either side that 0..1 stands for
+SMOOTH, MEAN, SPREAD = 0.4, 1.5, 1.0  # of normalisation "local", see local_contrast
+SHOWN = 3.0  # usual differences on either side that 0..1 stands for
+TRUNCATE = 3.0  # sigmas
 
 
 class Preparing(Protocol):
@@ -71,15 +85,32 @@ def prepare(frame: npt.NDArray[Any], affine: F64, config: Preparing) -> Prepared
     prepared = resample(image, affine, config.rescale or (1.0, 1.0, 1.0))
     if how != "local":
         return prepared
+    contrast = local_contrast(
+        prepared.image, local_reach(config, prepared.affine), smooth=SMOOTH, mean=MEAN, spread=SPREAD
+    )
+    return Prepared(shown(contrast), prepared.affine)
+
+
+def local_reach(config: Preparing, affine: F64) -> F64:
+    """Return the usual half-extents (z, y, x) of nuclei in voxels of the working grid, for normalisation ``"local"``.
+
+    Raises:
+        ConfigError: The settings do not say how large nuclei are.
+    """
     size = config.nucleus_size if isinstance(config, Sized) else None
     if size is None:
         raise ConfigError(
             "Normalisation 'local' compares a voxel with what is around it, and needs to know how large nuclei are: set "
             "nucleus_size, the half-extents (z, y, x) in world units. Training takes them from the marks."
         )
-    reach = np.asarray(size) / np.linalg.norm(prepared.affine[:3, :3], axis=0)
-    contrast = local_contrast(prepared.image, reach, smooth=SMOOTH, mean=1.5, spread=1.0)
-    return Prepared(np.clip(contrast / (2 * SHOWN) + np.float32(0.5), 0, 1), prepared.affine)
+    reach: F64 = np.asarray(size) / np.linalg.norm(affine[:3, :3], axis=0)
+    return reach
+
+
+def shown(contrast: F32) -> F32:
+    """Bring local contrast to 0..1; float32."""
+    image: F32 = np.clip(contrast / (2 * SHOWN) + np.float32(0.5), 0, 1)
+    return image
 
 
 def level_slices(frame: npt.NDArray[Any]) -> F32:
@@ -95,10 +126,15 @@ def normalise(frame: npt.NDArray[Any], how: str = "minmax", *, percentiles: tupl
         low, high = float(frame.min()), float(frame.max())
     else:
         low, high = (float(value) for value in np.percentile(frame, percentiles))
-    scaled = frame.astype(np.float32)
-    scaled -= np.float32(low)
-    scaled *= np.float32(1 / (high - low) if high > low else 0)
-    return scaled if how == "minmax" else np.clip(scaled, 0, 1, out=scaled)
+    return scaled(frame, low, high, clip=how != "minmax")
+
+
+def scaled(frame: npt.NDArray[Any], low: float, high: float, *, clip: bool) -> F32:
+    """Bring a frame, or a part of it, to 0..1 by two intensities; float32. Where they are one, it becomes 0."""
+    even = frame.astype(np.float32)
+    even -= np.float32(low)
+    even *= np.float32(1 / (high - low) if high > low else 0)
+    return np.clip(even, 0, 1, out=even) if clip else even
 
 
 def local_contrast(image: F32, reach: F64, *, smooth: float, mean: float, spread: float) -> F32:
@@ -114,11 +150,20 @@ def local_contrast(image: F32, reach: F64, *, smooth: float, mean: float, spread
         mean: Sigma of the Gaussian that says what the surroundings are.
         spread: Sigma of the Gaussian over which differences are averaged.
     """
-    fine = ndimage.gaussian_filter(image, smooth * reach, truncate=3)
-    less = fine - ndimage.gaussian_filter(fine, mean * reach, truncate=3)
-    variance = ndimage.gaussian_filter(less * less, spread * reach, truncate=3)
+    fine = ndimage.gaussian_filter(image, smooth * reach, truncate=TRUNCATE)
     low, high = np.percentile(fine, (0, 99.9))
-    least = np.float32(FLAT * (high - low) or 1.0)
+    return contrast_of(fine, reach, least=least_difference(low, high), mean=mean, spread=spread)
+
+
+def least_difference(low: Any, high: Any) -> np.float32:
+    """Return what is added to the usual differences, from the range of the smoothed image."""
+    return np.float32(FLAT * (high - low) or 1.0)
+
+
+def contrast_of(fine: F32, reach: F64, *, least: np.float32, mean: float, spread: float) -> F32:
+    """Return the contrast of an image that was smoothed, or of a part of it; arguments as for :func:`local_contrast`."""
+    less = fine - ndimage.gaussian_filter(fine, mean * reach, truncate=TRUNCATE)
+    variance = ndimage.gaussian_filter(less * less, spread * reach, truncate=TRUNCATE)
     scale = np.sqrt(np.maximum(variance, 0)) + least
     contrast: F32 = np.clip(less / scale, -LIMIT, LIMIT).astype(np.float32, copy=False)
     return contrast
@@ -135,16 +180,31 @@ def resample(image: F32, affine: F64, factors: Vector) -> Prepared:
     Returns:
         The image on the new grid, which covers the same volume, and the affine of that grid.
     """
-    size = np.maximum(np.rint(np.multiply(image.shape, factors)).astype(int), 1)
-    if tuple(size) == image.shape:
-        return Prepared(image, np.asarray(affine, dtype=np.float64))
-    step = np.asarray(image.shape) / size  # old voxels per new one, exactly
-    start = (step - 1) / 2  # voxel edges coincide, not voxel centres
+    size, grid = working_grid(image.shape, affine, factors)
+    if size == image.shape:
+        return Prepared(image, grid)
+    step, start = steps(image.shape, size)
     wide = np.maximum(step - 1, 0) / 2
     smooth = ndimage.gaussian_filter(image, wide, mode="nearest") if wide.any() else image
     resampled = ndimage.affine_transform(
-        smooth, step, start, output_shape=tuple(size), output=np.float32, order=1, mode="nearest", prefilter=False
+        smooth, step, start, output_shape=size, output=np.float32, order=1, mode="nearest", prefilter=False
     )
+    return Prepared(resampled, grid)
+
+
+def working_grid(shape: Sequence[int], affine: F64, factors: Vector) -> tuple[Size, F64]:
+    """Return the size (Z, Y, X) of the working grid and its affine, for a frame and new voxels per old one (z, y, x)."""
+    z, y, x = (int(n) for n in np.maximum(np.rint(np.multiply(shape, factors)).astype(int), 1))
+    world = np.asarray(affine, dtype=np.float64)
+    if (z, y, x) == tuple(shape):
+        return (z, y, x), world
+    step, start = steps(shape, (z, y, x))
     grid = np.eye(4)
     grid[:3, :3], grid[:3, 3] = np.diag(step), start
-    return Prepared(resampled, np.asarray(affine, dtype=np.float64) @ grid)
+    return (z, y, x), world @ grid
+
+
+def steps(shape: Sequence[int], size: Size) -> tuple[F64, F64]:
+    """Return old voxels per new one, exactly, and the old voxel (not a whole one) in which the first new one has its middle."""
+    step = np.asarray(shape) / np.asarray(size)
+    return step, (step - 1) / 2  # voxel edges coincide, not voxel centres
