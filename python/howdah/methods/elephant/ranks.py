@@ -79,10 +79,10 @@ def _keys(values: Array) -> Array:
     top = unsigned.type(1 << (width - 1))
     if values.dtype.kind == "f":
         bits = (values + values.dtype.type(0)).view(unsigned)  # -0.0 becomes 0.0
-        return np.where(bits & top, ~bits, bits | top)
-    bits = values.view(unsigned)
-    keys: Array = bits ^ top if values.dtype.kind == "i" else bits
-    return keys
+        keys: Array = np.where(bits & top, ~bits, bits | top)
+        return keys
+    keys = values.view(unsigned)
+    return keys ^ top if values.dtype.kind == "i" else keys
 
 
 def _numbers(keys: Array, dtype: np.dtype[Any]) -> Array:
