@@ -8,7 +8,7 @@ of the result: compare with ``predict`` with the same ``tile_size``. It is chose
 ``worker_memory_mb``, else 4096 MiB; never from what is free), and is part of the run: going on with another ``worker_memory_mb`` is refused
 unless ``tile_size`` and ``memory_mb`` are set. How many workers there are, and how regions are cut (``block``), never changes the result.
 
-**Memory** of a worker, bytes, above Python with its libraries and the weights (:data:`BASE_MB`); ``v`` voxels of a frame, ``s`` bytes of a
+**Memory** of a block, bytes, above Python with its libraries (and 48 MiB for each network); ``v`` voxels of a frame, ``s`` bytes of a
 stored voxel, ``c`` = 1 (2 with ``denoise_edges``), ``net(n)`` = 700 n where that is within ``memory_mb``, else 262 n + 350 MiB:
 
 - a frame that is not cut: (s + 24) v + net(v); 8 v more with ``temporal_mean``;
@@ -56,7 +56,8 @@ log = logging.getLogger("howdah")
 
 __all__ = ["plan_predict", "scale_predict"]
 
-BASE_MB, OTHERS_MB = 500.0, 100.0
+IDLE_MB = 600.0  # as of howdah.scale.machine: Python with its libraries
+MEMBER_MB = 24.0
 AUTOMATIC_MB = 4096.0
 REGION_VOXELS = 1 << 24
 STREAM_BYTES, STRIPS_MB = 262.0, 350.0  # of howdah.methods.elephant.stream, in float32
@@ -218,7 +219,7 @@ def _gathered(
 
 def _network_mb(config: ScaleConfig) -> float:
     """Memory for the network where nobody said: from the settings alone, so that the same command makes the same plan."""
-    return max(200.0, 0.75 * ((config.worker_memory_mb or AUTOMATIC_MB) - BASE_MB))
+    return max(200.0, 0.75 * ((config.worker_memory_mb or AUTOMATIC_MB) - IDLE_MB))
 
 
 @dataclass
@@ -317,7 +318,7 @@ class _Blocks:
         bytes_: float = 0.0,
     ) -> None:
         key = key_of(STAGES[does], int(arguments["frame"]), arguments.get("number"))
-        base = self.base if does in ("frame", "tile") else OTHERS_MB
+        base = self.base if does in ("frame", "tile") else 0.0
         passing = does not in ("frame", "nuclei", "levels")
         self.all.append(Block(key, f"{DOES}:{does}", arguments, needs, cost, base + bytes_ / MB, passing))
 
@@ -344,8 +345,8 @@ class _Blocks:
 
     @property
     def base(self) -> float:
-        """Python, torch, and the networks."""
-        return BASE_MB + 24.0 * (self.members - 1)
+        """What the networks take; twice, while they are read."""
+        return 2 * MEMBER_MB * self.members
 
     @property
     def passes(self) -> int:
