@@ -142,7 +142,7 @@ def cases(draw):
 
 
 @given(case=cases(), boxed=st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_however_a_frame_is_cut_the_nuclei_are_those_of_predict(case, boxed):
     image, config, block = case
     box = ((2.0, 5.0, 4.0), (12.0, 30.0, 20.0)) if boxed else None
@@ -208,18 +208,18 @@ class Huge:
         return AFFINE
 
 
-@pytest.mark.parametrize("memory", [1500, 4000, 16000])
 @pytest.mark.parametrize(
-    "also", [{}, {"normalisation": "local"}, {"rescale": (0.5, 0.25, 0.25)}, {"denoise_edges": True}]
+    "also", [{}, {"normalisation": "local", "rescale": (0.5, 0.25, 0.25)}, {"denoise_edges": True}]
 )
-def test_blocks_of_a_frame_of_64_gib_fit_into_a_worker(memory, also):
+@pytest.mark.parametrize("memory", [3000, 12000])
+def test_blocks_of_a_frame_of_32_gib_fit_into_a_worker(memory, also):
     scale = ScaleConfig(worker_memory_mb=memory)
-    config = ElephantConfig.of({**BASE, "memory_mb": max(200, 0.75 * (memory - 600)), **also})
-    blocks = _Blocks(Source(Huge((2048, 4096, 4096)), Tracks.empty(), ()), config, scale, None, 1)
+    config = ElephantConfig.of({**BASE, "memory_mb": 0.75 * (memory - 600), **also})
+    blocks = _Blocks(Source(Huge((1024, 4096, 4096)), Tracks.empty(), ()), config, scale, None, 1)
     blocks.add(0)
     largest = max(blocks.all, key=lambda block: block.memory_mb)
     assert largest.memory_mb + 600 <= memory, largest.key
-    assert len(blocks.all) < 60_000
+    assert 20 < len(blocks.all) < 30_000
 
 
 @dataclass
@@ -263,7 +263,9 @@ def test_stopped_and_resumed_it_gives_what_predict_gives(tmp_path, monkeypatch, 
     one, other = read_tracks(tmp_path / "plain.mastodon"), read_tracks(target)
     for column in ("t", "centre", "covariance"):
         np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
-    np.testing.assert_array_equal(one.spot_features["Quality"].values, other.spot_features["Quality"].values)
+    assert [feature.key for feature in one.features] == [feature.key for feature in other.features]
+    for mine, theirs in zip(one.features, other.features, strict=True):
+        np.testing.assert_array_equal(mine.values, theirs.values)
     assert not work_folder(target).exists()
     assert "Frame 1 of" in caplog.text
     assert "in tiles (frame 0 in" in caplog.text
@@ -292,8 +294,19 @@ def test_a_real_movie_by_the_command_line(real_data, tmp_path):
     weights = tmp_path / "w.safetensors"
     save_weights(weights, Weights((UNet().state_dict(),), {"method": "elephant-detection"}))
     movie = real_data / "tgmm-crop-3d" / "tgmm_mini_27_31.xml"
-    options = ["--weights", str(weights), "--tile-size", "16,32,32", "--threshold", "0.4", "--frames", "1-2", "--json"]
-    options += ["--suppression-distance", "1", "--memory-mb", "2000", "--precision", "float32", "--device", "cpu"]
+    options = ["--weights", str(weights), "--tile-size", "32,32,48", "--threshold", "0.4", "--frames", "1", "--json"]
+    options += [
+        "--suppression-distance",
+        "1",
+        "--split",
+        "false",
+        "--memory-mb",
+        "2000",
+        "--precision",
+        "float32",
+        "--device",
+        "cpu",
+    ]
     runner = CliRunner()
     for verb, more in ((["predict"], []), (["scale", "predict"], ["--workers", "0", "--block", "16,20,40"])):
         target = tmp_path / f"{verb[0]}.mastodon"

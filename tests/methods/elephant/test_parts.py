@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from howdah.errors import DataError
 from howdah.methods.elephant import parts
 from howdah.methods.elephant.config import ElephantConfig
-from howdah.methods.elephant.parts import Frame, Levels, halo_of, levels_of, pieces_of, prepared_part
+from howdah.methods.elephant.parts import Frame, Levels, cubes_of, halo_of, levels_of, pieces_of, prepared_part
 from howdah.methods.elephant.preprocess import prepare
 from howdah.methods.elephant.ranks import median_of, percentiles_of
 
@@ -62,6 +62,7 @@ def test_a_part_is_prepared_as_the_whole(given_, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "PIECE", 150)
         patch.setattr(parts, "STRIP", 70)
+        patch.setattr(parts, "SOURCE", 500)
         some = Frame(lambda region: frame[region], frame.shape, AFFINE, config)
         levels = Levels.from_json(levels_of(some).to_json())
         assert some.working == whole.shape
@@ -92,14 +93,16 @@ def test_no_more_is_read_than_filters_reach():
 
 
 def test_pieces_cover_a_frame_once():
-    seen = np.zeros((5, 7, 9), int)
     for shape in ((5, 7, 9), (1, 7, 9)):
         for voxels in (1, 9, 20, 63, 100, 1000):
             seen = np.zeros(shape, int)
             for part in pieces_of(shape, voxels=voxels):
                 seen[part] += 1
                 assert seen[part].size <= max(voxels, 9)
-            assert (seen == 1).all()
+            for part in cubes_of(shape, voxels=voxels):
+                seen[part] += 1
+                assert seen[part].size <= voxels
+            assert (seen == 2).all()
 
 
 def test_numbers_that_are_none_are_refused():
