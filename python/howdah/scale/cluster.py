@@ -7,13 +7,17 @@ Dask itself tries no block again: a worker's death is reported, and the loop dec
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
 import secrets
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ __all__ = ["Cluster"]
 
 LOOK_S = 5.0
 CLOSE_S = 10.0
+GRACE_S = 0.2
 TERMINATE = 0.95  # of a worker's memory: there its nanny ends it, before the system ends something else
 DASK = {
     "distributed.scheduler.allowed-failures": 0,
@@ -42,6 +47,7 @@ DASK = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.tick.limit": "1h",
     "distributed.comm.timeouts.connect": "10s",
+    "distributed.deploy.lost-worker-timeout": "60s",
 }
 
 
@@ -67,6 +73,7 @@ class Cluster:
         self._resources = ExitStack()
         self._client: Any = None
         self._cluster: Any = None
+        self._count = 0
         self._gone_since: float | None = None
         self._looked = 0.0
         self._seen: set[str] = set()
@@ -142,7 +149,13 @@ class Cluster:
             self._client.close(timeout=CLOSE_S)
             self._client = None
         if self._cluster is not None:
+            # dask lets a worker finish its block for some seconds; when it is closing them it does not start them again
+            pids = [nanny.pid for nanny in self._cluster.workers.values()] if at_once else []
+            end = threading.Timer(GRACE_S, _kill, [[pid for pid in pids if pid is not None]])
+            end.start()
             self._cluster.close(timeout=CLOSE_S)
+            end.cancel()
+            end.join()
             self._cluster = None
         self._resources.close()
 
@@ -153,7 +166,7 @@ class Cluster:
         free = free_memory_mb()
         limit = self._config.worker_memory_mb or (None if free is None else free / count)
         check_memory(self._plan, limit, whose=f"each of {count} workers")
-        threads = threads_of(count)
+        threads, self._count = threads_of(count), count
         workers = {}
         for number in range(count):
             card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
@@ -163,6 +176,7 @@ class Cluster:
                 "env": {**threads, **card},
                 "host": "127.0.0.1",
                 "dashboard": False,
+                "preload": ["howdah.scale.worker_start"],
                 "silence_logs": logging.CRITICAL,
             }
             workers[number] = {"cls": self._distributed.Nanny, "options": options}
@@ -211,6 +225,8 @@ class Cluster:
     def _look(self) -> None:
         """Count the workers, and try the new ones: do they see the files, have they the same Howdah, enough memory?"""
         self._looked = time.monotonic()
+        if self._cluster is not None and len(self._cluster.workers) < self._count:
+            self._cluster.scale(self._count)  # dask gives up a worker that dies while it is started; start it anew
         try:
             threads = self._client.nthreads()
             new = [worker for worker in threads if worker not in self._seen]
@@ -229,10 +245,8 @@ class Cluster:
             self._check(worker, answer)
         self._seen = set(threads)
         self.slots = max(1, sum(threads.values()))
-        if not threads and not self._waited:
-            self._notes.append(
-                f"The scheduler {self._config.scheduler or ''} has no workers yet; the run waits for them."
-            )
+        if not threads and not self._waited and self._config.scheduler is not None:
+            self._notes.append(f"The scheduler {self._config.scheduler} has no workers yet; the run waits for them.")
         self._waited = not threads
 
     def _inputs(self) -> list[str]:
@@ -359,14 +373,22 @@ def _libraries(*, dashboard: bool) -> tuple[Any, Any]:
     return dask, distributed
 
 
-def _quiet(dask: Any) -> AbstractContextManager[None]:
+def _kill(pids: Sequence[int]) -> None:
+    """End processes that this one has started."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _quiet(dask: Any) -> ExitStack:
     """Set dask up for runs of blocks and keep its many lines from the terminal."""
     stack = ExitStack()
     stack.enter_context(dask.config.set(DASK))
     stack.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", module=r"distributed(\.|$)")
-    for name in ("distributed", "tornado", "asyncio", "bokeh"):
-        logger = logging.getLogger(name)
+    roots = ("distributed", "tornado", "asyncio", "bokeh")
+    for name in [*roots, *(known for known in logging.root.manager.loggerDict if known.startswith("distributed."))]:
+        logger = logging.getLogger(name)  # dask gives levels of their own to some
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL + 1)
     return stack
