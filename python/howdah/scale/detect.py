@@ -12,7 +12,8 @@ unless ``tile_size`` and ``memory_mb`` are set. How many workers there are, and 
 stored voxel, ``c`` = 1 (2 with ``denoise_edges``), ``net(n)`` = 700 n where that is within ``memory_mb``, else 262 n + 350 MiB:
 
 - a frame that is not cut: (s + 24) v + net(v); 8 v more with ``temporal_mean``;
-- levels: 48 bytes for each of 4 million voxels, or of a slice with ``slice_median``; with normalisation ``"local"`` also what preparing
+- levels: 48 bytes for each of 4 million voxels; with ``slice_median`` s + 16 for each of 16 million or of a slice; with normalisation
+  ``"local"`` also what preparing
   a part of 4 million voxels takes;
 - preparing a part that is h voxels of the working grid with its halo, and m of the movie: (s + 16) min(m, 2^25) + 28 h;
 - a tile of n voxels: what preparing it takes, or net(n), whichever is more, + (12 c + 4) n;
@@ -145,9 +146,8 @@ class _Run:
 def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record | None) -> Plan:
     source = run.source
     with _needs_torch():
-        import torch
-
         from howdah.methods.elephant.predict import settled
+        from howdah.nn.device import threads
     loaded, given = settings_of(run.weights, settings, marks=source.tracks)
     elephant = settled(loaded, given)
     if elephant.memory_mb is None:
@@ -163,7 +163,7 @@ def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record 
         "weights": str(run.weights.resolve()),
         "elephant": elephant.model_dump(mode="json"),
         "calibration": calibration.to_header(),
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
         "box": None if box is None else [np.asarray(corner).tolist() for corner in box],
     }
     blocks, found = _Blocks(source, elephant, config, box, len(loaded.members)), []
@@ -273,7 +273,7 @@ class _Blocks:
             "working": list(layout.working),
             "flags": list(layout.flags),
         }
-        piece = max(PIECE, part.shape[1] * part.shape[2] if self.elephant.slice_median else 0)
+        slices = max(SOURCE, part.shape[1] * part.shape[2]) if self.elephant.slice_median else 0
         levels = key_of("levels", number)
         halo, per_voxel = halo_of(part), voxels / float(np.prod(layout.working))
 
@@ -283,7 +283,9 @@ class _Blocks:
 
         cube = [part.stop - part.start for part in next(cubes_of(layout.working))]
         local = prepared(cube) if part.how == "local" else 0.0
-        self._block("levels", {"frame": number}, cost=voxels / 50, bytes_=48.0 * piece + local)
+        self._block(
+            "levels", {"frame": number}, cost=voxels / 50, bytes_=max(48.0 * PIECE + local, (stored + 16) * slices)
+        )
         plan = {n: tile for n, tile in enumerate(layout.tiles()) if _weighs(tile) and touches(tile, view)}
         for n, tile in plan.items():
             size = [cut.stop - cut.start for cut in tile.region]

@@ -276,13 +276,11 @@ def _hints(known: Mapping[str, Json]) -> Hints:
 
 def _detector(call: Call) -> Detector:
     def made() -> Detector:
-        import torch
-
         from howdah.methods.elephant.predict import Detector
+        from howdah.nn.device import use_threads
         from howdah.pipeline.weights_of import read_weights_of
 
-        # sums are added in another order by another number of threads
-        torch.set_num_threads(int(call.shared["threads"]))
+        use_threads(int(call.shared["threads"]))
         return Detector(read_weights_of("elephant", Path(call.shared["weights"])), _config(call.shared))
 
     return call.kept("detector", made)

@@ -127,13 +127,13 @@ def cubes_of(shape: Sequence[int], *, voxels: int = PIECE) -> Iterator[Region]:
 def levels_of(frame: Frame) -> Levels:
     """Look at all of a frame, piece by piece.
 
-    Memory: a piece of 4 million voxels, or one slice for ``slice_median``; some 48 bytes for each. With ``"local"`` also what filters
-    need around it.
+    Memory: 48 bytes for each of 4 million voxels; for ``slice_median`` some 18 for each of 16 million, or of a slice.
+    With ``"local"`` also what filters need around it.
 
     Raises:
         DataError: The frame holds values that are no finite numbers.
     """
-    ranges = [(part.min(), part.max()) for part in map(frame.read, pieces_of(frame.shape))]
+    ranges = [(part.min(), part.max()) for part in map(frame.read, cubes_of(frame.shape))]
     low, high = (choose([pair[i] for pair in ranges]) for i, choose in enumerate((np.min, np.max)))
     if not np.isfinite(low) or not np.isfinite(high):
         raise DataError(FINITE)
@@ -259,18 +259,19 @@ def _level(frame: Frame, levels: Levels, region: Region) -> Array:
 
 
 def _leveled(frame: Frame, levels: Levels) -> Iterator[Array]:
-    return (_level(frame, levels, part) for part in pieces_of(frame.shape))
+    return (_level(frame, levels, part) for part in cubes_of(frame.shape))
 
 
 def _shifts(frame: Frame) -> tuple[float, ...]:
     """The median of each slice minus that of the frame, as :func:`preprocess.level_slices` has them."""
     _, y, x = frame.shape
     medians = []
-    for z in range(frame.shape[0]):
-        one = frame.read((slice(z, z + 1), slice(0, y), slice(0, x))).astype(np.float32)
-        medians.append(np.median(one, axis=(1, 2)))
+    depth = max(SOURCE // (y * x), 1)  # files hold several slices together
+    for z in range(0, frame.shape[0], depth):
+        some = frame.read((slice(z, min(z + depth, frame.shape[0])), slice(0, y), slice(0, x))).astype(np.float32)
+        medians.append(np.median(some, axis=(1, 2)))
     whole = median_of(
-        lambda: (frame.read(part).astype(np.float32) for part in pieces_of(frame.shape)),
+        lambda: (frame.read(part).astype(np.float32) for part in cubes_of(frame.shape)),
         _size(frame.shape),
         np.dtype(np.float32),
     )
