@@ -57,7 +57,9 @@ class Mosaic:
         self.patch = tuple(self.enlarge * n for n in settings.shape)
         self.count = tuple(n // p for n, p in zip(self.shape_, self.patch, strict=True))
         if min(self.count) < 1:
-            raise SystemExit(f"A frame needs at least {self.patch} voxels for one embryo; {self.shape_} were asked for.")
+            raise SystemExit(
+                f"A frame needs at least {self.patch} voxels for one embryo; {self.shape_} were asked for."
+            )
         self.voxel = tuple(size / self.enlarge for size in settings.voxel_size)
         self.interval = (settings.interval_s, "second")
         self.timepoints = tuple(range(self.n_frames))
@@ -77,15 +79,19 @@ class Mosaic:
 
     def read(self, frame, setup=0, level=0, *, region=None):
         region = region or tuple(slice(0, n) for n in self.shape_)
-        ends = [(part.start or 0, n if part.stop is None else part.stop) for part, n in zip(region, self.shape_)]
+        ends = [
+            (part.start or 0, n if part.stop is None else part.stop)
+            for part, n in zip(region, self.shape_, strict=True)
+        ]
         out = np.zeros([stop - start for start, stop in ends], dtype=np.uint16)
         touched = [
-            range(start // p, min(-(-stop // p), c)) for (start, stop), p, c in zip(ends, self.patch, self.count)
+            range(start // p, min(-(-stop // p), c))
+            for (start, stop), p, c in zip(ends, self.patch, self.count, strict=True)
         ]
         for at in np.ndindex(*map(len, touched)):
-            place = [r[i] for r, i in zip(touched, at)]
+            place = [r[i] for r, i in zip(touched, at, strict=True)]
             source, into = [], []
-            for p, size, (start, stop) in zip(place, self.patch, ends):
+            for p, size, (start, stop) in zip(place, self.patch, ends, strict=True):
                 low, high = max(p * size, start), min((p + 1) * size, stop)
                 into.append(slice(low - start, high - start))
                 source.append(np.arange(low - p * size, high - p * size) // self.enlarge)
@@ -114,7 +120,7 @@ class Mosaic:
         """All nuclei with their links, sorted by frame."""
         parts = [(self.movies[self._kind(p)].truth, p) for p in np.ndindex(*self.count)]
         before = np.cumsum([0, *(t.n_spots for t, _ in parts)])
-        links = np.concatenate([t.links + first for (t, _), first in zip(parts, before)])
+        links = np.concatenate([t.links + first for (t, _), first in zip(parts, before[:-1], strict=True)])
         columns = {
             "centre": np.concatenate([self.moved(t, p).centre for t, p in parts]),
             "covariance": np.concatenate([t.covariance for t, _ in parts]),

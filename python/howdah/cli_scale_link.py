@@ -84,4 +84,6 @@ def track(
     target = out or pipeline.default_target(source, "tracked.mastodon")
     how: dict[str, Any] = {"config": scale.config, "restart": scale.restart, "keep": scale.keep}
     linked_by = (by["flow"], by["divisions"])
-    run_verb(lambda: scale_track(job, target, settings=settings, weights=weights, linked_by=linked_by, **how), as_json=json)
+    run_verb(
+        lambda: scale_track(job, target, settings=settings, weights=weights, linked_by=linked_by, **how), as_json=json
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,13 @@ from bdv_io.tags import Tag
 from bdv_io.tracks import Tracks
 from howdah import pipeline
 from howdah.linking import LINK_QUALITY, LinkingConfig
+from howdah.linking.earlier import Earlier
+from howdah.linking.gaps import Refused
+from howdah.linking.job import Job
+from howdah.linking.movie import Ends, Possible
 from howdah.methods.elephant.status import DETECTION
 from howdah.pipeline.sources import Source
-from howdah.pipeline.tracking import linked_anew
+from howdah.pipeline.tracking import linked_anew, loosened
 from howdah.progress import finish
 from howdah.scale.config import ScaleConfig
 from howdah.scale.link import Linking, gathered
@@ -28,7 +31,9 @@ class NoMovie:
     path = Path("none.xml")
 
 
-def embryo(seed: int, *, cells: int = 12, frames: int = 14, lost: float = 0.1, known: float = 0.15, box: float = 25.0) -> Tracks:
+def embryo(
+    seed: int, *, cells: int = 12, frames: int = 14, lost: float = 0.1, known: float = 0.15, box: float = 25.0
+) -> Tracks:
     """Cells that step and divide; some spots are lost, some links known, some over a gap, some spots rejected; rows shuffled."""
     rng = np.random.default_rng(seed)
     place, row = rng.uniform(0, box, (cells, 3)), np.arange(cells)
@@ -60,15 +65,16 @@ def plain(tracks: Tracks, config: LinkingConfig, frames: list[int] | None = None
     return finish(linked_anew(tracks, config, _every(tracks) if frames is None else frames))
 
 
-def in_windows(tracks: Tracks, config: LinkingConfig, window: int, folder: Path, frames: list[int] | None = None) -> Tracks:
+def in_windows(
+    tracks: Tracks, config: LinkingConfig, window: int, folder: Path, frames: list[int] | None = None
+) -> Tracks:
     """The annotation linked in windows, one block after the other in this process."""
     folder.mkdir(parents=True, exist_ok=True)
     source = Source(NoMovie(), tracks, (folder / "a.mastodon",))  # type: ignore[arg-type]
     found: list[Tracks] = []
-    task = Linking(
-        "link", folder / "out.mastodon", source, tracks, _every(tracks) if frames is None else frames, config, None, {},
-        pipeline.Job("a.mastodon"), {}, {},
-    )
+    wanted = _every(tracks) if frames is None else frames
+    target, job = folder / "out.mastodon", pipeline.Job("a.mastodon")
+    task = Linking("link", target, source, tracks, wanted, config, None, {}, job, {})
 
     def keep(kept, order, last):
         def gather(results):
@@ -96,6 +102,31 @@ def assert_same(one: Tracks, other: Tracks) -> None:
         np.testing.assert_array_equal(a.links, b.links)
 
 
+def savings(linked: Tracks, config: LinkingConfig, tracks: Tracks) -> float:
+    """What the links of a result save of all costs, solver global without inserted spots; -inf if it has a link that is no choice."""
+    kept, allowed = loosened(tracks, _every(tracks))
+    job = Job.of(kept, config, allowed)
+    possible, earlier = Possible(job, Refused.of(kept, allowed)), Earlier(kept, None, None)
+    wanted = _every(tracks)
+    for frame in job.frames_to_visit(wanted):
+        possible.look(earlier, frame, wanted, job.rows(frame))
+    known = {
+        (parent, frozenset({first, second} - {-1})): saving
+        for parent, first, second, saving in zip(
+            *map(np.ndarray.tolist, possible.choices(Ends.of(kept, job.allowed))), strict=True
+        )
+    }
+    children: dict[int, set[int]] = {}
+    new = np.arange(kept.n_links, linked.n_links)
+    chains = {int(b): int(a) for a, b in linked.links[new] if b >= kept.n_spots}
+    for parent, child in linked.links[new].tolist():
+        while parent >= kept.n_spots:
+            parent = chains[parent]
+        if child < kept.n_spots:
+            children.setdefault(parent, set()).add(child)
+    return sum(known.get((parent, frozenset(some)), -np.inf) for parent, some in children.items())
+
+
 def counts(tracks: Tracks) -> tuple[int, int, int, int]:
     """Spots, links, tracks, divisions."""
     return tracks.n_spots, tracks.n_links, tracks.tracks()[0], len(tracks.divisions())
@@ -103,6 +134,3 @@ def counts(tracks: Tracks) -> tuple[int, int, int, int]:
 
 def _every(tracks: Tracks) -> list[int]:
     return list(range(tracks.n_frames))
-
-
-__all__ = ["NoMovie", "assert_same", "counts", "embryo", "in_windows", "plain", "replace"]

@@ -88,8 +88,9 @@ def rejected(tracks: Tracks, allowed: Bool) -> tuple[npt.NDArray[np.int32], F64,
 def box_of(centre: F64) -> F64:
     """Return the (2, 3) lowest and highest of centres (N, 3), NaN where there is none."""
     box = np.full((2, 3), np.nan)
-    some = ~np.isnan(centre).all(axis=0) if len(centre) else np.zeros(3, dtype=bool)
-    box[:, some] = np.nanmin(centre[:, some], axis=0), np.nanmax(centre[:, some], axis=0)
+    some = ~np.isnan(centre).all(axis=0)
+    if len(centre) and some.any():
+        box[:, some] = np.nanmin(centre[:, some], axis=0), np.nanmax(centre[:, some], axis=0)
     return box
 
 

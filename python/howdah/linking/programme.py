@@ -29,7 +29,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["NONE", "Choices", "best_choices", "settle"]
+__all__ = ["NONE", "Choices", "begin_large", "best_choices", "settle"]
 
 log = logging.getLogger("howdah")
 
@@ -132,8 +132,36 @@ def settle(choices: Choices, known: Bool, n_children: int, *, when: I64 | None =
     for number in np.unique(part[large]).tolist():
         assert when is not None  # noqa: S101  else nothing is large
         rows = open_rows[part == number]
-        taken[rows[_in_windows(choices.only(rows), n_children, n_parents, when[rows])]] = True
+        found, _ = _in_windows(choices.only(rows), n_children, n_parents, when[rows])
+        taken[rows[found]] = True
     return taken, undecided
+
+
+def begin_large(choices: Choices, n_nodes: int, *, when: I64, latest: int, most: int) -> tuple[Bool, Bool]:
+    """Decide the early half of parts of more than ``most`` choices, in windows; return the (K,) masks of taken and of still open.
+
+    For choices that were left open by :func:`settle`, where waiting for all of a part would need memory for the whole movie.
+
+    Args:
+        choices: What is open.
+        n_nodes: Children and parents count from 0 to this.
+        when: (K,) frame of each choice.
+        latest: Last frame whose choices may be decided: those of later ones have rivals that are not known yet.
+        most: At least :data:`PART`.
+    """
+    taken, still = np.zeros(len(when), dtype=bool), np.ones(len(when), dtype=bool)
+    if len(when) <= most:
+        return taken, still
+    part = _parts(choices, n_nodes, n_nodes)
+    for number in np.flatnonzero(np.bincount(part) > most).tolist():
+        rows = np.flatnonzero(part == number)
+        found, left = _in_windows(
+            choices.only(rows), n_nodes, n_nodes, when[rows], leave=max(PART, most // 2), latest=latest
+        )
+        taken[rows[found]] = True
+        still[rows] = False
+        still[rows[left]] = True
+    return taken, still
 
 
 def _settle_sure(choices: Choices, n_children: int, known: Bool) -> tuple[I64, I64]:
@@ -227,19 +255,27 @@ def _programme(saving: F64, table: Any, *, whole: bool) -> F64 | None:
     return weights
 
 
-def _in_windows(choices: Choices, n_children: int, n_parents: int, when: I64) -> Bool:
-    """Solve a part that is too large for one programme: windows along ``when``, of which the first half is kept."""
+def _in_windows(
+    choices: Choices, n_children: int, n_parents: int, when: I64, *, leave: int = 0, latest: int | None = None
+) -> tuple[Bool, I64]:
+    """Solve a part that is too large for one programme: windows along ``when``, of which the first half is kept.
+
+    Returns:
+        The (K,) mask of what is taken, and the rows that are still open: at most ``leave``, or all later than ``latest``.
+    """
     taken = np.zeros(len(when), dtype=bool)
     alive = np.argsort(when, kind="stable")
-    while len(alive):
+    while len(alive) > leave:
         end = when[alive[min(PART, len(alive)) - 1]]
         window = alive[when[alive] <= end]
-        mask = _solve(choices.only(window), n_children, n_parents)
         middle = (when[alive[0]] + end) // 2
+        if latest is not None and middle > latest:
+            return taken, alive
+        mask = _solve(choices.only(window), n_children, n_parents)
         final = window[mask & (when[window] <= middle)] if len(window) < len(alive) else window[mask]
         taken[final] = True
         if len(window) == len(alive):
-            break
+            return taken, alive[:0]
         used = np.zeros(n_children, dtype=bool)
         used[choices.first[final]] = True
         used[choices.second[final][choices.second[final] != NONE]] = True
@@ -247,7 +283,7 @@ def _in_windows(choices: Choices, n_children: int, n_parents: int, when: I64) ->
         busy[choices.parent[final]] = True
         gone = busy[choices.parent] | used[choices.first] | ((choices.second != NONE) & used[choices.second])
         alive = alive[~gone[alive] & (when[alive] > middle)]
-    return taken
+    return taken, alive
 
 
 def _greedy(choices: Choices) -> Bool:

@@ -9,7 +9,9 @@ before it. So no link is decided twice, and none is left out. What has to be kno
 - *global*: a window takes what is sure and solves what hangs together only within it (:func:`choose_in_window`). What hangs on spots
   that may take children in the next window stays open, and is decided with that of the next window (:func:`choose_at_seam`). Both
   are steps of the same exact solution (:func:`howdah.linking.programme.settle`), so the sum is that of the whole movie solved at
-  once; of several best solutions another may be taken. Parts of more than ``programme.PART`` choices are the exception in both.
+  once; of several best solutions another may be taken. The exception are parts of more than ``programme.PART`` choices, which the
+  whole movie at once does not solve exactly either: the first half of such a part is decided when more than :data:`CARRIED` choices
+  of it would go on to the next window.
 
 Frames, and rows of a :class:`Job` that holds only the spots of the window and before it, are all that is known here.
 """
@@ -29,13 +31,15 @@ from howdah.linking.job import Job
 from howdah.linking.limits import Limits
 from howdah.linking.link import link_neighbours
 from howdah.linking.movie import Ends, Possible
-from howdah.linking.programme import NONE, Choices, settle
+from howdah.linking.programme import NONE, Choices, begin_large, settle
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Open", "Paired", "bridge_window", "choose_at_seam", "choose_in_window", "link_window"]
+CARRIED = 200_000
+
+__all__ = ["CARRIED", "Open", "Paired", "bridge_window", "choose_at_seam", "choose_in_window", "link_window"]
 
 
 class Paired(NamedTuple):
@@ -189,7 +193,10 @@ def choose_at_seam(given: Open, t: Tracks, *, end: int, gap: int) -> tuple[Open,
     when = t.t[given.choices.first].astype(np.int64)
     known = t.t + gap < end
     taken, undecided = settle(given.choices, known, t.n_spots, when=when)
-    return given.only(taken), given.only(undecided)
+    rows = np.flatnonzero(undecided)
+    early, still = begin_large(given.choices.only(rows), t.n_spots, when=when[rows], latest=end - gap - 1, most=CARRIED)
+    taken[rows[early]] = True
+    return given.only(taken), given.only(rows[still])
 
 
 def _lengths(choices: Choices, trail: F64, tracks: Tracks) -> F64:

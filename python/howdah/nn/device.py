@@ -13,7 +13,7 @@ import torch
 from howdah.errors import ConfigError
 from howdah.nn.amx import bfloat16_works
 
-__all__ = ["Place", "for_training", "free_memory_mb", "pick"]
+__all__ = ["Place", "for_training", "free_memory_mb", "pick", "threads", "use_threads"]
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 LEAST_MB = 2000.0
@@ -110,6 +110,16 @@ def free_memory_mb(device: torch.device | None = None) -> float:
     if device is not None and device.type == "cuda":
         return 0.6 * torch.cuda.mem_get_info(device)[0] / 2**20
     return max(_available() / 2 / 2**20, LEAST_MB)
+
+
+def threads() -> int:
+    """Return how many threads of the CPU torch computes with in this process."""
+    return torch.get_num_threads()
+
+
+def use_threads(number: int) -> None:
+    """Have torch compute with so many threads of the CPU: by another number sums are added in another order."""
+    torch.set_num_threads(number)
 
 
 def _available() -> float:

@@ -8,19 +8,24 @@ of the result: compare with ``predict`` with the same ``tile_size``. It is chose
 ``worker_memory_mb``, else 4096 MiB; never from what is free), and is part of the run: going on with another ``worker_memory_mb`` is refused
 unless ``tile_size`` and ``memory_mb`` are set. How many workers there are, and how regions are cut (``block``), never changes the result.
 
-**Memory** of a worker, bytes, above Python with its libraries and the weights (:data:`BASE_MB`); ``v`` voxels of a frame, ``s`` bytes of a
+**Memory** of a block, bytes, above Python with its libraries (and 48 MiB for each network); ``v`` voxels of a frame, ``s`` bytes of a
 stored voxel, ``c`` = 1 (2 with ``denoise_edges``), ``net(n)`` = 700 n where that is within ``memory_mb``, else 262 n + 350 MiB:
 
 - a frame that is not cut: (s + 24) v + net(v); 8 v more with ``temporal_mean``;
-- levels: 48 bytes for each of 4 million voxels, or of a slice with ``slice_median``;
-- a tile of n voxels, with halo h voxels of the working grid that are m of the movie: (s + 16) m + 28 h + net(n) + 12 c n;
-- blending a region of n voxels (with ``denoise_edges``: of its whole slices): (4 c + 14) n + 12 c t, where t are the voxels of a tile;
+- levels: 48 bytes for each of 4 million voxels; with ``slice_median`` s + 16 for each of 16 million or of a slice; with normalisation
+  ``"local"`` also what preparing
+  a part of 4 million voxels takes;
+- preparing a part that is h voxels of the working grid with its halo, and m of the movie: (s + 16) min(m, 2^25) + 28 h;
+- a tile of n voxels: what preparing it takes, or net(n), whichever is more, + (12 c + 4) n;
+- blending a region of n voxels: 18 n + 12 t, where t are the voxels of a tile; with ``denoise_edges`` n are those of the region's whole
+  slices, and it takes 70 n + 24 t. Without ``block``, regions are as large as 0.8 ``memory_mb`` allows;
 - cores and nuclei: 200 bytes for each voxel above the threshold in a region and in the components that lie over its border. How many these
   are is not known before: :data:`FOREGROUND` of the region is what is reckoned with.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -38,7 +43,7 @@ from howdah.methods.elephant.box import Box, Region
 from howdah.methods.elephant.calibration import DEFAULT, Calibration
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.layout import BYTES_PER_VOXEL, Layout, layout_of, seen_for, touches
-from howdah.methods.elephant.parts import PIECE, Frame, halo_of
+from howdah.methods.elephant.parts import PIECE, SOURCE, Frame, cubes_of, halo_of
 from howdah.nn.tiles import Tile
 from howdah.pipeline.detection import Job, Where, _needs_torch, merged, settings_of, warn_beside
 from howdah.pipeline.record import Record, fingerprint, recorded
@@ -56,9 +61,9 @@ log = logging.getLogger("howdah")
 
 __all__ = ["plan_predict", "scale_predict"]
 
-BASE_MB, OTHERS_MB = 500.0, 100.0
+IDLE_MB = 600.0  # as of howdah.scale.machine: Python with its libraries
+MEMBER_MB = 24.0
 AUTOMATIC_MB = 4096.0
-REGION_VOXELS = 1 << 24
 STREAM_BYTES, STRIPS_MB = 262.0, 350.0  # of howdah.methods.elephant.stream, in float32
 FOREGROUND = 0.05
 MB = 2.0**20
@@ -141,9 +146,8 @@ class _Run:
 def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record | None) -> Plan:
     source = run.source
     with _needs_torch():
-        import torch
-
         from howdah.methods.elephant.predict import settled
+        from howdah.nn.device import threads
     loaded, given = settings_of(run.weights, settings, marks=source.tracks)
     elephant = settled(loaded, given)
     if elephant.memory_mb is None:
@@ -159,7 +163,7 @@ def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record 
         "weights": str(run.weights.resolve()),
         "elephant": elephant.model_dump(mode="json"),
         "calibration": calibration.to_header(),
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
         "box": None if box is None else [np.asarray(corner).tolist() for corner in box],
     }
     blocks, found = _Blocks(source, elephant, config, box, len(loaded.members)), []
@@ -218,7 +222,7 @@ def _gathered(
 
 def _network_mb(config: ScaleConfig) -> float:
     """Memory for the network where nobody said: from the settings alone, so that the same command makes the same plan."""
-    return max(200.0, 0.75 * ((config.worker_memory_mb or AUTOMATIC_MB) - BASE_MB))
+    return max(200.0, 0.75 * ((config.worker_memory_mb or AUTOMATIC_MB) - IDLE_MB))
 
 
 @dataclass
@@ -269,15 +273,24 @@ class _Blocks:
             "working": list(layout.working),
             "flags": list(layout.flags),
         }
-        piece = max(PIECE, part.shape[1] * part.shape[2] if self.elephant.slice_median else 0)
+        slices = max(SOURCE, part.shape[1] * part.shape[2]) if self.elephant.slice_median else 0
         levels = key_of("levels", number)
-        self._block("levels", {"frame": number}, cost=voxels / 50, bytes_=48.0 * piece)
-        plan = {n: tile for n, tile in enumerate(layout.tiles()) if _weighs(tile) and touches(tile, view)}
         halo, per_voxel = halo_of(part), voxels / float(np.prod(layout.working))
+
+        def prepared(size: Sequence[int]) -> float:
+            wide = float(np.prod(np.add(size, np.multiply(halo, 2))))
+            return (stored + 16) * min(wide * per_voxel, 2.0 * SOURCE) + 28 * wide
+
+        cube = [part.stop - part.start for part in next(cubes_of(layout.working))]
+        local = prepared(cube) if part.how == "local" else 0.0
+        self._block(
+            "levels", {"frame": number}, cost=voxels / 50, bytes_=max(48.0 * PIECE + local, (stored + 16) * slices)
+        )
+        plan = {n: tile for n, tile in enumerate(layout.tiles()) if _weighs(tile) and touches(tile, view)}
         for n, tile in plan.items():
             size = [cut.stop - cut.start for cut in tile.region]
-            inside, wide = float(np.prod(size)), float(np.prod(np.add(size, np.multiply(halo, 2))))
-            need = (stored + 16) * wide * per_voxel + 28 * wide + 12 * self.classes * inside + self.net(inside)
+            inside = float(np.prod(size))
+            need = max(prepared(size), self.net(inside)) + (12 * self.classes + 4) * inside
             self._block("tile", {**same, "number": n}, (levels,), cost=inside * self.passes, bytes_=need)
         self._add_regions(number, {**same, "view": _json(view)}, view, plan)
 
@@ -286,19 +299,20 @@ class _Blocks:
         shape, c = [part.stop - part.start for part in view], self.classes
         block = self._regions(shape)
         regions = grid_of(shape, block)
+        counts = [-(-n // b) for n, b in zip(shape, block, strict=True)]
+        used = _tiles_of_regions(plan, view, block, counts, whole_slices=self.elephant.denoise_edges)
         largest = max(float(np.prod([part.stop - part.start for part in tile.region])) for tile in plan.values())
         for n, region in enumerate(regions):
-            seen = (region[0], slice(0, shape[1]), slice(0, shape[2])) if self.elephant.denoise_edges else region
-            place = [slice(a.start + b.start, a.stop + b.start) for a, b in zip(seen, view, strict=True)]
-            used = [number for number, tile in plan.items() if _meet(support(tile), place)]
-            voxels = float(np.prod([part.stop - part.start for part in seen]))
-            need = (4 * c + (62 if c > 1 else 14)) * voxels + 12 * c * largest
+            wide = [
+                shape[axis] if self.elephant.denoise_edges and axis else part.stop - part.start
+                for axis, part in enumerate(region)
+            ]
             self._block(
                 "blend",
-                {**same, "region": _json(region), "tiles": used, "number": n},
-                tuple(key_of("tiles", frame, number) for number in used),
-                cost=voxels / 50,
-                bytes_=need,
+                {**same, "region": _json(region), "tiles": used[n], "number": n},
+                tuple(key_of("tiles", frame, number) for number in used[n]),
+                cost=float(np.prod(wide)) / 50,
+                bytes_=self.blend_bytes * float(np.prod(wide)) + 12 * c * largest,
             )
         blends, voxels = tuple(key_of("blend", frame, n) for n in range(len(regions))), float(np.prod(block))
         for n in range(len(regions)):
@@ -317,7 +331,7 @@ class _Blocks:
         bytes_: float = 0.0,
     ) -> None:
         key = key_of(STAGES[does], int(arguments["frame"]), arguments.get("number"))
-        base = self.base if does in ("frame", "tile") else OTHERS_MB
+        base = self.base if does in ("frame", "tile") else 0.0
         passing = does not in ("frame", "nuclei", "levels")
         self.all.append(Block(key, f"{DOES}:{does}", arguments, needs, cost, base + bytes_ / MB, passing))
 
@@ -330,13 +344,20 @@ class _Blocks:
         """Size of regions: what the settings say, else halves of the longest axis until they are small."""
         if self.config.block is not None:
             return [min(n, b) for n, b in zip(shape, self.config.block, strict=True)]
-        block = list(shape)
-        while np.prod(block) > REGION_VOXELS:
+        block, most = list(shape), max(0.8 * self.memory * MB / self.blend_bytes, 1 << 16)
+        while np.prod(block) > most:
             axis = int(np.argmax(block))
             if self.elephant.denoise_edges and block[0] > 1:
                 axis = 0  # whole slices are computed anyway
+            elif max(block) == 1:
+                break
             block[axis] = -(-block[axis] // 2)
         return block
+
+    @property
+    def blend_bytes(self) -> float:
+        """Bytes that blending takes for a voxel of a region."""
+        return 4 * self.classes + (62 if self.elephant.denoise_edges else 14)
 
     @property
     def memory(self) -> float:
@@ -344,8 +365,8 @@ class _Blocks:
 
     @property
     def base(self) -> float:
-        """Python, torch, and the networks."""
-        return BASE_MB + 24.0 * (self.members - 1)
+        """What the networks take; twice, while they are read."""
+        return 2 * MEMBER_MB * self.members
 
     @property
     def passes(self) -> int:
@@ -377,8 +398,20 @@ def _weighs(tile: Tile) -> bool:
     return all(bool(weights.any()) for weights in tile.weights)
 
 
-def _meet(one: Sequence[slice], other: Sequence[slice]) -> bool:
-    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+def _tiles_of_regions(
+    plan: Mapping[int, Tile], view: Region, block: Sequence[int], counts: Sequence[int], *, whole_slices: bool
+) -> list[list[int]]:
+    """Numbers of the tiles that have weight in each region, rising."""
+    used: list[list[int]] = [[] for _ in range(int(np.prod(counts)))]
+    for number, tile in plan.items():
+        axes = []
+        for axis, (part, seen, size, n) in enumerate(zip(support(tile), view, block, counts, strict=True)):
+            first, last = (part.start - seen.start) // size, (part.stop - 1 - seen.start) // size
+            axes.append(range(n) if whole_slices and axis else range(max(first, 0), min(last + 1, n)))
+        for z, y in itertools.product(axes[0], axes[1]):
+            for x in axes[2]:
+                used[(z * counts[1] + y) * counts[2] + x].append(number)
+    return used
 
 
 def _json(region: Sequence[slice]) -> list[list[int]]:

@@ -71,7 +71,7 @@ def tile(call: Call) -> Result:
     Returns ``probability`` (C, z, y, x) float32, of the voxels of the tile that have any weight.
     """
     part, layout = _frame(call), _layout(call)
-    which = layout.tiles()[int(call.arguments["number"])]
+    which = _tiles(call)[int(call.arguments["number"])]
     known = Levels.from_json(call.read(key_of("levels", int(call.arguments["frame"]))).facts["levels"])
     inside = _cut(which.region, layout.working)
     image = prepared_part(part, known, inside)
@@ -91,12 +91,12 @@ def blend(call: Call) -> Result:
     (numbers of those with weight there). Returns ``flat`` (K,) int64 rising, voxels as indices of the flattened view, ``value``
     (K,) float32; fact ``lowest``, the least of these or None.
     """
-    config, layout = _config(call.shared), _layout(call)
+    config = _config(call.shared)
     view, region = region_of(call.arguments, "view"), region_of(call.arguments)
     seen = (region[0], *(slice(0, part.stop - part.start) for part in view[1:])) if config.denoise_edges else region
     place = _shifted(seen, view)
     whole = np.zeros((2 if config.denoise_edges else 1, *_size(place)), dtype=np.float32)
-    plan = layout.tiles()
+    plan = _tiles(call)
     for number in call.arguments["tiles"]:
         key = key_of("tiles", int(call.arguments["frame"]), number)
         _add(whole, place, plan[number], call.read(key).arrays["probability"])
@@ -276,13 +276,11 @@ def _hints(known: Mapping[str, Json]) -> Hints:
 
 def _detector(call: Call) -> Detector:
     def made() -> Detector:
-        import torch
-
         from howdah.methods.elephant.predict import Detector
+        from howdah.nn.device import use_threads
         from howdah.pipeline.weights_of import read_weights_of
 
-        # sums are added in another order by another number of threads
-        torch.set_num_threads(int(call.shared["threads"]))
+        use_threads(int(call.shared["threads"]))
         return Detector(read_weights_of("elephant", Path(call.shared["weights"])), _config(call.shared))
 
     return call.kept("detector", made)
@@ -305,6 +303,11 @@ def _layout(call: Call) -> Layout:
     z, y, x = call.arguments["tile"]
     shape, flags = call.arguments["working"], call.arguments["flags"]
     return Layout((shape[0], shape[1], shape[2]), np.eye(4), tuple(flags), (z, y, x))
+
+
+def _tiles(call: Call) -> list[Tile]:
+    layout = _layout(call)
+    return call.kept(f"tiles {layout.working} {layout.tile} {layout.flags}", layout.tiles)
 
 
 def _grid(call: Call, view: Sequence[slice]) -> npt.NDArray[np.float64]:

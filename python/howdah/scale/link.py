@@ -9,8 +9,12 @@ than :data:`howdah.linking.programme.PART` choices that hang together: those are
 With a flow *and* gaps, places of spots that are followed over a gap can differ in the last digit, for the same products of matrices
 are computed in other groups.
 
-Memory: a worker holds its window, of ``window`` frames and ``frame_gap`` around it. The coordinator holds the annotation, 40 to 130
-bytes a spot while it writes the file of spots, and in the end all links.
+Memory: a worker holds its window, of ``window`` frames and ``frame_gap`` around it (:data:`BYTES` a spot); two blocks hold one number a
+link of the movie, to find medians. The coordinator holds the annotation, 25 to 40 bytes a spot more while it writes the file of spots,
+and in the end all links.
+
+What does not go faster with more workers: reading and writing the annotation, and the stages that go from window to window (``bridges``,
+``seams``). The first are light; the seams of the solver global with gaps take most of its time where most spots have rivals.
 """
 
 from __future__ import annotations
@@ -55,8 +59,10 @@ __all__ = ["Linking", "forget", "linked_in_blocks", "plan_link", "scale_link", "
 
 DOES = "howdah.scale.link_blocks:"
 SPOTS, FRAMES, FRAMES_FLOW = 200_000, 16, 8
-BYTES = {"pairwise": 1500, "nearest": 1000, "global": 4000}
-"""Most memory of a window, bytes a spot; measured in tests/scale/test_link_cost.py."""
+BYTES = {"pairwise": 1000, "nearest": 600, "global": 8000}
+"""Memory that a block of a window asks for, bytes a spot; measured 660, 360 and (with gaps and many rivals) 5,800."""
+BYTES_WHOLE = 24
+"""The same of the two blocks that take a median over the movie, bytes a spot of the movie."""
 
 
 def scale_link(
@@ -272,7 +278,7 @@ def blocks_of(
     def add(key: str, function: str, at: int | None, needs: Sequence[str] = (), **arguments: Any) -> None:
         said = arguments if at is None else {"window": list(windows[at]), **arguments}
         cost = (1.0 if function in ("pairs", "choices") else 0.2) * (1 if at is None else spots[at] + 1)
-        memory_mb = 0.0 if at is None else memory[at]
+        memory_mb = BYTES_WHOLE * sum(spots) / 2**20 if at is None else memory[at]
         needed = tuple(dict.fromkeys([*needs, *lengths]))
         blocks.append(Block(key, DOES + function, said, needed, cost, memory_mb, passing=function != "quality"))
 

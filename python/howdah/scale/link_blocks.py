@@ -124,7 +124,7 @@ def choices(call: Call) -> Result:
         ends=spots.ends,
     )
     renamed = Open(still.choices.numbered(place), still.length, still.trail)
-    arrays = {**_taken(taken, taken.choices.numbered(place), spots, gap), **_packed(renamed)}
+    arrays = {**_taken(taken, taken.choices.numbered(place), spots, gap), **_packed(renamed, spots)}
     return Result({**arrays, **_origin(call, spots, job, earlier, place)}, {"open": len(still.length)})
 
 
@@ -145,7 +145,7 @@ def seams(call: Call) -> Result:
     taken, still = choose_at_seam(local, mine, end=end if call.arguments["more"] else end + gap, gap=gap)
     renamed = Open(still.choices.numbered(place), still.length, still.trail)
     return Result(
-        {**_taken(taken, taken.choices.numbered(place), spots, gap), **_packed(renamed)},
+        {**_taken(taken, taken.choices.numbered(place), spots, gap), **_packed(renamed, spots)},
         {"open": len(still.length), "given": k},
     )
 
@@ -310,15 +310,20 @@ def _taken(taken: Open, named: Choices, spots: Spots, gap: int) -> dict[str, Arr
     return {name: single[name] if name in ("links", "length") else several[name] for name in single}
 
 
-def _packed(still: Open) -> dict[str, Array]:
+def _packed(still: Open, spots: Spots) -> dict[str, Array]:
+    """Open choices, by place, as arrays of a result; trails only of those over a gap."""
     names = ("parent", "first", "second", "saving")
-    columns = dict(zip(names, still.choices, strict=True)) | {"length": still.length, "trail": still.trail}
+    columns = dict(zip(names, still.choices, strict=True)) | {"length": still.length}
+    over = spots.frame_of(still.choices.first) - spots.frame_of(still.choices.parent) > 1
+    columns |= {"over": np.flatnonzero(over), "trail": still.trail[over]}
     return {f"open_{name}": column for name, column in columns.items()}
 
 
 def _unpacked(arrays: Mapping[str, Array]) -> Open:
     chosen = Choices(*(arrays[f"open_{name}"] for name in ("parent", "first", "second", "saving")))
-    return Open(chosen, arrays["open_length"], arrays["open_trail"])
+    trail = np.full((len(chosen.first), *arrays["open_trail"].shape[1:]), np.nan)
+    trail[arrays["open_over"]] = arrays["open_trail"]
+    return Open(chosen, arrays["open_length"], trail)
 
 
 def _of_children(arrays: Mapping[str, Array], spots: Spots, begin: int, end: int) -> dict[str, Array]:

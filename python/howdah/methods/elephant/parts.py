@@ -7,6 +7,7 @@ the same part of what :func:`howdah.methods.elephant.preprocess.prepare` gives: 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -30,6 +31,7 @@ Reader = Callable[[Region], Array]
 __all__ = ["FINITE", "Frame", "Levels", "levels_of", "pieces_of", "prepared_part"]
 
 PIECE = 1 << 22  # voxels that are looked at once
+SOURCE = 1 << 24  # voxels of the movie that are resampled at once, what filters need around them not counted
 STRIP = 1 << 20  # voxels that are resampled at once
 FINITE = (
     "Detection failed: the frame holds values that are no numbers (NaN or infinite), so it cannot be normalised. "
@@ -110,15 +112,28 @@ def pieces_of(shape: Sequence[int], *, voxels: int = PIECE) -> Iterator[Region]:
             yield slice(first, min(first + depth, z)), slice(row, min(row + rows, y)), slice(0, x)
 
 
+def cubes_of(shape: Sequence[int], *, voxels: int = PIECE) -> Iterator[Region]:
+    """Cut a frame into parts of at most so many voxels, as little stretched as can be: filters need little around those."""
+    size = list(shape)
+    while np.prod(size, dtype=np.int64) > voxels and max(size) > 1:
+        axis = int(np.argmax(size))
+        size[axis] = -(-size[axis] // 2)
+    axes = [
+        [slice(low, min(low + n, whole)) for low in range(0, whole, n)] for whole, n in zip(shape, size, strict=True)
+    ]
+    yield from itertools.product(*axes)
+
+
 def levels_of(frame: Frame) -> Levels:
     """Look at all of a frame, piece by piece.
 
-    Memory: a piece of 4 million voxels, or one slice for ``slice_median``; some 40 bytes for each.
+    Memory: 48 bytes for each of 4 million voxels; for ``slice_median`` some 18 for each of 16 million, or of a slice.
+    With ``"local"`` also what filters need around it.
 
     Raises:
         DataError: The frame holds values that are no finite numbers.
     """
-    ranges = [(part.min(), part.max()) for part in map(frame.read, pieces_of(frame.shape))]
+    ranges = [(part.min(), part.max()) for part in map(frame.read, cubes_of(frame.shape))]
     low, high = (choose([pair[i] for pair in ranges]) for i, choose in enumerate((np.min, np.max)))
     if not np.isfinite(low) or not np.isfinite(high):
         raise DataError(FINITE)
@@ -135,7 +150,7 @@ def levels_of(frame: Frame) -> Levels:
         return levels
     reach = preprocess.local_reach(frame.config, frame.grid)
     bounds = percentiles_of(
-        lambda: (_fine(frame, levels, reach, part) for part in pieces_of(frame.working)),
+        lambda: (_fine(frame, levels, reach, part) for part in cubes_of(frame.working)),
         (0, 99.9),
         _size(frame.working),
         np.dtype(np.float32),
@@ -195,6 +210,18 @@ def _working(frame: Frame, levels: Levels, region: Region) -> F32:
     """A part of the normalised frame on the working grid."""
     if frame.working == frame.shape:
         return _normalised(frame, levels, region)
+    found = np.empty([part.stop - part.start for part in region], dtype=np.float32)
+    ratio = float(np.prod(frame.shape, dtype=np.float64) / np.prod(frame.working, dtype=np.float64))
+    for piece in cubes_of(found.shape, voxels=max(int(SOURCE / ratio), 1)):
+        at = tuple(
+            slice(part.start + inner.start, part.start + inner.stop) for part, inner in zip(region, piece, strict=True)
+        )
+        found[piece] = _resampled(frame, levels, (at[0], at[1], at[2]))
+    return found
+
+
+def _resampled(frame: Frame, levels: Levels, region: Region) -> F32:
+    """A part of the normalised frame on a working grid that is not that of the movie."""
     step, start = preprocess.steps(frame.shape, frame.working)
     places = []  # as scipy's affine_transform computes them, for the same bits
     for part, first, each in zip(region, (start / step).tolist(), step.tolist(), strict=True):
@@ -232,18 +259,19 @@ def _level(frame: Frame, levels: Levels, region: Region) -> Array:
 
 
 def _leveled(frame: Frame, levels: Levels) -> Iterator[Array]:
-    return (_level(frame, levels, part) for part in pieces_of(frame.shape))
+    return (_level(frame, levels, part) for part in cubes_of(frame.shape))
 
 
 def _shifts(frame: Frame) -> tuple[float, ...]:
     """The median of each slice minus that of the frame, as :func:`preprocess.level_slices` has them."""
     _, y, x = frame.shape
     medians = []
-    for z in range(frame.shape[0]):
-        one = frame.read((slice(z, z + 1), slice(0, y), slice(0, x))).astype(np.float32)
-        medians.append(np.median(one, axis=(1, 2)))
+    depth = max(SOURCE // (y * x), 1)  # files hold several slices together
+    for z in range(0, frame.shape[0], depth):
+        some = frame.read((slice(z, min(z + depth, frame.shape[0])), slice(0, y), slice(0, x))).astype(np.float32)
+        medians.append(np.median(some, axis=(1, 2)))
     whole = median_of(
-        lambda: (frame.read(part).astype(np.float32) for part in pieces_of(frame.shape)),
+        lambda: (frame.read(part).astype(np.float32) for part in cubes_of(frame.shape)),
         _size(frame.shape),
         np.dtype(np.float32),
     )
