@@ -40,7 +40,14 @@ PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 Read = Callable[[int], Array]
 
-__all__ = ["CellFinder", "say_form", "segment_efficientcellseg", "train_efficientcellseg"]
+__all__ = [
+    "CellFinder",
+    "refuse_linking",
+    "refuse_time",
+    "say_form",
+    "segment_efficientcellseg",
+    "train_efficientcellseg",
+]
 
 log = logging.getLogger("howdah")
 
@@ -84,7 +91,7 @@ def train_efficientcellseg(
         from howdah.methods.efficientcellseg.train import train
 
     taught = read_truth_or_stills(job, config, truth=truth)
-    _refuse_time(config, taught.source)
+    refuse_time(config, taught.source)
     target = check_target(weights, taught.source, ending=".safetensors")
     first = None if start is None else read_weights_of("efficientcellseg", Path(start))
     if first is not None:
@@ -148,12 +155,9 @@ def segment_efficientcellseg(
     source, frames = open_job(job, out)
     targets = check_targets([out, *also], source, more=() if truth is None else (Path(truth),))
     linking = LinkingConfig.of(settings.get("linking", {}))
-    _refuse_time(EfficientCellSegConfig.of(settings.get("efficientcellseg", {})), source)
-    if link and is_stills(source):
-        raise ConfigError(
-            f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
-            "if they are the frames of a movie, say so: --axes TYX."
-        )
+    refuse_time(EfficientCellSegConfig.of(settings.get("efficientcellseg", {})), source)
+    if link:
+        refuse_linking(source)
     if settings.get("linking") and not link:
         log.warning("The settings of [linking] do nothing without --link.")
     if weights is not None and truth is not None:
@@ -175,7 +179,7 @@ def segment_efficientcellseg(
     return {"out": str(written[0]), **more, "weights": str(file), **counts}
 
 
-def _refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
+def refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
     """Say that single images have no frames before and after, where the colours shall carry these.
 
     Raises:
@@ -185,6 +189,19 @@ def _refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
         raise ConfigError(
             f"colour = time is not possible with {source.image.path}: these are single images, so that no frame comes before or after "
             "another. Leave it out; if they are the frames of a movie, say so: --axes TYX."
+        )
+
+
+def refuse_linking(source: Source) -> None:
+    """Say that single images cannot be linked.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if is_stills(source):
+        raise ConfigError(
+            f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
+            "if they are the frames of a movie, say so: --axes TYX."
         )
 
 
@@ -279,6 +296,10 @@ class CellFinder:
         held = FRAMES_HELD if network.config.colour == "time" else 1
         read = lru_cache(maxsize=held)(lambda t: image.read(t, setup))
         return cls(source, file, there, stays, network, gathered, read)
+
+    def anew(self) -> CellFinder:
+        """Return one that has taken nothing yet."""
+        return replace(self, gathered=Gathered(self.gathered.source, self.gathered.min_size))
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -229,6 +229,10 @@ class TrackFinder:
         around = [t for t in neighbours(stays, there, image.n_frames) if not image.is_missing(t, setup)]
         return cls(source, file, there, around, stays, network, gathered)
 
+    def anew(self) -> TrackFinder:
+        """Return one that has taken nothing yet."""
+        return replace(self, gathered=Gathered(self.gathered.source, self.gathered.min_size), moves={}, _last={})
+
     @property
     def every(self) -> list[int]:
         """All frames that are looked at, ascending."""
