@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bdv_io.errors import BdvIoError, BusyError, MissingDataError, WriteError
 
-__all__ = ["Stamp", "previous_version", "put_in_place", "replacing", "replacing_together", "restore", "stamp_of"]
+__all__ = ["Stamp", "locked", "previous_version", "put_in_place", "replacing", "replacing_together", "restore", "stamp_of"]
 
 KEEP = "HOWDAH_KEEP"
 BLOCK = 1 << 20
@@ -267,7 +267,7 @@ def _lock(target: Path) -> Iterator[None]:
     """Hold the lock file of a target; the system lets go of it when the process dies, however it dies."""
     lock = target.with_name(f".{target.name}.lock")
     with _as_sentences(target):
-        handle = _locked(lock)
+        handle = locked(lock)
     if handle is None:
         raise BusyError(
             f"Writing {target} was not started: another Howdah is writing it (it holds {lock.name}). Wait for it to end."
@@ -285,7 +285,7 @@ def _lock(target: Path) -> Iterator[None]:
                 lock.unlink()
 
 
-def _locked(lock: Path) -> int | None:
+def locked(lock: Path) -> int | None:
     """Open and lock a file; None if another holds it. A file that was removed while we waited is tried anew."""
     while True:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR)

@@ -358,7 +358,7 @@ def _written(file: Path, content: bytes, aside: Path | None) -> None:
     if aside is None:
         put = lambda: file.write_bytes(content)  # noqa: E731
     else:
-        before = aside / f"{secrets.token_hex(8)}.part"
+        before = aside / f".{secrets.token_hex(8)}.part"
         before.write_bytes(content)
         put = lambda: os.replace(before, file)  # noqa: E731
     try:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from howdah.cli_show import guarded
 from howdah.config import Settings, read_toml
 from howdah.pipeline.challenge_rules import Challenge
+from howdah.scale.config import ScaleConfig
 
 __all__ = ["Border", "Json", "rules_of", "with_settings"]
 
@@ -54,12 +55,15 @@ def with_settings(
         from_file: Sections that it uses too, but only as the file has them: their settings are no options (two networks have
             settings of the same names).
 
+    The section ``scale`` is known to all: one file serves every command.
+
     A setting whose name the command has for something else gets that of its section in front: ``--tap-frames``.
 
     The command receives ``settings``: section -> the values that the user set, checked but not completed with defaults
     (a weights file may bring its own). Options win over the file.
     """
 
+    known = {**known, "scale": ScaleConfig}
     sections = {name: known[name] for name in used}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

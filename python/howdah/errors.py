@@ -7,6 +7,7 @@ HowdahError
 ├── MissingExtraError   an optional part is not installed                               (also an ImportError)
 ├── ServiceError        the service cannot do what it was asked, or cannot be reached
 ├── ScaleError          a run in blocks cannot go on; what is done stays, and it can be resumed
+│   └── DamagedBlock    the file of a block cannot be used (in howdah.scale.folder; the run does the block again)
 ├── BridgeError         Java, Fiji, Mastodon or TrackMate cannot do what was asked
 └── Cancelled           the user stopped the work; the last good state is kept
 """

@@ -11,7 +11,7 @@ The files are those of ``howdah convert``, byte for byte. Memory: see :func:`.co
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from bdv_io._blocks import gather as fill
 from bdv_io.formats import identify, open_image, writer_for
 from bdv_io.image import Hints, Region, WriteOptions
 from bdv_io.ome_zarr import open_ome_zarr
-from bdv_io.ome_zarr.store import Chunk, Limits, Store, View, checksum, limits_of
+from bdv_io.ome_zarr.store import NOT_THERE, Chunk, Limits, Store, View, checksum, limits_of
 from bdv_io.ome_zarr.write import refuse_file
 from bdv_io.pyramid import downsample
 from bdv_io.safe_write import put_in_place
@@ -35,8 +35,8 @@ from howdah.pipeline.sources import check_target
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
 from howdah.scale.convert_parts import boxes, coarse_blocks, cut, empty, fine_blocks, regions
-from howdah.scale.folder import DamagedBlock, work_folder
-from howdah.scale.plan import Call, Plan, Result, Results, region_of
+from howdah.scale.folder import DamagedBlock, block_path, work_folder
+from howdah.scale.plan import Block, Call, Plan, Result, Results, region_of
 from howdah.scale.run import run_plan
 
 PathLike = str | os.PathLike[str]
@@ -123,10 +123,9 @@ def plan_convert(
     finally:
         movie.close()
     facts = {**_written(target, writer), **facts}
-    keys = [block.key for block in blocks]
 
     def gather(results: Results) -> Steps[dict[str, Any]]:
-        yield from _gathered(results, keys, shared, parts.together, check=check)
+        yield from _gathered(results, blocks, shared, parts.together, check=check)
         return facts
 
     named = {f"source{n or ''}": file for n, file in enumerate(dict.fromkeys(inputs))}
@@ -219,7 +218,7 @@ def _result(written: list[Chunk], views: list[View], limits: list[Limits]) -> Re
 
 
 def _gathered(
-    results: Results, keys: list[str], shared: Mapping[str, Json], together: int, *, check: bool
+    results: Results, blocks: Sequence[Block], shared: Mapping[str, Json], together: int, *, check: bool
 ) -> Steps[None]:
     """Look at all chunks, write what is beside them, read back, and give the store its name."""
     target = Path(shared["target"])
@@ -227,13 +226,17 @@ def _gathered(
     if not made.is_dir() and target.is_dir():
         made = target  # it was stopped after the store had got its name
     limits: dict[View, Limits] = {}
-    for done, key in enumerate(keys, start=1):
-        found = results.read(key)
-        _look(found, made, key, check=check)
+    bad: set[str] = set()
+    for done, block in enumerate(blocks, start=1):
+        found = results.read(block.key)
+        if not _whole(found, made, check=check):
+            bad.add(block.key)
         for view, pair in zip(found.arrays["view"].tolist(), found.arrays["limits"], strict=True):
             before = limits.get((view[0], view[1]), pair)
             limits[view[0], view[1]] = float(np.minimum(before[0], pair[0])), float(np.maximum(before[1], pair[1]))
-        yield Progress("check", done, len(keys))
+        yield Progress("check", done, len(blocks))
+    if bad:
+        _do_again(target, blocks, bad)
     movie = _movie(shared)
     try:
         store = _store(shared, movie)
@@ -246,12 +249,8 @@ def _gathered(
         put_in_place(made, target)
 
 
-def _look(found: Result, folder: Path, key: str, *, check: bool) -> None:
-    """Compare the files of chunks with what a block said of them.
-
-    Raises:
-        DamagedBlock: One is missing, has another size or, if asked for, another checksum.
-    """
+def _whole(found: Result, folder: Path, *, check: bool) -> bool:
+    """Whether the files of chunks are what a block said of them: their sizes, and if asked for their checksums."""
     arrays = found.arrays
     for place, size, told in zip(
         arrays["place"].tolist(), arrays["size"].tolist(), arrays["checksum"].tolist(), strict=True
@@ -260,9 +259,22 @@ def _look(found: Result, folder: Path, key: str, *, check: bool) -> None:
         try:
             there = file.stat().st_size
         except FileNotFoundError:
-            there = -1
+            there = NOT_THERE
         if there != size or (check and size >= 0 and checksum(file.read_bytes()) != told):
-            raise DamagedBlock(f"The chunk {file} is not what the block {key} wrote there.", key)
+            return False
+    return True
+
+
+def _do_again(target: Path, blocks: Sequence[Block], bad: set[str]) -> None:
+    """Have blocks done again whose chunks are damaged, and those that read these chunks.
+
+    Raises:
+        DamagedBlock: Always; the run does the blocks whose files are gone.
+    """
+    for block in blocks:
+        if block.key in bad or bad.intersection(block.needs):
+            block_path(work_folder(target), block.key).unlink(missing_ok=True)
+    raise DamagedBlock(min(bad), "a chunk that it wrote is not as it was written, or gone")
 
 
 def verify(store: Store, folder: Path, together: int, size: Region | None = None) -> None:

@@ -66,6 +66,10 @@ class Result:
 class Results(Protocol):
     """Results of blocks that are done, read from disk when asked for, and checked against their checksum."""
 
+    @property
+    def facts(self) -> Mapping[str, Json]:
+        """What the record of the result is to say about the run: ``blocks`` (all, done_now, done_before, repeated, workers)."""
+
     def read(self, key: str) -> Result:
         """Return the result of a block.
 
@@ -111,7 +115,7 @@ class Plan:
             settings, weights or inputs are never taken for these.
         inputs: Files that the result depends on; their fingerprints are part of the run's identity, too.
         gather: Makes the result from those of the blocks and writes it; returns the facts that the verb shows.
-        settings: For the record.
+        settings: For the record, and part of the run's identity (but for a section ``scale``: who does the work does not matter).
     """
 
     task: str

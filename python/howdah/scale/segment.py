@@ -209,9 +209,20 @@ def _blocks(finder: Finder, image: ImageSeries, config: ScaleConfig, memory_mb: 
     return blocks
 
 
+@dataclass(frozen=True, eq=False)
+class _Open:
+    """What a worker keeps."""
+
+    source: Source
+    finder: Finder
+
+    def close(self) -> None:
+        self.source.image.close()
+
+
 def frames(call: Call) -> Result:
     """Find the cells of a window of frames."""
-    _, finder = call.kept("finder", lambda: _opened(job_of(call.shared["job"]), call.shared["out"], call.shared))
+    finder = call.kept("finder", lambda: _Open(*_opened(job_of(call.shared["job"]), call.shared["out"], call.shared))).finder
     arrays: dict[str, Any] = {}
     n_cells = 0
     for seen in _seen(finder, call.arguments["halo"], call.arguments["frames"]):

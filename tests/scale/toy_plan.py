@@ -1,0 +1,89 @@
+"""A plan with real dependencies for tests: tiles of frames (passing), their sums, links of neighbouring frames, and one table.
+
+Each execution is noted in a file of its own process (``log`` in the arguments shared), so that tests can count without the manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from howdah.errors import DataError
+from howdah.progress import Progress
+from howdah.scale.plan import Block, Plan, Result
+
+TILES = 3
+
+
+def toy_plan(target: Path, *, frames=6, tiles=TILES, seed=0, inputs=None, **shared) -> Plan:
+    blocks = []
+    for t in range(frames):
+        keys = [f"tiles/t{t:04d}/b{b:02d}" for b in range(tiles)]
+        blocks += [
+            Block(key, f"{__name__}:tile", {"frame": t, "tile": b}, cost=2.0, memory_mb=1.0, passing=True)
+            for b, key in enumerate(keys)
+        ]
+        blocks.append(Block(f"frames/t{t:04d}", f"{__name__}:merge", {"frame": t}, needs=tuple(keys)))
+        if t:
+            both = (f"frames/t{t - 1:04d}", f"frames/t{t:04d}")
+            blocks.append(Block(f"links/t{t:04d}", f"{__name__}:link", {"frame": t}, needs=both))
+    ends = [block.key for block in blocks if block.stage in ("frames", "links")]
+    return Plan("toy", target, blocks, {"seed": seed, **shared}, inputs or {}, gather_to(target, ends))
+
+
+def gather_to(target: Path, keys):
+    def gather(results):
+        parts = []
+        for number, key in enumerate(keys):
+            parts.append(results.read(key).arrays["values"])
+            yield Progress("gather", number + 1, len(keys))
+        target.write_bytes(np.concatenate(parts).tobytes())
+        return {"sum": int(np.concatenate(parts).sum()), "run": dict(results.facts)}
+
+    return gather
+
+
+def begin(call) -> None:
+    log = call.shared.get("log")
+    if log:
+        line = f"{call.key}\n".encode()
+        handle = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        os.write(handle, line)
+        os.close(handle)
+    time.sleep(float(call.shared.get("seconds", 0)))
+    trouble = call.shared.get("trouble", {}).get(call.key)
+    if trouble == "bad":
+        raise DataError("This frame has no image.")
+    if trouble == "fault":
+        raise KeyError("a fault in the code")
+    if trouble == "die":
+        os.kill(os.getpid(), 9)
+    if trouble and trouble.startswith("once:"):
+        try:
+            os.close(os.open(trouble[5:], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        raise OSError("the disk did not answer")
+    if trouble == "always":
+        raise OSError("the disk did not answer")
+
+
+def tile(call) -> Result:
+    begin(call)
+    rng = np.random.default_rng([call.shared["seed"], call.arguments["frame"], call.arguments["tile"]])
+    return Result({"values": rng.integers(0, 1000, 500)}, {"tile": call.arguments["tile"]})
+
+
+def merge(call) -> Result:
+    begin(call)
+    keys = sorted(call.needs)
+    return Result({"values": np.concatenate([call.read(key).arrays["values"] for key in keys])}, {})
+
+
+def link(call) -> Result:
+    begin(call)
+    first, second = (call.read(key).arrays["values"] for key in sorted(call.needs))
+    return Result({"values": (second - first).astype(np.int64)}, {})
