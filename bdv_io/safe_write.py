@@ -24,7 +24,16 @@ from pathlib import Path
 
 from bdv_io.errors import BdvIoError, BusyError, MissingDataError, WriteError
 
-__all__ = ["Stamp", "locked", "previous_version", "put_in_place", "replacing", "replacing_together", "restore", "stamp_of"]
+__all__ = [
+    "Stamp",
+    "locked",
+    "previous_version",
+    "put_in_place",
+    "replacing",
+    "replacing_together",
+    "restore",
+    "stamp_of",
+]
 
 KEEP = "HOWDAH_KEEP"
 BLOCK = 1 << 20

@@ -44,6 +44,7 @@ Json = Any
 
 __all__ = ["coarse", "part", "plan_convert", "scale_convert"]
 
+CHUNK_GONE = "a chunk that it wrote is not as it was written, or gone"
 THREADS = 2  # that compress in a worker; without a GPU there is one for each two cores
 
 
@@ -185,6 +186,7 @@ def coarse(call: Call) -> Result:
     region, level = _region(call), int(call.arguments["level"])
     frame, setup = call.arguments["view"]
     view, stored = (int(frame), int(setup)), store.stored_chunks(folder, 0)
+    _check_needs(call, folder, view)
     pixels = empty(region, store.dtype)
     for inner, box in boxes(store, level, region):
         array = empty(inner, store.dtype)[None, None]
@@ -194,6 +196,22 @@ def coarse(call: Call) -> Result:
         pixels[here] = downsample(array[0, 0], store.factors[level])
     with ThreadPoolExecutor(THREADS) as pool:
         return _result(store.write(folder, view, level, region, pixels, pool=pool, aside=aside), [], [])
+
+
+def _check_needs(call: Call, folder: Path, view: View) -> None:
+    """Compare the chunks of level 0 with what the blocks said that wrote them.
+
+    Raises:
+        DamagedBlock: They are not as they were written; the run does the block again.
+    """
+    for key in call.arguments["from"]:
+        found = call.read(key)
+        place = found.arrays["place"]
+        mine = (place[:, :3] == (0, *view)).all(axis=1)
+        here = Result({name: found.arrays[name][mine] for name in ("place", "size", "checksum")})
+        if not _whole(here, folder, check=True):
+            block_path(call.folder, key).unlink(missing_ok=True)
+            raise DamagedBlock(key, CHUNK_GONE)
 
 
 def _region(call: Call) -> Region:
@@ -274,7 +292,7 @@ def _do_again(target: Path, blocks: Sequence[Block], bad: set[str]) -> None:
     for block in blocks:
         if block.key in bad or bad.intersection(block.needs):
             block_path(work_folder(target), block.key).unlink(missing_ok=True)
-    raise DamagedBlock(min(bad), "a chunk that it wrote is not as it was written, or gone")
+    raise DamagedBlock(min(bad), CHUNK_GONE)
 
 
 def verify(store: Store, folder: Path, together: int, size: Region | None = None) -> None:

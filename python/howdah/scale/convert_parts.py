@@ -123,12 +123,13 @@ def coarse_blocks(store: Store, chosen: Cut, fine: Sequence[Block]) -> list[Bloc
         for view in store.views:
             for number, region in enumerate(regions(shape, (size[0], size[1], size[2]))):
                 source = [[s.start * f, s.stop * f] for s, f in zip(region, factors, strict=True)]
+                needs = tuple(b.key for b in by_view[view] if _meet(b.arguments["region"], source))
                 blocks.append(
                     Block(
                         f"level{level}/{_name(view)}-{number:05d}",
                         "howdah.scale.convert:coarse",
-                        {"view": list(view), "region": said(region), "level": level},
-                        needs=tuple(b.key for b in by_view[view] if _meet(b.arguments["region"], source)),
+                        {"view": list(view), "region": said(region), "level": level, "from": list(needs)},
+                        needs=needs,
                         cost=float(math.prod(b - a for a, b in source)),
                         memory_mb=memory_mb(store, region),
                     )

@@ -222,7 +222,9 @@ class _Open:
 
 def frames(call: Call) -> Result:
     """Find the cells of a window of frames."""
-    finder = call.kept("finder", lambda: _Open(*_opened(job_of(call.shared["job"]), call.shared["out"], call.shared))).finder
+    finder = call.kept(
+        "finder", lambda: _Open(*_opened(job_of(call.shared["job"]), call.shared["out"], call.shared))
+    ).finder
     arrays: dict[str, Any] = {}
     n_cells = 0
     for seen in _seen(finder, call.arguments["halo"], call.arguments["frames"]):
