@@ -14,15 +14,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bdv_io.errors import BdvIoError
 from bdv_io.safe_write import replacing
+from howdah import __version__
 from howdah.errors import ConfigError, DataError, HowdahError, MissingExtraError, ScaleError, WeightsError
-from howdah.scale.folder import DamagedBlock, read_result, write_result
+from howdah.scale.folder import DamagedBlock, block_path, read_checked, read_result, write_result
 from howdah.scale.plan import Block, Json, Result
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ T = TypeVar("T")
 RUN_FILE = "run.json"
 CLEAR_PEAK = Path("/proc/self/clear_refs")
 
-__all__ = ["Report", "WorkerCall", "execute", "forget", "task_of", "write_run_file"]
+__all__ = ["Report", "WorkerCall", "about_worker", "execute", "forget", "task_of", "write_run_file"]
 
 FINAL = (ConfigError, DataError, WeightsError, MissingExtraError)
 """Errors that come again however often a block is tried."""
@@ -46,8 +47,9 @@ class Report:
 
     Attributes:
         key: The block.
-        state: ``done``, ``failed`` (worth another try), ``refused`` (comes again however often it is tried), ``damaged`` (the file of
-            a block that it needs cannot be used), ``lost`` (its worker died), or ``unsent`` (it was never begun; no try is counted).
+        state: ``done``; ``found`` (it was done before, and the report lost); ``failed`` (worth another try); ``refused`` (comes again
+            however often it is tried); ``damaged`` (the file of a block that it needs cannot be used); ``lost`` (its worker died);
+            ``unsent`` (perhaps never begun; no try is counted).
         error: Why, as a sentence.
         damaged: Key of the block whose file cannot be used.
         checksum: Of its file. size: Bytes of its file.
@@ -147,6 +149,9 @@ def execute(task: Mapping[str, Json]) -> dict[str, Json]:
     reports; a fault in the code of a block is raised.
     """
     key, run, folder = str(task["key"]), str(task["run"]), Path(task["folder"])
+    found = _found(folder, key, run)
+    if found is not None:
+        return found.to_json()
     started, clock = time.time(), time.perf_counter()
     _begin_peak()
 
@@ -170,6 +175,38 @@ def execute(task: Mapping[str, Json]) -> dict[str, Json]:
     except (OSError, MemoryError, RuntimeError) as error:
         return report("failed", error=f"{type(error).__name__}: {error}")
     return report("done", checksum=written.checksum, size=written.size)
+
+
+def _found(folder: Path, key: str, run: str) -> Report | None:
+    """Return a report of a block whose file is there already: of an execution whose report was lost with its worker or scheduler."""
+    if not block_path(folder, key).exists():
+        return None
+    try:
+        written = read_checked(folder, key, run=run)[1]
+    except DamagedBlock:
+        return None
+    return Report(key, "found", checksum=written.checksum, size=written.size)
+
+
+def about_worker(folder: str, inputs: Sequence[str]) -> dict[str, Json]:
+    """Return what this worker is and what it sees, before it gets its first block.
+
+    Returns:
+        version (of Howdah), run (the one whose work folder it sees, or ""), missing (inputs that it does not see), writes (may it write to
+        the work folder?), host, memory_mb (its limit; 0 if none is known).
+    """
+    try:
+        run = str(json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8"))["run"])
+    except (OSError, ValueError, KeyError):
+        run = ""
+    missing = [path for path in inputs if not os.path.exists(path)]
+    return {
+        "version": __version__,
+        "run": run,
+        "missing": missing,
+        "writes": os.access(folder, os.W_OK),
+        "host": socket.gethostname(),
+    }
 
 
 def _function(does: str) -> Callable[[WorkerCall], Result]:

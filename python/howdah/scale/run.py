@@ -16,6 +16,7 @@ from howdah.scale.begin import Begun, begin
 from howdah.scale.config import ScaleConfig
 from howdah.scale.execute import Report, task_of
 from howdah.scale.folder import DamagedBlock, block_path, hold, read_checked, read_result, remove, work_folder
+from howdah.scale.machine import check_memory, free_memory_mb
 from howdah.scale.manifest import Row
 from howdah.scale.plan import Json, Plan, Result
 from howdah.scale.serial import Executor, Serial
@@ -112,7 +113,7 @@ class _Run:
 
     def blocks(self) -> Generator[Progress, None, None]:
         """Do all blocks that are to be done."""
-        executor = _executor(self.plan, self.config)
+        executor = _executor(self.plan, self.config, self.folder, self.begun.run)
         ended = False
         try:
             self.who = executor.about()
@@ -130,7 +131,7 @@ class _Run:
                 if now - self.flushed > FLUSH_S:
                     self.manifest.flush(self.running)
                     self.flushed = now
-                if now - self.shown > SHOWN_S or executor.slots == 1 or not self.schedule.left:
+                if now - self.shown > SHOWN_S or executor.most == 1 or not self.schedule.left:
                     self.shown = now
                     yield self.progress()
             ended = True
@@ -146,7 +147,7 @@ class _Run:
 
     def hand_out(self, executor: Executor, ahead: int | None) -> None:
         """Give the workers enough to do, but little more than they do at the time: what waits here can be chosen better later."""
-        while len(self.running) < (1 if executor.slots == 1 else 2 * executor.slots):
+        while len(self.running) < executor.most:
             number = self.schedule.next(ahead)
             if number is None:
                 if not self.running and self.schedule.left:
@@ -167,12 +168,13 @@ class _Run:
         if report.state == "unsent":
             self.schedule.again(number)
             return
-        row.attempts += 1
-        row.executions += 1
-        row.worker, row.started, row.seconds = report.worker, report.started, report.seconds
-        row.peak_mb, row.error = max(row.peak_mb, report.peak_mb), report.error
+        if report.state != "found":
+            row.attempts += 1
+            row.worker, row.started, row.seconds = report.worker, report.started, report.seconds
+            row.peak_mb, row.error = max(row.peak_mb, report.peak_mb), report.error
+        row.executions = max(1, row.executions + (report.state != "found"))
         self.manifest.note(row)
-        if report.state == "done":
+        if report.state in ("done", "found"):
             row.state, row.size, row.checksum = "done", report.size, report.checksum
             self.done += 1
             for gone in self.schedule.finished(number):
@@ -254,5 +256,10 @@ def _given_up(key: str, arguments: Mapping[str, Json], row: Row, report: Report)
     )
 
 
-def _executor(plan: Plan, config: ScaleConfig) -> Executor:
-    return Serial()
+def _executor(plan: Plan, config: ScaleConfig, folder: Path, run: str) -> Executor:
+    if config.workers == 0 and config.scheduler is None:
+        check_memory(plan, config.worker_memory_mb or free_memory_mb(), whose="this process")
+        return Serial()
+    from howdah.scale.cluster import Cluster
+
+    return Cluster(plan, config, folder, run)

@@ -16,10 +16,14 @@ class Executor(Protocol):
     """Who does blocks.
 
     Attributes:
-        slots: How many blocks can be done at the same time.
+        slots: How many blocks can be done at the same time. most: How many may be handed out at a time.
     """
 
     slots: int
+
+    @property
+    def most(self) -> int:
+        """How many blocks may be handed out at a time."""
 
     def submit(self, task: Mapping[str, Json]) -> None:
         """Hand out a block (:func:`howdah.scale.execute.task_of`)."""
@@ -40,7 +44,7 @@ class Executor(Protocol):
 class Serial:
     """This process."""
 
-    slots = 1
+    slots = most = 1
 
     def __init__(self) -> None:
         self._tasks: deque[Mapping[str, Json]] = deque()

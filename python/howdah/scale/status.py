@@ -28,22 +28,17 @@ def status_of(target: Path) -> dict[str, Any]:
     """
     folder = target if target.name.endswith(".blocks") and target.is_dir() else work_folder(target)
     facts, rows, events = read_manifest(folder)
-    stages = [
-        _stage(stage, said, [row for row in rows if row["stage"] == stage])
-        for stage, said in facts.get("stages", {}).items()
-    ]
-    total, done = sum(stage["blocks"] for stage in stages), sum(stage["done"] for stage in stages)
+    planned: Mapping[str, Any] = facts.get("stages", {})
+    stages = [_stage(name, said, [row for row in rows if row["stage"] == name]) for name, said in planned.items()]
+    total, done = sum(row["blocks"] for row in stages), sum(row["done"] for row in stages)
     seen = float(facts.get("seen", 0))
     state = str(facts.get("state", "?"))
     if state in ("begun", "running") and time.time() - seen > SILENT_S:
         state = "killed, or its disk does not answer"
     seconds = max(seen - float(facts.get("begun", seen)), 1e-9)
     now = done - int(facts.get("done_before", 0))
-    cost = sum(float(said["cost"]) for said in facts.get("stages", {}).values())
-    left = sum(
-        float(said["cost"]) * (1 - row["done"] / row["blocks"])
-        for said, row in zip(facts.get("stages", {}).values(), stages, strict=True)
-    )
+    cost = sum(float(said["cost"]) for said in planned.values())
+    left = sum(float(planned[row["stage"]]["cost"]) * (1 - row["done"] / row["blocks"]) for row in stages)
     report: dict[str, Any] = {
         "task": facts.get("task"),
         "target": facts.get("target"),
@@ -54,7 +49,7 @@ def status_of(target: Path) -> dict[str, Any]:
         "share": 1 - left / cost if cost else 1.0,
         "running": facts["running"],
         "blocks_per_s": now / seconds,
-        "last_seen": datetime.fromtimestamp(seen, tz=UTC).isoformat(timespec="seconds"),
+        "last_seen": _when(seen),
         "seconds_of_work": sum(stage["seconds"] for stage in stages),
         "peak_mb": max((stage["peak_mb"] for stage in stages), default=0.0),
         "executions": sum(stage["executions"] for stage in stages),
@@ -67,14 +62,13 @@ def status_of(target: Path) -> dict[str, Any]:
     }
     if events:
         report["events"] = [
-            {
-                "time": datetime.fromtimestamp(event["time"], tz=UTC).isoformat(timespec="seconds"),
-                "what": event["kind"],
-                "said": event["text"],
-            }
-            for event in reversed(events)
+            {"time": _when(event["time"]), "what": event["kind"], "said": event["text"]} for event in reversed(events)
         ]
     return report
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
 
 
 def _stage(name: str, said: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
