@@ -1,6 +1,7 @@
 """A plan with real dependencies for tests: tiles of frames (passing), their sums, links of neighbouring frames, and one table.
 
-Each execution is noted in a file of its own process (``log`` in the arguments shared), so that tests can count without the manifest.
+Each execution is noted in a file (``log`` among what is shared: key, process, graphics card), so that tests can count without the manifest. Each takes ``seconds``,
+until there is a file ``fast``.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ def gather_to(target: Path, keys):
 def begin(call) -> None:
     log = call.shared.get("log")
     if log:
-        line = f"{call.key}\n".encode()
+        line = f"{call.key} {os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}\n".encode()
         handle = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
         os.write(handle, line)
         os.close(handle)
-    time.sleep(float(call.shared.get("seconds", 0)))
+    if not os.path.exists(call.shared.get("fast", "")):
+        time.sleep(float(call.shared.get("seconds", 0)))
     trouble = call.shared.get("trouble", {}).get(call.key)
     if trouble == "bad":
         raise DataError("This frame has no image.")
@@ -71,10 +73,22 @@ def begin(call) -> None:
         raise OSError("the disk did not answer")
 
 
+def executions(log: Path) -> list[str]:
+    """Return the keys of all executions that were begun."""
+    return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def processes(log: Path) -> list[int]:
+    """Return the processes of all executions that were begun."""
+    return [int(line.split()[1]) for line in log.read_text().splitlines()] if log.exists() else []
+
+
 def tile(call) -> Result:
     begin(call)
     rng = np.random.default_rng([call.shared["seed"], call.arguments["frame"], call.arguments["tile"]])
-    return Result({"values": rng.integers(0, 1000, 500)}, {"tile": call.arguments["tile"]})
+    return Result(
+        {"values": rng.integers(0, 1000, int(call.shared.get("size", 500)))}, {"tile": call.arguments["tile"]}
+    )
 
 
 def merge(call) -> Result:

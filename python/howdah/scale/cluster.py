@@ -7,13 +7,17 @@ Dask itself tries no block again: a worker's death is reported, and the loop dec
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
 import secrets
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ __all__ = ["Cluster"]
 
 LOOK_S = 5.0
 CLOSE_S = 10.0
+GRACE_S = 0.2
 TERMINATE = 0.95  # of a worker's memory: there its nanny ends it, before the system ends something else
 DASK = {
     "distributed.scheduler.allowed-failures": 0,
@@ -142,7 +147,13 @@ class Cluster:
             self._client.close(timeout=CLOSE_S)
             self._client = None
         if self._cluster is not None:
+            # dask lets a worker finish its block for some seconds; when it is closing them it does not start them again
+            pids = [nanny.pid for nanny in self._cluster.workers.values()] if at_once else []
+            end = threading.Timer(GRACE_S, _kill, [[pid for pid in pids if pid is not None]])
+            end.start()
             self._cluster.close(timeout=CLOSE_S)
+            end.cancel()
+            end.join()
             self._cluster = None
         self._resources.close()
 
@@ -163,6 +174,7 @@ class Cluster:
                 "env": {**threads, **card},
                 "host": "127.0.0.1",
                 "dashboard": False,
+                "preload": ["howdah.scale.worker_start"],
                 "silence_logs": logging.CRITICAL,
             }
             workers[number] = {"cls": self._distributed.Nanny, "options": options}
@@ -359,7 +371,14 @@ def _libraries(*, dashboard: bool) -> tuple[Any, Any]:
     return dask, distributed
 
 
-def _quiet(dask: Any) -> AbstractContextManager[None]:
+def _kill(pids: Sequence[int]) -> None:
+    """End processes that this one has started."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _quiet(dask: Any) -> ExitStack:
     """Set dask up for runs of blocks and keep its many lines from the terminal."""
     stack = ExitStack()
     stack.enter_context(dask.config.set(DASK))

@@ -146,6 +146,9 @@ class Schedule:
             self.missing[user] -= 1
             self._offer(user)
         gone = []
+        if self.passing[number] and not self.users_left[number]:  # its users ended well while it was done again
+            self._lose(number)
+            gone.append(number)
         for other in self.needs[number]:
             self.users_left[other] -= 1
             if self.passing[other] and not self.users_left[other] and self.here[other]:
