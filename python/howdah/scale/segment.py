@@ -31,18 +31,17 @@ from howdah.pipeline.efficientcellseg import CellFinder, refuse_linking, refuse_
 from howdah.pipeline.embedtrack import Seen, TrackFinder
 from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
-from howdah.pipeline.sources import Source
-from howdah.pipeline.stills import open_job
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
 from howdah.scale.plan import Block, Call, Plan, Result, Results
 from howdah.scale.run import run_plan
-from howdah.scale.segment_parts import arrays_of, job_of, said_job, seen_of
+from howdah.scale.segment_open import Finder, finder_of, opened
+from howdah.scale.segment_parts import arrays_of, said_job, seen_of
+from howdah.scale.segment_regions import is_cut, region_blocks
 
 PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 Method = Literal["efficientcellseg", "embedtrack"]
-Finder = CellFinder | TrackFinder
 Json = Any
 
 __all__ = ["METHODS", "Segmentation", "frames", "plan_segment", "scale_segment"]
@@ -136,18 +135,18 @@ def plan_segment(
         "weights": str(Path(how.weights).absolute()),
         "settings": {how.method: given},
     }
-    source, finder = _opened(job, out, shared)
+    source, finder = opened(job, out, shared)
     targets = check_targets([out, *how.also], source)
     if isinstance(finder, CellFinder):
         refuse_time(finder.network.config, source)
         if how.link:
             refuse_linking(source)
     blocks = _blocks(finder, source.image, config, float(given["memory_mb"]))
-    keys = [(block.key, block.arguments["frames"]) for block in blocks]
+    keys = sorted((block.arguments["frames"], block.key) for block in blocks if block.stage == "frames")
 
     def gather(results: Results) -> Steps[dict[str, Any]]:
         fresh = finder.anew()
-        for done, (key, times) in enumerate(keys, start=1):
+        for done, (times, key) in enumerate(keys, start=1):
             arrays = results.read(key).arrays
             for t in times:
                 _take(fresh, seen_of(arrays, t))
@@ -170,16 +169,6 @@ def plan_segment(
     return Plan("segment", targets[0], blocks, shared, inputs, gather, settings)
 
 
-def _opened(job: Job, out: PathLike, shared: Mapping[str, Json]) -> tuple[Source, Finder]:
-    """Open the source and load the network."""
-    file, settings = Path(shared["weights"]), shared["settings"]
-    if shared["method"] == "embedtrack":
-        source, times = job.open()
-        return source, TrackFinder.of(source, times, file, settings)
-    source, times = open_job(job, out)
-    return source, CellFinder.of(source, times, file, settings)
-
-
 def _times(finder: Finder) -> list[int]:
     return finder.every if isinstance(finder, TrackFinder) else finder.there
 
@@ -191,7 +180,18 @@ def _counted(finder: Finder) -> str:
 def _blocks(finder: Finder, image: ImageSeries, config: ScaleConfig, memory_mb: float) -> list[Block]:
     """Return the blocks: windows of the frames that are looked at."""
     method = "embedtrack" if isinstance(finder, TrackFinder) else "efficientcellseg"
-    every, setup, blocks = _times(finder), finder.source.setup, []
+    every, setup = _times(finder), finder.source.setup
+    blocks: list[Block] = []
+    if isinstance(finder, CellFinder):
+        whole = [t for t in every if not is_cut(finder, t, config, memory_mb)]
+        for t in sorted(set(every) - set(whole)):
+            blocks += region_blocks(finder, t, config, min(TILE_MB, memory_mb))
+        every = whole
+    elif config.block is not None:
+        raise ConfigError(
+            "Cutting the frames of EmbedTrack into blocks is not possible: its cells and votes are found in whole frames. Leave --block "
+            "out; tiles of the network bound its memory (tile_size, memory_mb)."
+        )
     size = config.window or WINDOW[method]
     for first in range(0, len(every), size):
         window = every[first : first + size]
@@ -209,22 +209,9 @@ def _blocks(finder: Finder, image: ImageSeries, config: ScaleConfig, memory_mb: 
     return blocks
 
 
-@dataclass(frozen=True, eq=False)
-class _Open:
-    """What a worker keeps."""
-
-    source: Source
-    finder: Finder
-
-    def close(self) -> None:
-        self.source.image.close()
-
-
 def frames(call: Call) -> Result:
     """Find the cells of a window of frames."""
-    finder = call.kept(
-        "finder", lambda: _Open(*_opened(job_of(call.shared["job"]), call.shared["out"], call.shared))
-    ).finder
+    finder = finder_of(call)
     arrays: dict[str, Any] = {}
     n_cells = 0
     for seen in _seen(finder, call.arguments["halo"], call.arguments["frames"]):

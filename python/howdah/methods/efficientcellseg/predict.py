@@ -180,7 +180,7 @@ class Network:
 
     def tile_maps(self, shown: F32) -> F32:
         """Predict the maps (C, Y, X) of a tile, C as ``maps_given``, from its pixels (Y, X), 0..1; not yet weighted."""
-        found: F32 = self._seen(np.broadcast_to(shown, (1, 3, *shown.shape)))[0]
+        found: F32 = self._seen(np.stack([np.broadcast_to(shown, (3, *shown.shape))]))[0]
         return found
 
     def as_maps(self, values: F32) -> Maps:
