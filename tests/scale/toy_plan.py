@@ -1,7 +1,7 @@
 """A plan with real dependencies for tests: tiles of frames (passing), their sums, links of neighbouring frames, and one table.
 
-Each execution is noted in a file (``log`` among what is shared: key, process, graphics card), so that tests can count without the manifest. Each takes ``seconds``,
-until there is a file ``fast``.
+Each execution is noted in a file (``log`` among what is shared: key, process, graphics card), so that tests can count without the
+manifest. Each takes ``seconds``, until there is a file ``fast``.
 """
 
 from __future__ import annotations

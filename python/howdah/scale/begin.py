@@ -11,7 +11,7 @@ from pathlib import Path
 
 from howdah.errors import ScaleError
 from howdah.scale.execute import write_run_file
-from howdah.scale.folder import LOCK, DamagedBlock, block_path, contents, read_checked, reason_of
+from howdah.scale.folder import LOCK, DamagedBlock, block_path, check_key, contents, read_checked, reason_of
 from howdah.scale.identity import differences, identity_of, name_of
 from howdah.scale.manifest import Manifest, Row
 from howdah.scale.plan import Json, Plan
@@ -37,7 +37,7 @@ def begin(plan: Plan, folder: Path, *, restart: bool) -> Begun:
         ScaleError: It belongs to another run, its manifest cannot be used, or the plan contradicts itself.
     """
     for block in plan.blocks:
-        block_path(folder, block.key)
+        check_key(block.key)
     identity = identity_of(plan)
     run = name_of(identity)
     try:

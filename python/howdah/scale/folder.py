@@ -75,11 +75,16 @@ def block_path(folder: Path, key: str) -> Path:
     Raises:
         ScaleError: The key cannot be a path: letters, digits, ``_ - .`` and ``/`` between parts.
     """
+    check_key(key)
+    return folder / f"{key}{ENDING}"
+
+
+def check_key(key: str) -> None:
+    """Raise a ScaleError if a key cannot be a path."""
     if not KEY.fullmatch(key):
         raise ScaleError(
             f"A block is named '{key}', which cannot be a file; use letters, digits, '_', '-' and '.', with '/' between parts."
         )
-    return folder / f"{key}{ENDING}"
 
 
 def write_result(folder: Path, key: str, result: Result, *, run: str = "") -> Written:
