@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from pipeline import perfect, seeing
 from scale.one_by_one import run_blocks
+from typer.testing import CliRunner
 
 from bdv_io.formats import open_image, read_tracks, write_image, write_tracks
 from bdv_io.image import ArrayImage
 from bdv_io.masks import spots_of_frames
 from bdv_io.tracks import Tracks
+from howdah.cli import app
 from howdah.errors import ConfigError, DataError
 from howdah.methods.efficientcellseg import predict as cells
 from howdah.methods.embedtrack import predict as tracked
@@ -21,7 +23,7 @@ from howdah.pipeline import Job, efficientcellseg, embedtrack, finish
 from howdah.pipeline.efficientcellseg import segment_efficientcellseg
 from howdah.pipeline.embedtrack import track_embedtrack
 from howdah.scale.config import ScaleConfig
-from howdah.scale.segment import Segmentation, plan_segment
+from howdah.scale.segment import Segmentation, plan_segment, scale_segment
 
 HERE = ScaleConfig(workers=0)
 
@@ -143,6 +145,34 @@ def test_a_missing_frame_is_left_out(weights: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_tracks(plain).centre, read_tracks(blocks).centre)
         assert 2 not in read_tracks(blocks).t
         assert found["out"] == str(blocks)
+
+
+def test_a_stopped_segmentation_goes_on(movie: Path, weights: Path, tmp_path: Path) -> None:
+    how, target = Segmentation("embedtrack", weights), tmp_path / "a.tif"
+    finish(track_embedtrack(Job(movie), tmp_path / "plain.tif", settings={}, weights=weights))
+    steps = scale_segment(Job(movie), target, how, config=HERE.but(window=1))
+    for step in steps:
+        if step.stage == "blocks" and step.done == 2:
+            break
+    steps.close()
+    assert not target.exists()
+    facts = finish(scale_segment(Job(movie), target, how, config=HERE.but(window=1)))
+    assert (facts["blocks"]["done_before"], facts["blocks"]["done_now"]) == (2, 2)
+    same_files(tmp_path / "plain.tif", target)
+    record = json.loads((tmp_path / "a.tif.howdah.json").read_text())
+    assert record["task"] == "scale-embedtrack"
+    assert record["settings_used"]["links"] == "linking"
+
+
+def test_from_the_command_line(movie: Path, weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.tif"
+    words = ["scale", "segment", str(movie), "--method", "efficientcellseg", "-w", str(weights), "-o", str(target)]
+    done = CliRunner().invoke(app, [*words, "--also", str(tmp_path / "01_RES"), "--link", "--workers", "0", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["tracks"] > 0
+    assert (tmp_path / "01_RES" / "res_track.txt").exists()
+    refused = CliRunner().invoke(app, [*words, "--block", "1,20,20", "--workers", "0", "--json"])
+    assert refused.exit_code != 0
 
 
 def test_single_images_get_a_label_image_each(weights: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Frames of EfficientCellSeg that are cut: tiles of the network, then cells by regions, then the frame.
 
 Four kinds of blocks a frame: ``limits`` (what becomes 0 and 1), ``tiles`` (a few tiles of the network each: those of the plain verb),
-``cells`` (a region each, with a window of up to 16 diameters around it; :mod:`howdah.methods.efficientcellseg.regions` says when this is
+``cells`` (a region each, with a window of up to 8 diameters around it; :mod:`howdah.methods.efficientcellseg.regions` says when this is
 exact), and ``frames``, which puts the regions together and does what is done with a frame that is not cut. The files of the first three
 are removed as soon as nobody needs them.
 
@@ -39,7 +39,7 @@ Span = tuple[int, int]
 __all__ = ["cells", "frame", "frame_limits", "is_cut", "region_blocks", "tiles"]
 
 CORE = 4096  # pixels along y and x of a region, where nobody says
-FIRST, MOST = 2, 16  # diameters of the window's margin
+FIRST, MOST = 2, 8  # diameters of the window's margin
 TILES = 8  # of a block
 STRIP = 256  # rows that are read at once to normalise a frame
 BYTES_HELD = 64  # of a pixel of a frame in one piece
