@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 GOLD, LABEL = "CTC gold", "LABEL"
 GOLD_WHOLE, GOLD_PLANES = 1, 2
+MOST_COUNTED = 1 << 24  # numbers up to this are counted in a table, which is much faster than sorting them
 
 
 def is_ctc(path: str | os.PathLike[str]) -> bool:
@@ -163,15 +164,15 @@ class _Frames:
 
 def _replaced(markers: Array, segmented: Array, file: Path) -> tuple[I64, I64]:
     """Put each segmented object in the place of the marker that it covers most; return the image and those labels."""
-    both = np.flatnonzero((markers != 0) & (segmented != 0))
-    pairs = np.stack([segmented.reshape(-1)[both], markers.reshape(-1)[both]], axis=1).astype(np.int64)
-    pairs, count = np.unique(pairs, axis=0, return_counts=True)
+    (names, row), (marked, at) = _ranked(segmented), _ranked(markers)
+    both = np.flatnonzero((segmented != 0) & (markers != 0))
+    pair, count = _counted(row.reshape(-1)[both] * len(marked) + at.reshape(-1)[both], len(names) * len(marked))
+    pairs = np.stack([names[pair // len(marked)], marked[pair % len(marked)]], axis=1)
     order = np.lexsort((-count, pairs[:, 0]))  # the marker that each object covers most
     order = order[np.unique(pairs[order, 0], return_index=True)[1]]
     order = order[np.lexsort((-count[order], pairs[order, 1]))]  # the object that covers each marker most
     order = order[np.unique(pairs[order, 1], return_index=True)[1]]
     objects, labels = pairs[order].T
-    names, row = np.unique(segmented, return_inverse=True)
     left_over = np.setdiff1d(names[names != 0], objects)
     if len(left_over):
         log.warning(
@@ -182,11 +183,34 @@ def _replaced(markers: Array, segmented: Array, file: Path) -> tuple[I64, I64]:
         )
     value = np.zeros(len(names), dtype=np.int64)
     value[np.searchsorted(names, objects)] = labels
-    image = value[row.reshape(segmented.shape)]
-    others = np.where(np.isin(markers, labels), 0, markers)
+    image = value[row]
+    kept = np.where(np.isin(marked, labels), 0, marked)
+    others = kept[at]
     image = np.where(image == 0, others, image)
-    hidden = np.setdiff1d(np.unique(others), np.unique(image))
-    return np.where(np.isin(others, hidden[hidden != 0]), others, image).astype(np.int64), labels
+    seen = np.bincount(at[(others != 0) & (image == others)], minlength=len(marked))
+    hidden = (kept != 0) & (seen == 0)
+    return np.where(hidden[at], others, image), labels
+
+
+def _ranked(labels: Array) -> tuple[I64, I64]:
+    """Return the numbers in an image, growing, and the image of their places among them."""
+    highest = int(labels.max(initial=0))
+    if highest > MOST_COUNTED:
+        names, place = np.unique(labels, return_inverse=True)
+        return names.astype(np.int64), place.reshape(labels.shape)
+    names = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=highest + 1))
+    place = np.zeros(highest + 1, dtype=np.int64)
+    place[names] = np.arange(len(names))
+    return names, place[labels]
+
+
+def _counted(keys: I64, n: int) -> tuple[I64, I64]:
+    """Return the keys from 0 to ``n`` that there are, growing, and how often."""
+    if n > MOST_COUNTED:
+        return np.unique(keys, return_counts=True)
+    count = np.bincount(keys, minlength=n)
+    there = np.flatnonzero(count)
+    return there, count[there]
 
 
 def _links(spots: Spots, table: I64, file: Path) -> tuple[I64, npt.NDArray[np.int8]]:

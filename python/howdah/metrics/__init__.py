@@ -8,6 +8,7 @@ average precision.
 from howdah.metrics.counts import Counts
 from howdah.metrics.detection import DetectionScore, score_detection
 from howdah.metrics.matching import Matching, match_points, match_spots
+from howdah.metrics.mistakes import Mistakes, find_mistakes
 from howdah.metrics.segmentation import (
     Overlaps,
     SegScore,
@@ -23,10 +24,12 @@ __all__ = [
     "Counts",
     "DetectionScore",
     "Matching",
+    "Mistakes",
     "Overlaps",
     "SegScore",
     "TrackingScore",
     "average_precision",
+    "find_mistakes",
     "match_points",
     "match_spots",
     "mean_iou",

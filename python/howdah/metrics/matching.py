@@ -16,7 +16,7 @@ from howdah.errors import DataError
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Matching", "cheapest_pairs", "match_points", "match_spots"]
+__all__ = ["Matching", "cheapest_pairs", "check_units", "match_points", "match_spots", "rows_by_frame"]
 
 UNMATCHED = -1
 
@@ -86,12 +86,8 @@ def match_spots(truth: Tracks, predicted: Tracks, *, max_distance: float) -> Mat
     Raises:
         DataError: The units of length differ, or as in :func:`match_points`.
     """
-    if truth.n_spots and predicted.n_spots and truth.space_unit != predicted.space_unit:
-        raise DataError(
-            f"Matching spots failed: the truth is in '{truth.space_unit}', the prediction in '{predicted.space_unit}'. "
-            "Convert one of them first."
-        )
-    true_rows, found_rows = _rows_by_frame(truth), _rows_by_frame(predicted)
+    check_units(truth, predicted)
+    true_rows, found_rows = rows_by_frame(truth), rows_by_frame(predicted)
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for frame in sorted(true_rows.keys() & found_rows.keys()):
         mine, theirs = true_rows[frame], found_rows[frame]
@@ -115,6 +111,14 @@ def cheapest_pairs(rows: I64, columns: I64, cost: F64, *, shape: tuple[int, int]
     """
     if not len(rows):
         return np.empty(0, np.int64)
+    # Two that have nobody but each other need no solver, whose time grows faster than the number of pairs.
+    alone_in_row = np.bincount(rows, minlength=shape[0])[rows] == 1
+    sure = alone_in_row & (np.bincount(columns, minlength=shape[1])[columns] == 1)
+    if sure.any():
+        rest = np.flatnonzero(~sure)
+        solved = rest[cheapest_pairs(rows[rest], columns[rest], cost[rest], shape=shape)]
+        chosen = np.concatenate([np.flatnonzero(sure), solved])
+        return chosen[np.argsort(rows[chosen], kind="stable")]
     used, row = np.unique(rows, return_inverse=True)
     n = len(used)
     alone = 1.0 + float(cost.max()) * (min(n, shape[1]) + 1)  # dearer than any set of pairs, so pairs come first
@@ -144,7 +148,21 @@ def _points(values: npt.ArrayLike, name: str) -> F64:
     return points
 
 
-def _rows_by_frame(tracks: Tracks) -> dict[int, I64]:
+def check_units(truth: Tracks, predicted: Tracks) -> None:
+    """Refuse to compare places in different units.
+
+    Raises:
+        DataError: The units of length differ.
+    """
+    if truth.n_spots and predicted.n_spots and truth.space_unit != predicted.space_unit:
+        raise DataError(
+            f"Matching spots failed: the truth is in '{truth.space_unit}', the prediction in '{predicted.space_unit}'. "
+            "Convert one of them first."
+        )
+
+
+def rows_by_frame(tracks: Tracks) -> dict[int, I64]:
+    """Return the rows of the spots of each frame that has some."""
     order = np.argsort(tracks.t, kind="stable")
     frames, starts = np.unique(tracks.t[order], return_index=True)
     return dict(zip(frames.tolist(), np.split(order, starts[1:]), strict=True)) if len(frames) else {}

@@ -1,33 +1,41 @@
-"""``howdah evaluate``: how good is a result, measured against a truth by what both hold: spots, links, divisions, masks."""
+"""``howdah evaluate``: how good is a result, measured against a truth by what both hold: spots, links, divisions, masks, tracks."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from bdv_io import Tracks
-from bdv_io.formats import Format, identify, read_tracks
+from bdv_io import BdvIoError, ImageSeries
+from bdv_io.formats import open_image, write_tracks, writer_for
 from bdv_io.image import Hints
-from howdah.errors import ConfigError, DataError, MissingExtraError
-from howdah.metrics import score_tracking
+from bdv_io.safe_write import replacing
+from howdah import __version__
+from howdah.errors import ConfigError, DataError
+from howdah.metrics import Matching, find_mistakes
+from howdah.metrics.challenge_library import library_versions
+from howdah.metrics.mistakes import KINDS, Mistakes
+from howdah.pipeline.error_tags import tagged as with_mistakes
+from howdah.pipeline.evaluation_challenge import challenge_facts, chosen_measures
+from howdah.pipeline.evaluation_matching import Found, by_centres, by_masks, one_to_one
+from howdah.pipeline.evaluation_places import Places, calibration, places, short
+from howdah.pipeline.evaluation_sides import Side, read_side
 from howdah.pipeline.lineage_tables import write_table
-from howdah.pipeline.mask_scores import Masks, MaskScore, masks_of
-from howdah.pipeline.reproduction_scores import challenge_scores
-from howdah.pipeline.sources import check_target
+from howdah.pipeline.record import versions
+from howdah.pipeline.report import write_report
+from howdah.pipeline.sources import check_target, movie_of
 from howdah.progress import Progress, Steps
 
 PathLike = str | os.PathLike[str]
 
-__all__ = ["Judging", "evaluate"]
+__all__ = ["Judging", "evaluate", "listed"]
 
-DIGITS = 4
+WORST = 1000  # mistakes that are listed one by one in the JSON
 
 
 @dataclass(frozen=True)
@@ -39,156 +47,248 @@ class Judging:
         frame_tolerance: Frames that a division may be early or late.
         sparse: The truth holds some cells only; where it is silent nothing is counted as wrong.
         hints: What the files do not say of voxels and axes.
+        measures: Measures of the challenge to compute; none named: all.
+        quality: Features of spots or links that shall be tested as qualities, beside those that Howdah writes.
+        match: Match cells by ``"masks"``, as the challenge does, by ``"centres"``, or (``"auto"``) by masks where one side has some.
+        check: Ask traccuracy, too, and say whether it agrees.
     """
 
     reach: float | None = None
     frame_tolerance: int = 0
     sparse: bool = False
     hints: Hints = field(default_factory=Hints)
+    measures: tuple[str, ...] = ()
+    quality: tuple[str, ...] = ()
+    match: Literal["auto", "masks", "centres"] = "auto"
+    check: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """One of the two: its spots, and its masks where it has some."""
-
-    path: Path
-    format: Format
-    tracks: Tracks
-    masks: Masks | None
+def listed(text: str | None) -> tuple[str, ...]:
+    """Return names that are given between commas: ``"SEG, TRA"``."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def evaluate(
-    result: PathLike, truth: PathLike, how: Judging | None = None, *, out: PathLike | None = None
+    result: PathLike,
+    truth: PathLike,
+    how: Judging | None = None,
+    *,
+    out: PathLike | None = None,
+    report: PathLike | None = None,
+    tagged: PathLike | None = None,
 ) -> Steps[dict[str, Any]]:
     """Compare a result with the truth.
 
-    Spots are matched one to one within ``reach``; links and divisions are right where their spots are. Masks are compared where the truth
-    has some. Two challenge folders with tables are also scored by the challenge's own measures (DET, TRA, SEG), if py-ctcmetrics is there.
+    Spots are matched one to one within ``reach``; links and divisions are right where their spots are. For the challenge's measures
+    cells are matched by masks, where both have some or can be painted on the other's frames, else by those same pairs of spots. What
+    is not defined is None, and a note says why.
 
     Args:
         result: An annotation, a label image, a challenge's folder (``01_RES``).
         truth: The same (``01_GT``).
         how: Details.
-        out: Where the measures are written, ``.json`` or ``.csv``; None: nowhere.
+        out: Where the measures are written, ``.json`` (everything) or ``.csv`` (a row a measure); None: nowhere.
+        report: Where a page for people is written, ``.html``.
+        tagged: Where the result is written with its mistakes as tags and features, in a format of annotations.
 
     Returns:
-        ``measures``: rows for spots, links and divisions (precision, recall, F1 and counts); ``segmentation``: SEG, AP50, F1 and IoU;
-        ``challenge``; ``notes``: sentences about what could not be compared.
+        ``measures``: rows for spots, links and divisions (precision, recall, F1 and counts); ``divisions``: rows for tolerances of
+        0, 1, 2 frames, by mothers alone and with both daughters; ``distances``: rows of precision and recall at growing distances;
+        ``calibration``: a row a quality with ``bins`` (``low, high, n, quality, right``); ``segmentation``: SEG, AP50, F1, IoU;
+        ``challenge``: value or None by name; ``corrections``; ``without_divisions``; ``agreement`` with the libraries;
+        ``mistakes``: number of each kind; ``worst``: the worst of them; ``matched_by``, ``matched_within``, ``unit``,
+        ``median_error``, ``frame_tolerance``, ``sparse``, ``versions``; ``notes``: sentences about what could not be compared.
 
     Raises:
         DataError: The two have nothing in common that can be compared.
         ConfigError, BdvIoError: As the sentence says.
     """
     chosen = how or Judging()
-    target = None if out is None else check_target(out)
-    if target is not None and target.suffix.lower() not in (".csv", ".json"):
-        raise ConfigError(f"Writing the measures to {target} is not possible: the name must end in .csv or .json.")
-    if target is not None and target.resolve() in (Path(result).resolve(), Path(truth).resolve()):
-        raise ConfigError(f"Writing the measures to {target} is not possible: it is an input. Name another target.")
+    target = _checked(out, (result, truth), "the measures", (".csv", ".json"))
+    page = _checked(report, (result, truth), "the report", (".html",))
+    errors = _checked(tagged, (truth,), "the mistakes", ())
+    wanted = chosen_measures(chosen.measures)
     yield Progress("read", 0, 2)
-    reads = []
-    for number, path in enumerate((Path(truth), Path(result)), start=1):
-        reads.append((path, *_read(path, chosen.hints)))
-        yield Progress("read", number, 2)
-    hints = chosen.hints if chosen.hints.given else None
-    true, found = (
-        _Side(path, known, tracks, masks_of(path, known, tracks, hints=hints, beside=reads[1 - place][2]))
-        for place, (path, known, tracks) in enumerate(reads)
-    )
-    notes: list[str] = []
-    facts: dict[str, Any] = {"result": str(result), "truth": str(truth), **_places(true, found, chosen, notes)}
-    masks = yield from _masks(true, found, notes)
-    if masks is not None:
-        facts["segmentation"] = {name: _short(value) for name, value in masks.to_dict().items()}
-    facts |= _challenge(true, found, notes)
-    if not {"measures", "segmentation"} & set(facts):
-        raise DataError(f"{result} cannot be compared with {truth}. {' '.join(notes)}")
-    if notes:
-        facts["notes"] = notes
-    if target is not None:
-        facts["out"] = str(write_table(target, _table(facts)))
-    return facts
-
-
-def _read(path: Path, hints: Hints) -> tuple[Format, Tracks]:
-    known = identify(path)
-    given = hints if hints.given else None
-    if known.kind == "image":
-        return known, read_tracks(path, key="labels", hints=given)
-    return known, read_tracks(path, hints=given if known.hints else None)
-
-
-def _places(true: _Side, found: _Side, how: Judging, notes: list[str]) -> dict[str, Any]:
-    """Score spots, links and divisions by their places in the world."""
+    drawn = page is not None or errors is not None
+    true = read_side(Path(truth), chosen.hints, outlines=drawn)
+    yield Progress("read", 1, 2)
+    found = read_side(Path(result), chosen.hints, outlines=drawn)
+    yield Progress("read", 2, 2)
     if not true.tracks.n_spots:
         raise DataError(f"The truth {true.path} holds no spot, so that nothing can be measured. Is it the right file?")
-    units = true.tracks.space_unit, found.tracks.space_unit
-    if units[0] != units[1] and found.tracks.n_spots:
-        notes.append(
-            f"Places were not compared: those of the truth are in {units[0]}, those of the result in {units[1]}. Say what a voxel "
-            f"measures: --voxel-size Z,Y,X --unit {units[1] if units[0] == 'pixel' else units[0]}."
-        )
-        return {}
-    reach = how.reach
-    if reach is None:
-        reach = float(np.median(np.linalg.det(true.tracks.covariance) ** (1 / 6)))
-        if not reach > 0:
-            reach = float(np.median(np.sqrt(np.linalg.eigvalsh(true.tracks.covariance)[:, -1])))
-    score = score_tracking(
-        true.tracks, found.tracks, max_distance=reach, frame_tolerance=how.frame_tolerance, sparse=how.sparse
+    judged = yield from _judged(true, found, chosen, wanted)
+    return _written(judged, target, page, errors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """All that is known of the two."""
+
+    true: Side
+    found: Side
+    pairs: Matching
+    matched: Found
+    mistakes: Mistakes
+    facts: dict[str, Any]
+    notes: list[str]
+
+
+def _judged(true: Side, found: Side, how: Judging, wanted: tuple[str, ...]) -> Steps[_Judged]:
+    notes: list[str] = []
+    seen = places(true, found, how, notes)
+    matched = yield from _matched(true, found, how, seen, notes)
+    if matched is None:
+        raise DataError(f"{found.path} cannot be compared with {true.path}. {' '.join(notes)}")
+    facts: dict[str, Any] = {"result": str(found.path), "truth": str(true.path), **(seen.facts if seen else {})}
+    facts |= {"frame_tolerance": how.frame_tolerance, "sparse": how.sparse, "matched_by": matched.how}
+    if matched.masks is not None:
+        facts["segmentation"] = _segmentation(matched, sparse=how.sparse)
+    facts |= challenge_facts(true, found, matched, sparse=how.sparse, check=how.check, wanted=wanted, notes=notes)
+    pairs = seen.pairs if seen else one_to_one(matched.cover)
+    facts["calibration"] = calibration(true.tracks, found.tracks, pairs, how, notes)
+    mistakes = find_mistakes(
+        true.tracks,
+        found.tracks,
+        pairs,
+        frame_tolerance=how.frame_tolerance,
+        sparse=how.sparse,
+        overlap=matched.overlap,
     )
-    rows = [
-        {"of": name, **{key: _short(value) for key, value in counts.to_dict().items()}}
-        for name, counts in (("spots", score.detection.spots), ("links", score.links), ("divisions", score.divisions))
-    ]
-    return {
-        "matched_within": _short(reach),
-        "unit": units[0],
-        "median_error": _short(score.detection.median_error),
-        "measures": rows,
-    }
+    facts |= {"mistakes": mistakes.counts(), "worst": _worst(mistakes, true, found)}
+    facts |= {"versions": {"howdah": __version__, **versions(), **library_versions()}, "notes": notes}
+    return _Judged(true, found, pairs, matched, mistakes, facts, notes)
 
 
-def _masks(true: _Side, found: _Side, notes: list[str]) -> Steps[MaskScore | None]:
-    """Score masks where the truth has some."""
-    if true.masks is None or found.masks is None:
-        if (true.masks is None) != (found.masks is None):
-            which = "truth" if true.masks is None else "result"
-            notes.append(f"Masks were not compared: the {which} has none.")
+def _checked(out: PathLike | None, inputs: tuple[PathLike, ...], what: str, endings: tuple[str, ...]) -> Path | None:
+    """Return where something goes, None for nowhere; say early what would fail late."""
+    target = None if out is None else check_target(out)
+    if target is None:
         return None
-    score = MaskScore()
-    keys = true.masks.keys
-    for number, (frame, plane) in enumerate(keys):
-        score = score + MaskScore.of(true.masks.read(frame, plane), found.masks.read(frame, plane))
-        yield Progress("masks", number + 1, len(keys))
-    return score
+    if endings and target.suffix.lower() not in endings:
+        raise ConfigError(f"Writing {what} to {target} is not possible: the name must end in {' or '.join(endings)}.")
+    if target.resolve() in [Path(path).resolve() for path in inputs]:
+        raise ConfigError(f"Writing {what} to {target} is not possible: it is an input. Name another target.")
+    if not endings:
+        writer_for(target)
+    return target
 
 
-def _challenge(true: _Side, found: _Side, notes: list[str]) -> dict[str, Any]:
-    """Score two folders of the challenge by its own measures."""
-    if not ((found.path / "res_track.txt").is_file() and (true.path / "TRA").is_dir()):
+def _matched(true: Side, found: Side, how: Judging, seen: Places | None, notes: list[str]) -> Steps[Found | None]:
+    """Match cells by masks where that is wished and possible, else by places."""
+    masks = None
+    if how.match == "masks" or (how.match == "auto" and (true.has_masks or found.has_masks)):
+        try:
+            masks = yield from by_masks(true, found)
+        except (DataError, BdvIoError) as error:
+            if how.match == "masks" or seen is None or (true.has_masks and found.has_masks):
+                raise
+            notes.append(f"Cells were matched by their centres. {error}")
+        else:
+            if masks is None:
+                notes.append(_unpainted(true, found))
+    if masks is not None or seen is None:
+        return masks
+    return by_centres(true, found, seen.pairs, seen.reach)
+
+
+def _unpainted(true: Side, found: Side) -> str:
+    lacking = "truth" if not true.has_masks else "result"
+    return (
+        f"Masks were not compared: the {lacking} has none, and nothing says how it lies on the pixels of the other. Cells were matched "
+        "by their centres."
+    )
+
+
+def _segmentation(matched: Found, *, sparse: bool) -> dict[str, Any]:
+    """Score the masks; of a sparse truth only what does not count the result's other cells."""
+    if matched.masks is None:
         return {}
+    kept = {name: short(value) for name, value in matched.masks.to_dict().items()}
+    return kept | dict.fromkeys(("AP50", "F1", "IoU_of_pixels")) if sparse else kept
+
+
+def _worst(mistakes: Mistakes, true: Side, found: Side) -> list[dict[str, Any]]:
+    """Return the worst mistakes, a row each; ids are those that Mastodon and TrackMate show, of a link those of its target."""
+    rows = []
+    worst = mistakes.worst(WORST)
+    for kind, frame, centre, mine, theirs, severity in zip(
+        *(getattr(worst, name).tolist() for name in ("kind", "frame", "centre", "predicted", "truth", "severity")),
+        strict=True,
+    ):
+        link = KINDS[kind].startswith("link")
+        z, y, x = (round(number, 3) for number in centre)
+        ids = [
+            None if row < 0 else int(side.tracks.id[side.tracks.links[row, 1] if link else row])
+            for side, row in ((found, mine), (true, theirs))
+        ]
+        where = {"kind": KINDS[kind], "frame": frame, "z": z, "y": y, "x": x}
+        rows.append({**where, "id_in_result": ids[0], "id_in_truth": ids[1], "severity": round(severity, 3)})
+    return rows
+
+
+def _written(judged: _Judged, target: Path | None, page: Path | None, errors: Path | None) -> dict[str, Any]:
+    """Write what was wished."""
+    facts, more = judged.facts, {}
+    if page is not None or errors is not None:
+        more = _pictured(judged, page, errors)
+    if target is not None:
+        if target.suffix.lower() == ".csv":
+            write_table(target, _table(facts))
+        else:
+            with replacing(target) as temporary:
+                text = json.dumps(facts, indent=1, default=str, allow_nan=False)
+                temporary.write_text(text + "\n", encoding="utf-8")
+        more["out"] = str(target)
+    return {**facts, **more}
+
+
+def _pictured(judged: _Judged, page: Path | None, errors: Path | None) -> dict[str, str]:
+    """Write the page and the tagged result."""
+    true, found, pairs = judged.true.tracks, judged.found.tracks, judged.pairs
+    image, more = _movie(judged), {}
+    if image is None:
+        judged.notes.append("The movie was not found: it is not in the report, and the tagged file does not name it.")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
-            return {"challenge": challenge_scores(found.path, true.path)}
-    except (MissingExtraError, AssertionError) as error:  # it asserts that there are as many masks as frames
-        notes.append(f"DET and TRA were not computed: {error}")
-        return {}
+        if errors is not None:
+            colours = writer_for(errors).key == "trackmate"
+            grown = with_mistakes(
+                found, true, judged.mistakes, pairs, overlap=judged.matched.overlap, manual_colours=colours
+            )
+            write_tracks(errors, grown, image=image)
+            more["tagged"] = str(errors)
+        if page is not None:
+            write_report(page, judged.facts, judged.mistakes, result=found, truth=true, matching=pairs, image=image)
+            more["report"] = str(page)
+    finally:
+        if image is not None:
+            image.close()
+    return more
 
 
-def _short(value: float) -> float | int | None:
-    if isinstance(value, int | np.integer):
-        return int(value)
-    return round(float(value), DIGITS) if np.isfinite(value) else None
+def _movie(judged: _Judged) -> ImageSeries | None:
+    """Open the movie of the result, or that of the truth."""
+    for side in (judged.found, judged.true):
+        try:
+            return open_image(movie_of(side.path, side.tracks, None))
+        except BdvIoError:
+            continue
+    return None
 
 
 def _table(facts: Mapping[str, Any]) -> dict[str, Any]:
     """One row a measure: what is measured, the name, the value."""
-    rows: list[tuple[str, str, float]] = []
+    rows: list[tuple[str, str, float | None]] = []
     for row in facts.get("measures", ()):
         rows += [(row["of"], name, value) for name, value in row.items() if name != "of"]
-    for of in ("segmentation", "challenge"):
-        rows += [(of, name, value) for name, value in facts.get(of, {}).items()]
+    for row in facts.get("divisions", ()):
+        of = f"divisions within {row['frame_tolerance']} frames, {row['by']}"
+        rows += [(of, name, row[name]) for name in ("precision", "recall", "f1")]
+    for row in facts.get("distances", ()):
+        rows += [(f"spots within {row['distance']:g}", name, row[name]) for name in ("precision", "recall", "f1")]
+    for row in facts.get("calibration", ()):
+        rows += [(f"{row['quality']} of {row['of']}", name, row[name]) for name in ("n", "ece", "brier", "auc")]
+    for of in ("segmentation", "challenge", "corrections", "without_divisions", "mistakes"):
+        rows += [(of.replace("_", " "), name, value) for name, value in facts.get(of, {}).items()]
     numbers = np.array([np.nan if value is None else value for _, _, value in rows], dtype=np.float64)
     return {
         "of": np.array([of for of, _, _ in rows]),

@@ -15,7 +15,7 @@ from bdv_io.image import WriteOptions
 from howdah import __version__, pipeline
 from howdah.errors import ConfigError
 from howdah.linking import LinkingConfig
-from howdah.pipeline.evaluation import Judging, evaluate
+from howdah.pipeline.evaluation import Judging, evaluate, listed
 from howdah.pipeline.tracking import linked_anew
 from howdah.progress import Progress, Steps
 from howdah.service.clean import load_image, load_table
@@ -107,12 +107,33 @@ class Evaluate(Described):
     )
     frame_tolerance: int = Field(default=0, ge=0, description="Frames that a division may be early or late.")
     sparse: bool = Field(default=False, description="The truth holds some cells only: what it lacks is unknown.")
+    measures: str | None = Field(
+        default=None, description="Of the challenge's measures these only: SEG,TRA,BC; none: all."
+    )
+    quality: str | None = Field(
+        default=None, description="Features of spots or links to test as qualities, too; between commas."
+    )
+    match: Literal["auto", "masks", "centres"] = Field(
+        default="auto", description="Match cells by masks where one side has some (auto), or always so."
+    )
+    check: bool = Field(default=False, description="Ask traccuracy, too, whether it gets the same numbers.")
     out: OutFile | None = Field(default=None, description="Write the measures as .json or .csv.")
+    report: OutFile | None = Field(default=None, description="Write a page with the worst mistakes, .html.")
+    tagged: OutFile | None = Field(default=None, description="Write the result with its mistakes as tags and features.")
 
     @property
     def how(self) -> Judging:
         """As the pipeline takes it."""
-        return Judging(self.reach, self.frame_tolerance, self.sparse, self.hints)
+        return Judging(
+            self.reach,
+            self.frame_tolerance,
+            self.sparse,
+            self.hints,
+            measures=listed(self.measures),
+            quality=listed(self.quality),
+            match=self.match,
+            check=self.check,
+        )
 
 
 class Check(Parameters):
@@ -240,9 +261,9 @@ FILES = [
     ),
     Task(
         "evaluate",
-        "Compare a result with the truth: detection, links, divisions, masks, by what both hold.",
+        "Compare a result with the truth: spots, links, divisions, masks, and the measures of the Cell Tracking Challenge.",
         Evaluate,
-        lambda p: evaluate(p.result, p.truth, p.how, out=p.out),
+        lambda p: evaluate(p.result, p.truth, p.how, out=p.out, report=p.report, tagged=p.tagged),
         learns=False,
     ),
     Task(
