@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from scale.test_faults import SCHEDULER, WORKER
 from scale.toy_plan import executions, processes, toy_plan
@@ -89,11 +90,15 @@ def coordinator_killed(folder: Path, expected: bytes) -> None:
     while True:
         runs += 1
         with coordinator(target, plan=how, config=TWO) as running:
-            before, most = len(executions(log)), chance.randint(30, 60)
-            wait_for(lambda: running.poll() is not None or len(executions(log)) >= before + most // 2, 60)
+            begin, most = len(executions(log)), chance.randint(30, 60)
+
+            def reached(count: int, running: Any = running, begin: int = begin) -> bool:
+                return running.poll() is not None or len(executions(log)) >= begin + count
+
+            wait_for(lambda reached=reached, most=most: reached(most // 2), 60)
             if running.poll() is None:
                 os.kill(processes(log)[-1], signal.SIGKILL)
-            wait_for(lambda: running.poll() is not None or len(executions(log)) >= before + most, 60)
+            wait_for(lambda reached=reached, most=most: reached(most), 60)
             if running.poll() is not None:
                 assert running.returncode == 0, running.communicate()[0]
                 break

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ DASK = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.tick.limit": "1h",
     "distributed.comm.timeouts.connect": "10s",
+    "distributed.deploy.lost-worker-timeout": "60s",
 }
 
 
@@ -72,6 +73,7 @@ class Cluster:
         self._resources = ExitStack()
         self._client: Any = None
         self._cluster: Any = None
+        self._count = 0
         self._gone_since: float | None = None
         self._looked = 0.0
         self._seen: set[str] = set()
@@ -164,7 +166,7 @@ class Cluster:
         free = free_memory_mb()
         limit = self._config.worker_memory_mb or (None if free is None else free / count)
         check_memory(self._plan, limit, whose=f"each of {count} workers")
-        threads = threads_of(count)
+        threads, self._count = threads_of(count), count
         workers = {}
         for number in range(count):
             card = {"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {}
@@ -185,9 +187,10 @@ class Cluster:
         spawned = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in threads.items()}
         self._resources.enter_context(self._dask.config.set(spawned))
         try:
-            self._cluster = self._distributed.SpecCluster(
-                workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL, name="howdah"
-            )
+            with _without_warnings():
+                self._cluster = self._distributed.SpecCluster(
+                    workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL, name="howdah"
+                )
         except (OSError, RuntimeError) as error:
             raise ScaleError(
                 f"Starting {count} workers on this computer failed ({error}). Try fewer (--workers), or none (--workers 0)."
@@ -218,11 +221,14 @@ class Cluster:
             where = {"address": said} if "://" in said or file.suffix != ".json" else {"scheduler_file": said}
             if "scheduler_file" in where and not file.is_file():
                 raise FileNotFoundError(f"there is no file {file}")
-        return self._distributed.Client(**where, timeout=timeout, set_as_default=False, heartbeat_interval="2s")
+        with _without_warnings():
+            return self._distributed.Client(**where, timeout=timeout, set_as_default=False, heartbeat_interval="2s")
 
     def _look(self) -> None:
         """Count the workers, and try the new ones: do they see the files, have they the same Howdah, enough memory?"""
         self._looked = time.monotonic()
+        if self._cluster is not None and len(self._cluster.workers) < self._count:
+            self._cluster.scale(self._count)  # dask gives up a worker that dies while it is started; start it anew
         try:
             threads = self._client.nthreads()
             new = [worker for worker in threads if worker not in self._seen]
@@ -241,10 +247,8 @@ class Cluster:
             self._check(worker, answer)
         self._seen = set(threads)
         self.slots = max(1, sum(threads.values()))
-        if not threads and not self._waited:
-            self._notes.append(
-                f"The scheduler {self._config.scheduler or ''} has no workers yet; the run waits for them."
-            )
+        if not threads and not self._waited and self._config.scheduler is not None:
+            self._notes.append(f"The scheduler {self._config.scheduler} has no workers yet; the run waits for them.")
         self._waited = not threads
 
     def _inputs(self) -> list[str]:
@@ -382,13 +386,20 @@ def _quiet(dask: Any) -> ExitStack:
     """Set dask up for runs of blocks and keep its many lines from the terminal."""
     stack = ExitStack()
     stack.enter_context(dask.config.set(DASK))
-    stack.enter_context(warnings.catch_warnings())
-    warnings.filterwarnings("ignore", module=r"distributed(\.|$)")
-    for name in ("distributed", "tornado", "asyncio", "bokeh"):
-        logger = logging.getLogger(name)
+    roots = ("distributed", "tornado", "asyncio", "bokeh")
+    for name in [*roots, *(known for known in logging.root.manager.loggerDict if known.startswith("distributed."))]:
+        logger = logging.getLogger(name)  # dask gives levels of their own to some
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL + 1)
     return stack
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep dask's warnings (another version elsewhere, a port that is taken) from the terminal; what matters is checked."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"distributed(\.|$)")
+        yield
 
 
 def _first_line(error: BaseException) -> str:
