@@ -9,6 +9,9 @@ The result is that of the plain verb, bit for bit, with the same settings, on th
 here, for it decides about tiles: ``memory_mb`` is 4096 where it is not given (the plain verbs take what is free). A frame that needs
 more goes through the network in tiles, a large volume plane by plane, as the plain verb does with this setting.
 
+Planes of EfficientCellSeg that are too large, or that ``block`` says to cut, go in regions: :mod:`.segment_regions`. Frames of EmbedTrack
+are not cut.
+
 Memory of a worker: that of the plain verb for one frame (EfficientCellSeg: 64 bytes a voxel, EmbedTrack: 80), the network's tiles
 (``memory_mb`` at most), and the annotation of the source. Gathering holds the annotation, and the result of one block.
 """
@@ -90,7 +93,7 @@ def scale_segment(
         job: See there.
         out: See there.
         how: Method, weights, settings.
-        config: Who works; ``window`` is the number of frames of a block.
+        config: Who works; ``window`` is the number of frames of a block, ``block`` cuts the planes of EfficientCellSeg into regions.
         restart: See :func:`howdah.scale.run.run_plan`.
         keep: See :func:`howdah.scale.run.run_plan`.
 
