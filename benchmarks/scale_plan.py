@@ -1,6 +1,6 @@
 """What a movie of terabytes costs, on 1, 10 and 100 workers: figures of single blocks, measured here, put into a simulated scheduler.
 
-    python benchmarks/scale_plan.py                      # measures (about five minutes), simulates, writes benchmarks/results/scale_plan.{json,md}
+    python benchmarks/scale_plan.py                      # measures, simulates, writes benchmarks/results/scale_plan.{json,md}
     python benchmarks/scale_plan.py --figures FILE.json  # simulates with figures that were measured before
 
 The movie is planned by Howdah itself (an OME-Zarr store without pixels is opened), so blocks, their order and what they read are those of
@@ -263,10 +263,8 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if given.figures:
-            figures = Figures(**json.loads(given.figures.read_text())["figures"])
-        else:
-            figures = measured(folder)
+        known = json.loads(given.figures.read_text())["figures"] if given.figures else None
+        figures = Figures(**known) if known else measured(folder)
         movie, weights = empty_movie(folder / "large.ome.zarr", 1, SHAPE), random_weights(folder / "random.safetensors")
         began = time.perf_counter()
         plan = plan_predict(Job(movie), folder / "found.csv", ScaleConfig(), weights=weights, settings={})
