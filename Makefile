@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 JAVA   := $(VENV)/java
 
-.PHONY: demo test lint java bench setup clean
+.PHONY: demo test lint java bench bench-quick setup clean
 
 demo: $(VENV)/.run-ready          ## the main job on a synthetic embryo; results in howdah-demo/
 	$(BIN)/howdah demo --out howdah-demo
@@ -19,8 +19,15 @@ lint: $(VENV)/.dev-ready
 	$(BIN)/mypy
 	PYTHONPATH=python:. $(BIN)/lint-imports
 
-bench: $(VENV)/.dev-ready         ## repeatable measurements; tables in benchmarks/results/
-	$(BIN)/python benchmarks/run.py
+BENCH  := PYTHONPATH=python:. $(BIN)/python
+
+bench: $(VENV)/.dev-ready         ## every format and hot path beside peers and limits, cells a second, and docs/benchmarks.md; half an hour
+	$(BENCH) -m benchmarks.suite
+	$(BENCH) benchmarks/end_to_end.py
+	$(BENCH) -m benchmarks.suite.page
+
+bench-quick: $(VENV)/.dev-ready   ## the same at two sizes, without cells a second; nothing of the docs is changed
+	$(BENCH) -m benchmarks.suite --quick --out benchmarks/results/quick
 
 # Real ImageJ, SciJava, Jython and Appose for the tests; where there is no JDK or no Maven, these tests skip and say so.
 java:

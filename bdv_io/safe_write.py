@@ -24,7 +24,16 @@ from pathlib import Path
 
 from bdv_io.errors import BdvIoError, BusyError, MissingDataError, WriteError
 
-__all__ = ["Stamp", "locked", "previous_version", "replacing", "replacing_together", "restore", "stamp_of"]
+__all__ = [
+    "Stamp",
+    "locked",
+    "previous_version",
+    "put_in_place",
+    "replacing",
+    "replacing_together",
+    "restore",
+    "stamp_of",
+]
 
 KEEP = "HOWDAH_KEEP"
 BLOCK = 1 << 20
@@ -182,6 +191,27 @@ def replacing_together(
         if verify is not None:
             before.append(lambda: verify(temporaries))
         yield temporaries
+
+
+def put_in_place(made: Path, path: str | os.PathLike[str]) -> None:
+    """Put a folder that is complete, on the same disk, in the place of ``path``; what stood there is kept as ``name~1~``.
+
+    At any time the new folder is whole at one of the two names: a kill on the way loses nothing.
+
+    Raises:
+        BusyError, WriteError: As for :func:`replacing`.
+    """
+    target, keep = Path(path), versions_to_keep()
+    _check_target(target, folder=True, keep=keep)
+    with _lock(target), _as_sentences(target):
+        _sync(made)
+        if keep and target.exists():
+            _make_room(target, keep)
+        if target.is_dir():
+            _swap_folder(made, target, keep_previous=keep > 0)
+        else:
+            os.rename(made, target)
+        _sync_folder(target.parent)
 
 
 @contextlib.contextmanager

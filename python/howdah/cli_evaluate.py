@@ -144,6 +144,8 @@ def in_short(facts: Mapping[str, Any]) -> dict[str, Any]:
         shown["median error"] = facts["median_error"]
     wrong = {kind: n for kind, n in facts["mistakes"].items() if n}
     shown["mistakes"] = wrong or "none"
+    if facts.get("agreement"):
+        shown["differs from"] = {name: float(f"{most:.1g}") for name, most in facts["agreement"].items()}
     if facts["notes"]:
         shown["notes"] = facts["notes"]
     rows = [*facts.get("measures", ())]

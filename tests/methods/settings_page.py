@@ -11,6 +11,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "python"), str(ROOT / "tests")]
 from howdah.cli_options import shown  # noqa: E402
 from howdah.config import Settings  # noqa: E402
 from howdah.pipeline.sections import SECTIONS  # noqa: E402
+from howdah.scale.config import ScaleConfig  # noqa: E402
 
 TARGET = ROOT / "docs" / "settings.md"
 HEAD = """# Settings
@@ -40,13 +41,14 @@ TITLES = {
     "linking": "Linking: how spots become tracks",
     "loop": "The loop: what a cycle does after each save",
     "backtrack": "Back-tracking: how one nucleus is followed",
+    "scale": "Scale-out: how work is cut into blocks, and who does them",
 }
 
 
 def text() -> str:
     """Return the page."""
     parts = [HEAD]
-    for section, kind in SECTIONS.items():
+    for section, kind in {**SECTIONS, "scale": ScaleConfig}.items():
         parts += [f"## `[{section}]`: {TITLES[section]}\n", _table(kind), ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 

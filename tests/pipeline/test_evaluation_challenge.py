@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 from bdv_io import Tracks
 from bdv_io.ctc.table import read_table, table_text
 from bdv_io.formats import read_tracks, write_tracks
 from bdv_io.tags import Feature
+from howdah.cli import app
 from howdah.errors import ConfigError
 from howdah.pipeline import finish
 from howdah.pipeline.evaluation import Judging, evaluate
@@ -207,6 +209,20 @@ def test_report_and_tags(tmp_path: Path) -> None:
     assert again["measures"][0]["false_positives"] == 0  # what an evaluation added is none of the result's spots
     with pytest.raises(ConfigError, match=r"must end in \.html"):
         finish(evaluate(result, true, report=tmp_path / "r.pdf"))
+
+
+def test_command_line_shows_what_fits(tmp_path: Path) -> None:
+    true, result = truth(tmp_path / "01_GT", ((0, 0),)), folder(tmp_path / "01_RES")
+    shown = CliRunner().invoke(
+        app, ["evaluate", str(result), str(true), "--measures", "SEG,TRA,BC", "--frame-tolerance", "1"]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "SEG 1, TRA 1, BC(0-3) 1" in shown.output
+    assert "divisions ±2, mother and daughters" in shown.output
+    whole = CliRunner().invoke(app, ["evaluate", str(result), str(true), "--json"])
+    assert json.loads(whole.stdout)["corrections"]["AOGM"] == 0
+    wrong = CliRunner().invoke(app, ["evaluate", str(result), str(true), "--measures", "HOTA"])
+    assert wrong.exit_code == 2
 
 
 def evaluated(result: Path, true: Path) -> dict[str, float | None]:

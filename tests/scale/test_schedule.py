@@ -105,7 +105,7 @@ def plans(draw):
     return blocks
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(plans(), st.data())
 def test_any_plan_ends_whatever_fails(blocks, data):
     done = data.draw(st.sets(st.sampled_from([b.key for b in blocks])))

@@ -7,7 +7,7 @@ without an estimate that is a straight line.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Bridges", "Refused", "bridge", "clear_edges", "fill", "waypoints"]
+__all__ = ["Bridges", "Refused", "box_of", "bridge", "clear_edges", "fill", "rejected", "waypoints"]
 
 
 class Bridges(NamedTuple):
@@ -49,15 +49,24 @@ class Bridges(NamedTuple):
 
 
 class Refused:
-    """Spots that a person rejected: no spot is put inside one of them."""
+    """Spots that a person rejected: no spot is put inside one of them.
 
-    def __init__(self, tracks: Tracks, allowed: Bool) -> None:
-        rows = np.flatnonzero(~allowed & np.isfinite(tracks.centre).all(axis=1))
-        radius = np.abs(np.linalg.det(tracks.covariance[rows])) ** (1 / 6)
+    Args:
+        t: (K,) frames. centre: (K, 3) world. radius: (K,) world units.
+        box: (2, 3) lowest and highest centre of all spots of the movie: no spot is put beyond it.
+    """
+
+    def __init__(self, t: npt.NDArray[Any], centre: F64, radius: F64, box: F64) -> None:
+        self.box = box
         self._frames: dict[int, tuple[KDTree, F64]] = {}
-        for frame in np.unique(tracks.t[rows]).tolist():
-            here = tracks.t[rows] == frame
-            self._frames[frame] = (KDTree(tracks.centre[rows[here]]), radius[here])
+        for frame in np.unique(t).tolist():
+            here = t == frame
+            self._frames[frame] = (KDTree(centre[here]), radius[here])
+
+    @classmethod
+    def of(cls, tracks: Tracks, allowed: Bool) -> Refused:
+        """Return those of an annotation: the spots that may get no links."""
+        return cls(*rejected(tracks, allowed), box_of(tracks.centre))
 
     def holds(self, frame: I64, place: F64) -> Bool:
         """Return the (K,) mask of places (K, 3) at ``frame`` (K,) that lie in a rejected spot."""
@@ -68,6 +77,21 @@ class Refused:
                 distance, nearest = tree.query(place[here])
                 inside[here] = np.asarray(distance) < radius[np.asarray(nearest)]
         return inside
+
+
+def rejected(tracks: Tracks, allowed: Bool) -> tuple[npt.NDArray[np.int32], F64, F64]:
+    """Return frame (K,), centre (K, 3) and radius (K,) of the spots that may get no links and have a place."""
+    rows = np.flatnonzero(~allowed & np.isfinite(tracks.centre).all(axis=1))
+    return tracks.t[rows], tracks.centre[rows], np.abs(np.linalg.det(tracks.covariance[rows])) ** (1 / 6)
+
+
+def box_of(centre: F64) -> F64:
+    """Return the (2, 3) lowest and highest of centres (N, 3), NaN where there is none."""
+    box = np.full((2, 3), np.nan)
+    some = ~np.isnan(centre).all(axis=0)
+    if len(centre) and some.any():
+        box[:, some] = np.nanmin(centre[:, some], axis=0), np.nanmax(centre[:, some], axis=0)
+    return box
 
 
 def bridge(ghosts: Ghosts, tracks: Tracks, parents: I64, limits: Limits, refused: Refused) -> I64:
@@ -82,11 +106,11 @@ def bridge(ghosts: Ghosts, tracks: Tracks, parents: I64, limits: Limits, refused
     return found
 
 
-def waypoints(tracks: Tracks, bridges: Bridges) -> tuple[I64, I64, F64, F64]:
+def waypoints(tracks: Tracks, bridges: Bridges, box: F64) -> tuple[I64, I64, F64, F64]:
     """Return the points between: bridge (W,), frames before the child (W,), place (W, 3), and covariance (W, 3, 3).
 
     They come in order of bridge, from the child back to the parent. An estimate may point out of the image, which is not known
-    here: no place is beyond the box around the centres of all spots.
+    here: no place is beyond ``box`` (2, 3), that around the centres of all spots.
     """
     parent, (child, age, trail) = bridges
     between = age - 1
@@ -96,7 +120,7 @@ def waypoints(tracks: Tracks, bridges: Bridges) -> tuple[I64, I64, F64, F64]:
     missed = tracks.centre[parent] - trail[np.arange(len(child)), age - 1]
     place = trail[row, back - 1] + share * missed[row]
     if len(place):
-        place = np.clip(place, np.nanmin(tracks.centre, axis=0), np.nanmax(tracks.centre, axis=0))
+        place = np.clip(place, box[0], box[1])
     share = share[..., None]
     shape = (1 - share) * tracks.covariance[child[row]] + share * tracks.covariance[parent[row]]
     return row, back, place, shape
@@ -104,7 +128,7 @@ def waypoints(tracks: Tracks, bridges: Bridges) -> tuple[I64, I64, F64, F64]:
 
 def fill(tracks: Tracks, bridges: Bridges) -> tuple[Tracks, I64, I64]:
     """Return the annotation with spots in the gaps, at its end; the links (K, 2) that join them; and the bridge (K,) of each."""
-    row, back, place, shape = waypoints(tracks, bridges)
+    row, back, place, shape = waypoints(tracks, bridges, box_of(tracks.centre))
     child = bridges.ghosts.spot
     frame = tracks.t[child[row]] - back
     order = np.lexsort((place[:, 2], place[:, 1], place[:, 0], frame))
@@ -131,7 +155,7 @@ def fill(tracks: Tracks, bridges: Bridges) -> tuple[Tracks, I64, I64]:
 def clear_edges(edges: Edges, ghosts: Ghosts, tracks: Tracks, parents: I64, refused: Refused) -> Bool:
     """Return the (E,) mask of the edges that no rejected spot lies in the way of."""
     bridges = Bridges(parents[edges.parent], ghosts.only(edges.child))
-    row, back, place, _ = waypoints(tracks, bridges)
+    row, back, place, _ = waypoints(tracks, bridges, refused.box)
     clear = np.ones(len(edges.child), dtype=bool)
     clear[row[refused.holds(tracks.t[bridges.ghosts.spot[row]] - back, place)]] = False
     return clear

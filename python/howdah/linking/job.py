@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["Job"]
+__all__ = ["Job", "frames_to_visit"]
 
 NOTHING = np.empty(0, dtype=np.int64)
 
@@ -83,7 +84,7 @@ class Job:
         found: I64 = rows[self.allowed[rows]]
         return found
 
-    def children(self, frame: int, wanted: list[int]) -> I64:
+    def children(self, frame: int, wanted: Collection[int]) -> I64:
         """Rows of the spots of a frame that look for a parent; none if the frame is not wanted."""
         rows = self.rows(frame)
         found: I64 = rows[~self.has_parent[rows]] if frame in wanted else NOTHING
@@ -112,9 +113,19 @@ class Job:
 
     def frames_to_visit(self, wanted: list[int]) -> list[int]:
         """Frames in which a spot may find a parent, or one may be followed through, late frames first."""
-        first = min(self.rows_of, default=0)
-        found = [frame for frame in wanted if frame in self.rows_of]
-        gap = self.config.frame_gap
-        if gap == 1:
-            return [frame for frame in reversed(found) if frame - 1 in self.rows_of]
-        return sorted({frame - back for frame in found for back in range(gap) if frame - back > first}, reverse=True)
+        return frames_to_visit(self.rows_of, wanted, self.config.frame_gap)
+
+
+def frames_to_visit(there: Collection[int], wanted: list[int], gap: int) -> list[int]:
+    """Return the frames in which a spot may find a parent, or one may be followed through, late frames first.
+
+    Args:
+        there: Frames that have spots.
+        wanted: Frames whose spots look for a parent, early ones first.
+        gap: Most frames from a spot back to its parent.
+    """
+    first = min(there, default=0)
+    found = [frame for frame in wanted if frame in there]
+    if gap == 1:
+        return [frame for frame in reversed(found) if frame - 1 in there]
+    return sorted({frame - back for frame in found for back in range(gap) if frame - back > first}, reverse=True)

@@ -10,12 +10,21 @@ from scipy.spatial import KDTree
 
 from bdv_io.tracks import Tracks
 from howdah.linking.config import LinkingConfig
-from howdah.linking.divisions import log_volumes, size_model
+from howdah.linking.divisions import SizeModel, log_volumes, size_model
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Limits", "automatic_max_distance", "limits_of", "rows_by_frame"]
+__all__ = [
+    "Limits",
+    "automatic_max_distance",
+    "limits_of",
+    "limits_with",
+    "nearest_distances",
+    "reach_of",
+    "rows_by_frame",
+    "usual_radius",
+]
 
 RADII = (2.0, 5.0)
 CANDIDATES = {"nearest": 3}
@@ -52,7 +61,11 @@ class Limits(NamedTuple):
 def limits_of(tracks: Tracks, config: LinkingConfig) -> Limits:
     """Return the settings for an annotation, with what is automatic decided."""
     reach = automatic_max_distance(tracks) if config.max_distance is None else config.max_distance
-    sizes = size_model(log_volumes(tracks), tracks.centre, rows_by_frame(tracks))
+    return limits_with(config, reach, size_model(log_volumes(tracks), tracks.centre, rows_by_frame(tracks)))
+
+
+def limits_with(config: LinkingConfig, reach: float, sizes: SizeModel) -> Limits:
+    """Return the settings for a known ``max_distance``, world units, and a known behaviour of sizes."""
     return Limits(
         max_distance=reach,
         division_distance=config.division_distance or reach,
@@ -75,16 +88,35 @@ def automatic_max_distance(tracks: Tracks) -> float:
     further than its neighbour is away cannot be told from it by distance alone. Crowded or lonely cells are caught by
     bounds of 2 and 5 median radii (the radius of a spot is the geometric mean of its half-axes).
     """
-    usable = np.atleast_1d(np.isfinite(tracks.centre).all(axis=1) & np.isfinite(tracks.covariance).all(axis=(1, 2)))
+    usable, radius = usual_radius(tracks)
     if not usable.any():
         return 1.0
-    radius = float(np.median(np.abs(np.linalg.det(tracks.covariance[usable])) ** (1 / 6)))
-    nearest = [np.empty(0)]
-    for rows in rows_by_frame(tracks).values():
-        points = tracks.centre[rows[usable[rows]]]
-        if len(points) > 1:
-            nearest.append(np.asarray(KDTree(points).query(points, k=[2])[0]).ravel())
-    distances = np.concatenate(nearest)
+    nearest = [nearest_distances(tracks.centre[rows[usable[rows]]]) for rows in rows_by_frame(tracks).values()]
+    return reach_of(radius, np.concatenate(nearest))
+
+
+def usual_radius(tracks: Tracks) -> tuple[npt.NDArray[np.bool_], float]:
+    """Return the (N,) mask of the spots that have a place and a shape, and their median radius, world units; NaN of none."""
+    usable = np.atleast_1d(np.isfinite(tracks.centre).all(axis=1) & np.isfinite(tracks.covariance).all(axis=(1, 2)))
+    if not usable.any():
+        return usable, float("nan")
+    return usable, float(np.median(np.abs(np.linalg.det(tracks.covariance[usable])) ** (1 / 6)))
+
+
+def nearest_distances(points: F64) -> F64:
+    """Return the (N,) distance from each point (N, 3) of a frame to the nearest other one; nothing of fewer than two."""
+    if len(points) < 2:
+        return np.empty(0)
+    return np.asarray(KDTree(points).query(points, k=[2])[0], dtype=np.float64).ravel()
+
+
+def reach_of(radius: float, distances: F64) -> float:
+    """Return the automatic ``max_distance``, world units: see :func:`automatic_max_distance`.
+
+    Args:
+        radius: Median radius of all spots.
+        distances: (K,) :func:`nearest_distances` of all frames, in any order.
+    """
     apart = float(np.median(distances)) if len(distances) else np.inf
     return float(np.clip(apart, RADII[0] * radius, RADII[1] * radius)) or 1.0
 

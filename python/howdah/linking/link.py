@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from howdah.progress import Progress, Steps, finish
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["LINK_QUALITY", "link_frames", "link_spots"]
+__all__ = ["LINK_QUALITY", "Neighbours", "completed", "link_frames", "link_neighbours", "link_spots"]
 
 LINK_QUALITY = "Howdah link quality"
 SOLVERS = {"pairwise": link_pair, "nearest": link_by_rules}
@@ -84,48 +85,76 @@ def link_frames(
     wanted = sorted(job.rows_of) if frames is None else sorted({int(frame) for frame in frames})
     solve = link_movie if config.solver == "global" else _backwards
     links, bridges = yield from solve(job, earlier, wanted)
-    return _finished(job, earlier, links, bridges)
+    quality = link_quality(job, np.concatenate([links, bridges.links]), earlier, bridges)
+    return completed(tracks, links, bridges, quality, interpolate=config.interpolate)
+
+
+class Neighbours(NamedTuple):
+    """What was found between two neighbouring frames, all as rows.
+
+    Attributes:
+        links: (K, 2), parent and child. orphans: (O,) spots of the later frame that looked for a parent and have none.
+        childless: (P,) spots of the earlier frame that may take a child and have none.
+        divisions: How many there are more than before.
+    """
+
+    links: I64
+    orphans: I64
+    childless: I64
+    divisions: int
+
+
+def link_neighbours(job: Job, earlier: Earlier, frame: int, wanted: Collection[int]) -> Neighbours:
+    """Link the spots of a frame to those of the frame before, with the solver for pairs of frames; see :mod:`.pairs`, :mod:`.nearest`."""
+    children, parents = job.children(frame, wanted), job.parents(frame - 1)
+    parent_of = SOLVERS[job.config.solver](job.pair(earlier, children, parents), job.limits)
+    linked = np.flatnonzero(parent_of != NONE)
+    before = job.n_children[parents]
+    total = before + np.bincount(parent_of[linked], minlength=len(parents))
+    return Neighbours(
+        links=np.stack([parents[parent_of[linked]], children[linked]], axis=1),
+        orphans=children[parent_of == NONE],
+        childless=parents[total == 0],
+        divisions=int(np.count_nonzero((total > 1) & (before <= 1))),
+    )
 
 
 def _backwards(job: Job, earlier: Earlier, wanted: list[int]) -> Steps[tuple[I64, Bridges]]:
     """Link frame by frame, from the last to the first; return the links (K, 2) and the bridges over gaps."""
-    solve, gap, limits = SOLVERS[job.config.solver], job.config.frame_gap, job.limits
-    refused = Refused(job.tracks, job.allowed)
+    gap, limits = job.config.frame_gap, job.limits
+    refused = Refused.of(job.tracks, job.allowed)
     made, bridges, ghosts = [np.empty((0, 2), dtype=np.int64)], Bridges.none(gap), Bridges.none(gap).ghosts
     frames = job.frames_to_visit(wanted)
     for done, frame in enumerate(frames, start=1):
         ghosts = earlier.step(frame, job.rows(frame), ghosts.at(frame, job.tracks.t))
-        children, parents = job.children(frame, wanted), job.parents(frame - 1)
-        parent_of = solve(job.pair(earlier, children, parents), limits)
-        linked = np.flatnonzero(parent_of != NONE)
-        made.append(np.stack([parents[parent_of[linked]], children[linked]], axis=1))
-        before = job.n_children[parents]
-        total = before + np.bincount(parent_of[linked], minlength=len(parents))
+        pair = link_neighbours(job, earlier, frame, wanted)
+        made.append(pair.links)
         if gap > 1:
-            found = bridge(ghosts, job.tracks, parents[total == 0], limits, refused)
+            found = bridge(ghosts, job.tracks, pair.childless, limits, refused)
             bridges = bridges.joined(Bridges(found[found != NONE], ghosts.only(found != NONE)))
-            orphans = children[parent_of == NONE]
-            ghosts = ghosts.only(found == NONE).joined(Ghosts.of(orphans, earlier.origin[orphans], gap))
-        divisions = float(np.count_nonzero((total > 1) & (before <= 1)))
-        values = {"links": float(len(linked)), "divisions": divisions, "max_distance": limits.max_distance}
+            ghosts = ghosts.only(found == NONE).joined(Ghosts.of(pair.orphans, earlier.origin[pair.orphans], gap))
+        values = {
+            "links": float(len(pair.links)),
+            "divisions": float(pair.divisions),
+            "max_distance": limits.max_distance,
+        }
         yield Progress("link", done, len(frames), values)
     return np.concatenate(made), bridges
 
 
-def _finished(job: Job, earlier: Earlier, links: I64, bridges: Bridges) -> Tracks:
-    """Return the annotation with all that was found."""
-    tracks, over = job.tracks, bridges.links
-    quality = link_quality(
-        tracks,
-        np.concatenate([links, over]),
-        earlier,
-        bridges,
-        allowed=job.allowed,
-        limits=job.limits,
-        evidence=job.evidence,
-    )
+def completed(tracks: Tracks, links: I64, bridges: Bridges, quality: F64, *, interpolate: bool) -> Tracks:
+    """Return the annotation with all that was found, as :func:`link_spots` does.
+
+    Args:
+        tracks: The annotation before linking.
+        links: (K, 2) rows of parent and child, in any order.
+        bridges: B links over several frames, in any order.
+        quality: (K + B,) of the links, then of the bridges.
+        interpolate: Put spots into the gaps.
+    """
+    over = bridges.links
     grown = tracks
-    if job.config.interpolate and len(over):
+    if interpolate and len(over):
         grown, over, of_bridge = fill(tracks, bridges)
         quality = np.concatenate([quality[: len(links)], quality[len(links) + of_bridge]])
     new = np.concatenate([links, over])

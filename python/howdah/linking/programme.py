@@ -29,7 +29,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["NONE", "Choices", "best_choices"]
+__all__ = ["NONE", "Choices", "begin_large", "best_choices", "settle"]
 
 log = logging.getLogger("howdah")
 
@@ -56,6 +56,24 @@ class Choices(NamedTuple):
         """Return the choices of a (K,) mask, or of rows."""
         return Choices(self.parent[rows], self.first[rows], self.second[rows], self.saving[rows])
 
+    @property
+    def links(self) -> I64:
+        """(L, 2) parent and child of every choice, then those of the second children."""
+        both = self.second != NONE
+        return np.concatenate(
+            [
+                np.stack([self.parent, self.first], axis=1),
+                np.stack([self.parent[both], self.second[both]], axis=1),
+            ]
+        )
+
+    def numbered(self, number: I64) -> Choices:
+        """Return the same choices with other numbers: ``number`` (N,) of each old one."""
+        second = np.full(len(self.second), NONE, dtype=np.int64)
+        both = self.second != NONE
+        second[both] = number[self.second[both]]
+        return Choices(number[self.parent], number[self.first], second, self.saving)
+
     def joined(self, *others: Choices) -> Choices:
         """Return these choices and the others."""
         every = (self, *others)
@@ -76,12 +94,31 @@ def best_choices(choices: Choices, n_children: int, n_parents: int, *, when: I64
         n_parents: Number of parents.
         when: (K,) frame of each choice, along which very large problems are cut; by default they are not.
     """
-    taken = np.zeros(len(choices.parent), dtype=bool)
-    open_rows, sure = _settle_sure(choices, n_children, n_parents)
+    taken, _ = settle(choices, np.ones(n_parents, dtype=bool), n_children, when=when)
+    return taken
+
+
+def settle(choices: Choices, known: Bool, n_children: int, *, when: I64 | None = None) -> tuple[Bool, Bool]:
+    """Return the (K,) masks of what is in the best set, and of what cannot be decided yet: it hangs on choices not given here.
+
+    Args:
+        choices: Some of all choices: all of each child that occurs, and all of the parents that are ``known``.
+        known: (P,) bool. A link to another parent is never sure here, and what hangs together with one stays open.
+        n_children: Number of children.
+        when: As for :func:`best_choices`.
+    """
+    n_parents = len(known)
+    taken, undecided = np.zeros(len(choices.parent), dtype=bool), np.zeros(len(choices.parent), dtype=bool)
+    open_rows, sure = _settle_sure(choices, n_children, known)
     taken[sure] = True
     if not len(open_rows):
-        return taken
+        return taken, undecided
     part = _parts(choices.only(open_rows), n_children, n_parents)
+    hangs = np.isin(part, part[~known[choices.parent[open_rows]]])
+    undecided[open_rows[hangs]] = True
+    open_rows, part = open_rows[~hangs], part[~hangs]
+    if not len(open_rows):
+        return taken, undecided
     size = np.bincount(part)
     large = size[part] > PART
     if when is None:
@@ -95,13 +132,41 @@ def best_choices(choices: Choices, n_children: int, n_parents: int, *, when: I64
     for number in np.unique(part[large]).tolist():
         assert when is not None  # noqa: S101  else nothing is large
         rows = open_rows[part == number]
-        taken[rows[_in_windows(choices.only(rows), n_children, n_parents, when[rows])]] = True
-    return taken
+        found, _ = _in_windows(choices.only(rows), n_children, n_parents, when[rows])
+        taken[rows[found]] = True
+    return taken, undecided
 
 
-def _settle_sure(choices: Choices, n_children: int, n_parents: int) -> tuple[I64, I64]:
+def begin_large(choices: Choices, n_nodes: int, *, when: I64, latest: int, most: int) -> tuple[Bool, Bool]:
+    """Decide the early half of parts of more than ``most`` choices, in windows; return the (K,) masks of taken and of still open.
+
+    For choices that were left open by :func:`settle`, where waiting for all of a part would need memory for the whole movie.
+
+    Args:
+        choices: What is open.
+        n_nodes: Children and parents count from 0 to this.
+        when: (K,) frame of each choice.
+        latest: Last frame whose choices may be decided: those of later ones have rivals that are not known yet.
+        most: At least :data:`PART`.
+    """
+    taken, still = np.zeros(len(when), dtype=bool), np.ones(len(when), dtype=bool)
+    if len(when) <= most:
+        return taken, still
+    part = _parts(choices, n_nodes, n_nodes)
+    for number in np.flatnonzero(np.bincount(part) > most).tolist():
+        rows = np.flatnonzero(part == number)
+        found, left = _in_windows(
+            choices.only(rows), n_nodes, n_nodes, when[rows], leave=max(PART, most // 2), latest=latest
+        )
+        taken[rows[found]] = True
+        still[rows] = False
+        still[rows[left]] = True
+    return taken, still
+
+
+def _settle_sure(choices: Choices, n_children: int, known: Bool) -> tuple[I64, I64]:
     """Return the rows that are still open, and those that are in every optimum."""
-    alive = np.flatnonzero(choices.saving > 0)
+    alive, n_parents = np.flatnonzero(choices.saving > 0), len(known)
     sure = [np.empty(0, dtype=np.int64)]
     while len(alive):
         parent, first, second, saving = choices.only(alive)
@@ -110,7 +175,7 @@ def _settle_sure(choices: Choices, n_children: int, n_parents: int) -> tuple[I64
         member = np.concatenate([np.arange(len(alive)), paired])
         child = np.concatenate([first, second[paired]])
         other_of_child = _best_other(child, saving[member], n_children)[: len(alive)]
-        fixed = (second == NONE) & (saving > other_of_parent + other_of_child)
+        fixed = known[parent] & (second == NONE) & (saving > other_of_parent + other_of_child)
         if not fixed.any():
             break
         sure.append(alive[fixed])
@@ -190,19 +255,27 @@ def _programme(saving: F64, table: Any, *, whole: bool) -> F64 | None:
     return weights
 
 
-def _in_windows(choices: Choices, n_children: int, n_parents: int, when: I64) -> Bool:
-    """Solve a part that is too large for one programme: windows along ``when``, of which the first half is kept."""
+def _in_windows(
+    choices: Choices, n_children: int, n_parents: int, when: I64, *, leave: int = 0, latest: int | None = None
+) -> tuple[Bool, I64]:
+    """Solve a part that is too large for one programme: windows along ``when``, of which the first half is kept.
+
+    Returns:
+        The (K,) mask of what is taken, and the rows that are still open: at most ``leave``, or all later than ``latest``.
+    """
     taken = np.zeros(len(when), dtype=bool)
     alive = np.argsort(when, kind="stable")
-    while len(alive):
+    while len(alive) > leave:
         end = when[alive[min(PART, len(alive)) - 1]]
         window = alive[when[alive] <= end]
-        mask = _solve(choices.only(window), n_children, n_parents)
         middle = (when[alive[0]] + end) // 2
+        if latest is not None and middle > latest:
+            return taken, alive
+        mask = _solve(choices.only(window), n_children, n_parents)
         final = window[mask & (when[window] <= middle)] if len(window) < len(alive) else window[mask]
         taken[final] = True
         if len(window) == len(alive):
-            break
+            return taken, alive[:0]
         used = np.zeros(n_children, dtype=bool)
         used[choices.first[final]] = True
         used[choices.second[final][choices.second[final] != NONE]] = True
@@ -210,7 +283,7 @@ def _in_windows(choices: Choices, n_children: int, n_parents: int, when: I64) ->
         busy[choices.parent[final]] = True
         gone = busy[choices.parent] | used[choices.first] | ((choices.second != NONE) & used[choices.second])
         alive = alive[~gone[alive] & (when[alive] > middle)]
-    return taken
+    return taken, alive
 
 
 def _greedy(choices: Choices) -> Bool:

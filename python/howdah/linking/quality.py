@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bdv_io.tracks import Tracks
 from howdah.linking.assignment import Edges, candidate_edges
 from howdah.linking.earlier import Earlier
 from howdah.linking.gaps import Bridges
+from howdah.linking.job import Job
 from howdah.linking.limits import Limits
 from howdah.linking.programme import NONE
 
@@ -25,7 +25,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["link_quality", "link_shares", "link_weights"]
+__all__ = ["link_lengths", "link_quality", "link_shares", "link_weights", "usual_length"]
 
 ROUNDS = 12
 FREEDOM = 2.0
@@ -75,38 +75,50 @@ def link_shares(edges: Edges, weight: F64, taken: Bool, *, divide: bool, odds: F
     return shares
 
 
+def link_lengths(job: Job, links: I64, earlier: Earlier, bridges: Bridges) -> F64:
+    """Return the (K,) lengths of new links (K, 2), world units, of which the last are the bridges: from the estimated earlier place."""
+    place = _places(earlier, bridges)
+    found: F64 = np.linalg.norm(place[links[:, 1]] - job.tracks.centre[links[:, 0]], axis=1)
+    return found
+
+
+def usual_length(lengths: F64, limits: Limits) -> float:
+    """Return the scale of lengths (K,), world units: their median, in any order."""
+    return max(float(np.median(lengths)) if len(lengths) else 0.0, LEAST_SCALE * limits.max_distance)
+
+
 def link_quality(
-    tracks: Tracks, links: I64, earlier: Earlier, bridges: Bridges, *, allowed: Bool, limits: Limits, evidence: F64
+    job: Job, links: I64, earlier: Earlier, bridges: Bridges, *, scale: float | None = None, of: Bool | None = None
 ) -> F64:
     """Return the (K,) quality, 0 to 1, of new links (K, 2): those between neighbouring frames, then the bridges over gaps.
 
     Args:
-        tracks: The annotation before linking.
+        job: The annotation before linking.
         links: Rows of source and target.
         earlier: Estimates for its spots.
         bridges: The last links, in the same order.
-        allowed: (N,) the spots that may get links.
-        limits: Settings.
-        evidence: (N,) log-odds that a spot divides, against the prior; 0 where nothing is known.
+        scale: :func:`usual_length` of all links of the movie; by default these are all.
+        of: (K,) bool, the links that are asked about, by default all; the others only say which spots have a child.
     """
     quality = np.zeros(len(links))
     if not len(links):
         return quality
-    place = earlier.origin.copy()
-    place[bridges.ghosts.spot] = bridges.ghosts.place
-    length = np.linalg.norm(place[links[:, 1]] - tracks.centre[links[:, 0]], axis=1)
-    scale = max(float(np.median(length)), LEAST_SCALE * limits.max_distance)
-    free = allowed & (tracks.n_parents() == 0)
-    taken, over = tracks.n_children() > 0, np.zeros(tracks.n_spots, dtype=bool)
+    tracks, limits, allowed = job.tracks, job.limits, job.allowed
+    place = _places(earlier, bridges)
+    if scale is None:
+        scale = usual_length(link_lengths(job, links, earlier, bridges), limits)
+    free = allowed & ~job.has_parent
+    taken, over = job.n_children > 0, np.zeros(tracks.n_spots, dtype=bool)
     over[bridges.ghosts.spot] = True
     age = np.ones(tracks.n_spots, dtype=np.int64)
     age[bridges.ghosts.spot] = bridges.ghosts.age
-    n_children = tracks.n_children() + np.bincount(links[:, 0], minlength=tracks.n_spots)
+    n_children = job.n_children + np.bincount(links[:, 0], minlength=tracks.n_spots)
     chosen = np.full(tracks.n_spots, NONE, dtype=np.int64)
     chosen[links[:, 1]] = np.arange(len(links))
     order = np.argsort(tracks.t, kind="stable")
     frames = tracks.t[order]
-    for frame, back in np.unique(np.stack([tracks.t[links[:, 1]], age[links[:, 1]]], axis=1), axis=0).tolist():
+    asked = links[:, 1] if of is None else links[of, 1]
+    for frame, back in np.unique(np.stack([tracks.t[asked], age[asked]], axis=1), axis=0).tolist():
         rows = [order[slice(*np.searchsorted(frames, [one, one + 1]))] for one in (frame, frame - back)]
         children, parents = rows[0], rows[1][allowed[rows[1]]]
         children = children[free[children] & (age[children] == back)]
@@ -118,9 +130,16 @@ def link_quality(
         )
         weight = link_weights(edges.cost, scale=scale, reach=limits.max_distance)
         share = link_shares(
-            edges, weight, taken[parents], divide=limits.divide and back == 1, odds=np.exp(evidence[parents])
+            edges, weight, taken[parents], divide=limits.divide and back == 1, odds=np.exp(job.evidence[parents])
         )
         link = chosen[children[edges.child]]
         mine = (link != NONE) & (links[link, 0] == parents[edges.parent])
         quality[link[mine]] = share[mine]
     return quality
+
+
+def _places(earlier: Earlier, bridges: Bridges) -> F64:
+    """(N, 3) where each spot was in the frame in which its parent is looked for."""
+    place = earlier.origin.copy()
+    place[bridges.ghosts.spot] = bridges.ghosts.place
+    return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -20,7 +20,7 @@ from howdah.linking import LinkingConfig
 from howdah.methods.efficientcellseg.config import EfficientCellSegConfig
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job, _needs_torch
-from howdah.pipeline.found_cells import Gathered
+from howdah.pipeline.found_cells import Gathered, Part
 from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
@@ -40,7 +40,14 @@ PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 Read = Callable[[int], Array]
 
-__all__ = ["say_form", "segment_efficientcellseg", "train_efficientcellseg"]
+__all__ = [
+    "CellFinder",
+    "refuse_linking",
+    "refuse_time",
+    "say_form",
+    "segment_efficientcellseg",
+    "train_efficientcellseg",
+]
 
 log = logging.getLogger("howdah")
 
@@ -84,7 +91,7 @@ def train_efficientcellseg(
         from howdah.methods.efficientcellseg.train import train
 
     taught = read_truth_or_stills(job, config, truth=truth)
-    _refuse_time(config, taught.source)
+    refuse_time(config, taught.source)
     target = check_target(weights, taught.source, ending=".safetensors")
     first = None if start is None else read_weights_of("efficientcellseg", Path(start))
     if first is not None:
@@ -148,12 +155,9 @@ def segment_efficientcellseg(
     source, frames = open_job(job, out)
     targets = check_targets([out, *also], source, more=() if truth is None else (Path(truth),))
     linking = LinkingConfig.of(settings.get("linking", {}))
-    _refuse_time(EfficientCellSegConfig.of(settings.get("efficientcellseg", {})), source)
-    if link and is_stills(source):
-        raise ConfigError(
-            f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
-            "if they are the frames of a movie, say so: --axes TYX."
-        )
+    refuse_time(EfficientCellSegConfig.of(settings.get("efficientcellseg", {})), source)
+    if link:
+        refuse_linking(source)
     if settings.get("linking") and not link:
         log.warning("The settings of [linking] do nothing without --link.")
     if weights is not None and truth is not None:
@@ -175,7 +179,7 @@ def segment_efficientcellseg(
     return {"out": str(written[0]), **more, "weights": str(file), **counts}
 
 
-def _refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
+def refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
     """Say that single images have no frames before and after, where the colours shall carry these.
 
     Raises:
@@ -185,6 +189,19 @@ def _refuse_time(config: EfficientCellSegConfig, source: Source) -> None:
         raise ConfigError(
             f"colour = time is not possible with {source.image.path}: these are single images, so that no frame comes before or after "
             "another. Leave it out; if they are the frames of a movie, say so: --axes TYX."
+        )
+
+
+def refuse_linking(source: Source) -> None:
+    """Say that single images cannot be linked.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if is_stills(source):
+        raise ConfigError(
+            f"Linking the cells of {source.image.path} is not possible: these are single images, not a movie. Leave out --link; "
+            "if they are the frames of a movie, say so: --axes TYX."
         )
 
 
@@ -221,41 +238,96 @@ def _find(
     source: Source, frames: list[int], file: Path, settings: Sections, *, linking: LinkingConfig | None, record: Record
 ) -> Steps[Tracks]:
     """Find the cells of some frames beside what a person annotated, and link them if asked for; nothing is written."""
-    weights = read_weights_of("efficientcellseg", file)
-    say_form(weights.header, file, settings)
-    image, setup = source.image, source.setup
-    there = [t for t in frames if not image.is_missing(t, setup)]
-    for t in sorted(set(frames) - set(there)):
-        log.warning("Frame %d of %s is missing; no cells are looked for there.", t, image.path)
-    planes = image.shape(there[0] if there else 0, setup)[0]
-    with _needs_torch():
-        from howdah.methods.efficientcellseg.predict import Network
+    finder = CellFinder.of(source, frames, file, settings)
+    record.facts |= finder.facts
+    yield Progress("cells", 0, len(finder.there), message=finder.network.place.sentence)
+    for done, t in enumerate(finder.there, start=1):
+        here = finder.gathered.take(finder.part(t))
+        yield Progress("cells", done, len(finder.there), values={"cells": float(len(here))})
+    return (yield from finder.annotation(linking))
 
-        config = EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
-        network = Network(weights, config, planes=planes)
-    other = learned_otherwise(weights.header, planes)
-    if other:
-        log.warning("%s: %s", file, other)
-    stays = without_machine(own_names(recognised(source.tracks)), there, relink=False)
-    gathered = Gathered(replace(source, tracks=stays), network.config.min_size or 0)
-    record.facts |= {"settings_used": network.config.model_dump(mode="json"), "device": str(network.place.device)}
-    yield Progress("cells", 0, len(there), message=network.place.sentence)
-    read = lru_cache(maxsize=FRAMES_HELD if network.config.colour == "time" else 1)(lambda t: image.read(t, setup))
-    for done, t in enumerate(there, start=1):
-        cells = _cells(network, source, read, t)
-        here = gathered.add(t, cells.labels, cells.quality, read(t))
-        yield Progress("cells", done, len(there), values={"cells": float(len(here.spot))})
-    tracks, new, _ = gathered.tracks()
-    bare = np.setdiff1d(there, stays.t)
-    if len(bare) and not len(new):
-        no_cell_found(image, len(bare), file, "efficientcellseg")
-    nothing = np.empty(0, dtype=np.int64)
-    if linking is None:
-        return marked(tracks, spots=new, links=nothing)
-    around = neighbours(stays, there, image.n_frames)
-    linked = yield from linked_anew(tracks, linking, sorted([*there, *around]))
-    bridges = np.arange(tracks.n_spots, linked.n_spots)
-    return marked(linked, spots=np.concatenate([new, bridges]), links=nothing)
+
+@dataclass(frozen=True, eq=False)
+class CellFinder:
+    """Finds the cells of each frame by itself; what is found is taken in the order of the frames.
+
+    Attributes:
+        source: The movie and its annotation.
+        weights: The file.
+        there: The frames to find cells in, but those that are missing.
+        stays: What stays of the annotation.
+        network: Ready to predict.
+        gathered: Takes what :meth:`part` returns.
+        read: Reads a frame.
+    """
+
+    source: Source
+    weights: Path
+    there: list[int]
+    stays: Tracks
+    network: Network
+    gathered: Gathered
+    read: Read
+
+    @classmethod
+    def of(cls, source: Source, frames: list[int], file: Path, settings: Sections) -> CellFinder:
+        """Load the network; arguments as of :func:`segment_efficientcellseg`.
+
+        Raises:
+            WeightsError, ConfigError: See there.
+        """
+        weights = read_weights_of("efficientcellseg", file)
+        say_form(weights.header, file, settings)
+        image, setup = source.image, source.setup
+        there = [t for t in frames if not image.is_missing(t, setup)]
+        for t in sorted(set(frames) - set(there)):
+            log.warning("Frame %d of %s is missing; no cells are looked for there.", t, image.path)
+        planes = image.shape(there[0] if there else 0, setup)[0]
+        with _needs_torch():
+            from howdah.methods.efficientcellseg.predict import Network
+
+            config = EfficientCellSegConfig.of(settings.get("efficientcellseg", {}))
+            network = Network(weights, config, planes=planes)
+        other = learned_otherwise(weights.header, planes)
+        if other:
+            log.warning("%s: %s", file, other)
+        stays = without_machine(own_names(recognised(source.tracks)), there, relink=False)
+        gathered = Gathered(replace(source, tracks=stays), network.config.min_size or 0)
+        held = FRAMES_HELD if network.config.colour == "time" else 1
+        read = lru_cache(maxsize=held)(lambda t: image.read(t, setup))
+        return cls(source, file, there, stays, network, gathered, read)
+
+    def anew(self) -> CellFinder:
+        """Return one that has taken nothing yet."""
+        return replace(self, gathered=Gathered(self.gathered.source, self.gathered.min_size))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the network."""
+        return {
+            "settings_used": self.network.config.model_dump(mode="json"),
+            "device": str(self.network.place.device),
+        }
+
+    def part(self, t: int) -> Part:
+        """Find the cells of a frame."""
+        cells = _cells(self.network, self.source, self.read, t)
+        return self.gathered.part(t, cells.labels, cells.quality, self.read(t))[0]
+
+    def annotation(self, linking: LinkingConfig | None) -> Steps[Tracks]:
+        """Return the annotation with all cells that were taken, linked if asked for."""
+        image, stays, there = self.source.image, self.stays, self.there
+        tracks, new, _ = self.gathered.tracks()
+        bare = np.setdiff1d(there, stays.t)
+        if len(bare) and not len(new):
+            no_cell_found(image, len(bare), self.weights, "efficientcellseg")
+        nothing = np.empty(0, dtype=np.int64)
+        if linking is None:
+            return marked(tracks, spots=new, links=nothing)
+        around = neighbours(stays, there, image.n_frames)
+        linked = yield from linked_anew(tracks, linking, sorted([*there, *around]))
+        bridges = np.arange(tracks.n_spots, linked.n_spots)
+        return marked(linked, spots=np.concatenate([new, bridges]), links=nothing)
 
 
 def learned_otherwise(header: Mapping[str, Any], planes: int) -> str:

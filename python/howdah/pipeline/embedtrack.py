@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from howdah.methods.embedtrack.config import EmbedTrackConfig
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.pipeline.detection import Job, _needs_torch
 from howdah.pipeline.embedtrack_weights import check_fits, least_size, settings_of
-from howdah.pipeline.found_cells import Frame, Gathered
+from howdah.pipeline.found_cells import Gathered, Part
 from howdah.pipeline.machine_marks import marked, recognised
 from howdah.pipeline.record import Record, fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from howdah.methods.embedtrack.predict import Network
 
 F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
 
-__all__ = ["track_embedtrack", "train_embedtrack"]
+__all__ = ["Seen", "TrackFinder", "track_embedtrack", "train_embedtrack"]
 
 log = logging.getLogger("howdah")
 
@@ -150,74 +152,161 @@ def _find(
     source: Source, frames: list[int], file: Path, settings: Sections, *, linking: LinkingConfig, record: Record
 ) -> Steps[Tracks]:
     """Find and link the cells of some frames, beside what a person annotated; nothing is written."""
-    weights = read_weights_of("embedtrack", file)
-    check_fits(weights, file, source, frames)
-    image, setup = source.image, source.setup
-    there = [t for t in frames if not image.is_missing(t, setup)]
-    for t in sorted(set(frames) - set(there)):
-        log.warning("Frame %d of %s is missing; no cells are looked for there.", t, image.path)
-    affine = image.affine(there[0] if there else 0, setup)
-    z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    with _needs_torch():
-        from howdah.methods.embedtrack.predict import Network
-
-        network = Network(weights, settings_of(weights, file, settings.get("embedtrack", {})), voxel_size=(z, y, x))
-    config = network.config
-    if config.links == "votes" and settings.get("linking"):
-        log.warning("The settings of [linking] do nothing with links = votes, the paper's way; set links = linking.")
-    stays = without_machine(own_names(recognised(source.tracks)), there, relink=config.links == "votes")
-    gathered = Gathered(replace(source, tracks=stays), least_size(config))
-    around = neighbours(stays, there, image.n_frames)
-    around = [t for t in around if not image.is_missing(t, setup)]
-    record.facts |= {"settings_used": config.model_dump(mode="json"), "device": str(network.place.device)}
-    yield Progress("cells", 0, len(there), message=network.place.sentence)
-    moves = yield from _frames(gathered, network, there, around)
-    tracks, new, links = gathered.tracks()
-    bare = np.setdiff1d(there, stays.t)
-    if len(bare) and not len(new):
-        no_cell_found(image, len(bare), file, "embedtrack")
-    if config.links == "linking":
-        later = [t for t in around if t - 1 in there]
-        linked = yield from linked_anew(tracks, linking, sorted([*there, *later]), estimate=_estimate(moves))
-        bridges = np.arange(tracks.n_spots, linked.n_spots)
-        return marked(linked, spots=np.concatenate([new, bridges]), links=np.empty(0, dtype=np.int64))
-    return marked(tracks, spots=new, links=links)
+    finder = TrackFinder.of(source, frames, file, settings)
+    record.facts |= finder.facts
+    yield Progress("cells", 0, len(finder.there), message=finder.network.place.sentence)
+    for done, seen in enumerate(finder.seen(finder.every), start=1):
+        yield Progress("cells", done, len(finder.every), values=finder.take(seen))
+    return (yield from finder.annotation(linking))
 
 
-def _frames(
-    gathered: Gathered, network: Network, times: list[int], around: list[int]
-) -> Steps[dict[int, tuple[F64, F64]]]:
-    """Find the cells of each frame; of the frames around them only what is known is linked to.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the network says of a frame, and of its cells' way back to the frame before.
 
-    Returns:
-        For the linking package: where cells are and how far it is back to where they were, by frame.
+    Attributes:
+        part: The cells.
+        votes: Parent and share of each cell, (N,); None where there is no frame before, or links are not made by votes.
+        moved: Centres (N, 3) and movements (N, 3), world units, for the linking package; else None.
     """
-    from howdah.methods.embedtrack.cluster import find_cells
-    from howdah.methods.embedtrack.link import movements, vote
 
-    image, setup, config = gathered.source.image, gathered.source.setup, network.config
-    read = last_read(lambda t: image.read(t, setup))
-    moves: dict[int, tuple[F64, F64]] = {}
-    earlier: Frame | None = None
-    every = sorted([*times, *around])
-    for done, (t, fields) in enumerate(network.fields(read, every), start=1):
-        cells = find_cells(fields, config, min_size=gathered.min_size) if t in times else None
-        found = np.zeros(fields.shape, dtype=np.int32) if cells is None else cells.labels
-        quality = np.empty(0) if cells is None else cells.quality
-        here = gathered.add(t, found.reshape(image.shape(t, setup)), quality, read(t))
-        values = {"cells": float(len(here.spot))}
-        joined = earlier is not None and earlier.t == t - 1 and (t in times or t - 1 in times)
-        if joined and earlier is not None and fields.tracking is not None:
-            flat = here.labels.reshape(fields.shape)
-            if config.links == "votes":
-                votes = vote(flat, earlier.labels.reshape(fields.shape), fields, config)
-                gathered.link(here, earlier, votes.parent, votes.share)
-                values["links"] = float(np.count_nonzero(votes.parent))
-            elif len(here.spot):
-                moves[t] = _in_world(here.labels, movements(flat, fields), image.affine(t, setup))
-        earlier = here
-        yield Progress("cells", done, len(every), values=values)
-    return moves
+    part: Part
+    votes: tuple[I64, F64] | None = None
+    moved: tuple[F64, F64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TrackFinder:
+    """Finds the cells of runs of frames and their links; what is found is taken in the order of the frames.
+
+    Attributes:
+        source: The movie and its annotation.
+        weights: The file.
+        there: The frames to find cells in, but those that are missing.
+        around: Frames beside them, in which there are known cells to link to.
+        stays: What stays of the annotation.
+        network: Ready to predict.
+        gathered: The annotation that grows.
+        moves: By frame, for the linking package, where cells are and how far it is back to where they were.
+    """
+
+    source: Source
+    weights: Path
+    there: list[int]
+    around: list[int]
+    stays: Tracks
+    network: Network
+    gathered: Gathered
+    moves: dict[int, tuple[F64, F64]] = field(default_factory=dict)
+    _last: dict[int, I64] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: Source, frames: list[int], file: Path, settings: Sections) -> TrackFinder:
+        """Load the network; arguments as of :func:`track_embedtrack`.
+
+        Raises:
+            WeightsError, ConfigError: See there.
+        """
+        weights = read_weights_of("embedtrack", file)
+        check_fits(weights, file, source, frames)
+        image, setup = source.image, source.setup
+        there = [t for t in frames if not image.is_missing(t, setup)]
+        for t in sorted(set(frames) - set(there)):
+            log.warning("Frame %d of %s is missing; no cells are looked for there.", t, image.path)
+        affine = image.affine(there[0] if there else 0, setup)
+        z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        with _needs_torch():
+            from howdah.methods.embedtrack.predict import Network
+
+            network = Network(weights, settings_of(weights, file, settings.get("embedtrack", {})), voxel_size=(z, y, x))
+        config = network.config
+        if config.links == "votes" and settings.get("linking"):
+            log.warning(
+                "The settings of [linking] do nothing with links = votes, the paper's way; set links = linking."
+            )
+        stays = without_machine(own_names(recognised(source.tracks)), there, relink=config.links == "votes")
+        gathered = Gathered(replace(source, tracks=stays), least_size(config))
+        around = [t for t in neighbours(stays, there, image.n_frames) if not image.is_missing(t, setup)]
+        return cls(source, file, there, around, stays, network, gathered)
+
+    def anew(self) -> TrackFinder:
+        """Return one that has taken nothing yet."""
+        return replace(self, gathered=Gathered(self.gathered.source, self.gathered.min_size), moves={}, _last={})
+
+    @property
+    def every(self) -> list[int]:
+        """All frames that are looked at, ascending."""
+        return sorted([*self.there, *self.around])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the network."""
+        return {
+            "settings_used": self.network.config.model_dump(mode="json"),
+            "device": str(self.network.place.device),
+        }
+
+    def seen(self, times: list[int], *, halo: bool = False) -> Iterator[Seen]:
+        """Find the cells of frames, and their votes; of the frames around only what is known is linked to.
+
+        Args:
+            times: Some of ``every`` in growing order, without leaving one out.
+            halo: The first one is only there for the sake of the next, and not returned.
+        """
+        from howdah.methods.embedtrack.cluster import find_cells
+        from howdah.methods.embedtrack.link import movements, vote
+
+        image, setup, config = self.source.image, self.source.setup, self.network.config
+        read = last_read(lambda t: image.read(t, setup))
+        before: tuple[int, I32] | None = None
+        for number, (t, fields) in enumerate(self.network.fields(read, times)):
+            cells = find_cells(fields, config, min_size=self.gathered.min_size) if t in self.there else None
+            found = np.zeros(fields.shape, dtype=np.int32) if cells is None else cells.labels
+            found = found.reshape(image.shape(t, setup))
+            quality = np.empty(0) if cells is None else cells.quality
+            if halo and not number:
+                before = t, self.gathered.together(t, found)[0]
+                continue
+            part, here = self.gathered.part(t, found, quality, read(t))
+            joined = before is not None and before[0] == t - 1 and (t in self.there or t - 1 in self.there)
+            votes = moved = None
+            if joined and before is not None and fields.tracking is not None:
+                flat = here.reshape(fields.shape)
+                if config.links == "votes":
+                    chosen = vote(flat, before[1].reshape(fields.shape), fields, config)
+                    votes = chosen.parent, chosen.share
+                elif here.any():
+                    moved = _in_world(here, movements(flat, fields), image.affine(t, setup))
+            before = t, here
+            yield Seen(part, votes, moved)
+
+    def take(self, seen: Seen) -> dict[str, float]:
+        """Take what was seen of the next frame; return numbers for the progress."""
+        t = seen.part.t
+        here = self.gathered.take(seen.part)
+        values = {"cells": float(len(here))}
+        if seen.votes is not None:
+            self.gathered.link(here, self._last[t - 1], *seen.votes)
+            values["links"] = float(np.count_nonzero(seen.votes[0]))
+        if seen.moved is not None:
+            self.moves[t] = seen.moved
+        self._last.clear()
+        self._last[t] = here
+        return values
+
+    def annotation(self, linking: LinkingConfig) -> Steps[Tracks]:
+        """Return the annotation with all cells that were taken, and their links."""
+        tracks, new, links = self.gathered.tracks()
+        bare = np.setdiff1d(self.there, self.stays.t)
+        if len(bare) and not len(new):
+            no_cell_found(self.source.image, len(bare), self.weights, "embedtrack")
+        if self.network.config.links == "linking":
+            later = [t for t in self.around if t - 1 in self.there]
+            times = sorted([*self.there, *later])
+            linked = yield from linked_anew(tracks, linking, times, estimate=_estimate(self.moves))
+            bridges = np.arange(tracks.n_spots, linked.n_spots)
+            return marked(linked, spots=np.concatenate([new, bridges]), links=np.empty(0, dtype=np.int64))
+        return marked(tracks, spots=new, links=links)
 
 
 def _in_world(labels: npt.NDArray[np.int32], pixels: F64, affine: F64) -> tuple[F64, F64]:

@@ -180,7 +180,7 @@ def _matched(true: Side, found: Side, how: Judging, seen: Places | None, notes: 
         try:
             masks = yield from by_masks(true, found)
         except (DataError, BdvIoError) as error:
-            if how.match == "masks" or seen is None or (true.has_masks and found.has_masks):
+            if how.match == "masks" or seen is None or (true.has_pixels and found.has_pixels):
                 raise
             notes.append(f"Cells were matched by their centres. {error}")
         else:

@@ -71,7 +71,12 @@ class Side:
     @property
     def has_masks(self) -> bool:
         """Whether it holds cells as pixels or outlines, not as points or ellipsoids."""
-        return self.format.kind == "image" or self.folder is not None or bool(len(self.tracks.outlines.spot))
+        return self.has_pixels or bool(len(self.tracks.outlines.spot))
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether it is a label image or a challenge's folder."""
+        return self.format.kind == "image" or self.folder is not None
 
 
 def read_side(path: Path, hints: Hints, *, outlines: bool = False) -> Side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Frame", "Gathered", "giving_way", "inside"]
+__all__ = ["Frame", "Gathered", "Part", "giving_way", "inside"]
 
 HALF = 0.5
 
@@ -41,6 +42,25 @@ class Frame:
     t: int
     labels: I32
     spot: I64
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a frame gives to the annotation, whatever the other frames give.
+
+    Attributes:
+        t: The frame.
+        cells: The predicted cells that stand beside a person's, with their outlines.
+        quality: (M,) of these.
+        label: (N,) labels of all cells of the frame, a person's first; ascending.
+        values: Key of :func:`howdah.pipeline.regions.properties` -> (N,) of these.
+    """
+
+    t: int
+    cells: Spots
+    quality: F64
+    label: I64
+    values: Mapping[str, F64]
 
 
 def giving_way(predicted: I32, hers: I32, refused: I32, *, min_size: int) -> tuple[I32, I64]:
@@ -131,21 +151,37 @@ class Gathered:
         Returns:
             The frame with all cells, a person's too (but those that she rejected), for linking.
         """
-        image, setup, kept = self.source.image, self.source.setup, self.source.tracks
-        affine = image.affine(t, setup)
-        painted, mine, names = self._beside_hers(t, labels)
+        part, together = self.part(t, labels, quality, frame)
+        return Frame(t, together, self.take(part))
+
+    def part(self, t: int, labels: I32, quality: F64, frame: Array) -> tuple[Part, I32]:
+        """Return what a frame gives, and its labels, without taking it: it hangs on no other frame. Arguments as of :meth:`add`."""
+        affine = self.source.image.affine(t, self.source.setup)
+        together, mine, names = self.together(t, labels)
         new = spots_of_frames([(t, mine, affine)])
-        start = kept.n_spots + self.n_new
-        self._parts.append(new)
-        self._quality.append(quality[names - 1])
-        self.n_new += len(new.t)
-        together = np.where(mine > 0, mine + int(painted.max(initial=0)), painted) if painted.any() else mine
-        spot = np.concatenate([self._rows[self._hers.rows(t)], np.arange(start, start + len(new.t))]).astype(np.int64)
-        found = Frame(t, together.astype(np.int32), spot)
+        label, values = np.empty(0, dtype=np.int64), dict[str, F64]()
+        if len(self._hers.rows(t)) + len(new.t):
+            label, measured = region_properties(together, frame, affine)
+            values = dict(measured)
+        return Part(t, new, quality[names - 1], label, values), together
+
+    def together(self, t: int, labels: I32) -> tuple[I32, I32, I64]:
+        """Return (Z, Y, X) a person's cells and the predicted ones, 1..N; the predicted ones alone, 1..M; and which ones these are."""
+        painted, mine, names = self._beside_hers(t, labels)
+        both = np.where(mine > 0, mine + int(painted.max(initial=0)), painted) if painted.any() else mine
+        return both.astype(np.int32), mine, names
+
+    def take(self, part: Part) -> I64:
+        """Take what a frame gave; frames come in growing order. Returns the row of each of its cells, as ``Frame.spot``."""
+        start = self.source.tracks.n_spots + self.n_new
+        self._parts.append(part.cells)
+        self._quality.append(part.quality)
+        self.n_new += len(part.cells.t)
+        fresh = np.arange(start, start + len(part.cells.t))
+        spot = np.concatenate([self._rows[self._hers.rows(part.t)], fresh]).astype(np.int64)
         if len(spot):
-            label, values = region_properties(found.labels, frame, affine)
-            self._measured.append((spot[label - 1], dict(values)))
-        return found
+            self._measured.append((spot[part.label - 1], dict(part.values)))
+        return spot
 
     def _beside_hers(self, t: int, labels: I32) -> tuple[I32, I32, I64]:
         """Return a person's cells, the predicted ones beside them, and which ones these are; where she has none without copies."""
@@ -157,10 +193,11 @@ class Gathered:
         painted = self._hers(t)
         return painted, *giving_way(labels, painted, self._refused(t), min_size=self.min_size)
 
-    def link(self, later: Frame, earlier: Frame, parent: I64, share: F64) -> None:
-        """Take the links of a frame: (N,) label one frame earlier or 0, and (N,) quality of each."""
+    def link(self, later: I64, earlier: I64, parent: I64, share: F64) -> None:
+        """Take the links of a frame: rows of its cells and of those one frame earlier (:meth:`take`), (N,) label there or 0, (N,)
+        quality of each."""
         child = np.flatnonzero(parent > 0)
-        self._links.append(np.stack([earlier.spot[parent[child] - 1], later.spot[child]], axis=1))
+        self._links.append(np.stack([earlier[parent[child] - 1], later[child]], axis=1))
         self._shares.append(share[child])
 
     def tracks(self) -> tuple[Tracks, I64, I64]:

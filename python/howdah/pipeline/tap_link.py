@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from howdah.progress import Progress, Steps
 
 if TYPE_CHECKING:
     from howdah.nn.checkpoint import Weights
+    from howdah.pipeline.tap_network import Seen
 
 PathLike = str | os.PathLike[str]
 Sections = Mapping[str, Mapping[str, Any]]
@@ -36,12 +38,16 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 __all__ = [
+    "BLOCK",
+    "Look",
+    "asked_of",
     "division_classifier",
     "division_probabilities",
     "for_movie",
     "learned_share",
     "told_divisions",
     "with_divisions",
+    "with_divisions_told",
 ]
 
 CLASS = "division"
@@ -83,14 +89,24 @@ def told_divisions(source: Source, tracks: Tracks, classifier: PathLike, *, sett
         WeightsError: The file is damaged, or no classifier.
     """
     told = division_classifier(classifier)
-    sentence = doubtful(told.header)
-    if sentence:
-        log.warning("%s: %s", classifier, sentence)
-    tracks = own_tap_names(tracks)
-    rows = np.flatnonzero(np.isfinite(tracks.centre).all(axis=1))
+    tracks, rows = asked_of(tracks, told, file=Path(classifier))
     likely = yield from division_probabilities(
         source, tracks, told, rows=rows, file=Path(classifier), settings=settings
     )
+    return with_divisions_told(tracks, rows, likely)
+
+
+def asked_of(tracks: Tracks, classifier: Weights, *, file: Path) -> tuple[Tracks, I64]:
+    """Return the annotation with TAP's features under their own names, and the rows of the spots that can be asked about; warn of a
+    poor classifier."""
+    sentence = doubtful(classifier.header)
+    if sentence:
+        log.warning("%s: %s", file, sentence)
+    return own_tap_names(tracks), np.flatnonzero(np.isfinite(tracks.centre).all(axis=1))
+
+
+def with_divisions_told(tracks: Tracks, rows: I64, likely: F64) -> Tracks:
+    """Return the annotation with the feature: ``likely`` (R,) of some rows."""
     return with_values(tracks, DIVISION, "", np.arange(tracks.n_spots), _spread(likely, rows, tracks.n_spots))
 
 
@@ -127,23 +143,49 @@ def division_probabilities(
         file: What to call the classifier.
         settings: ``{"tap": {...}}``.
     """
-    with _needs_torch():
-        from howdah.methods.tap.classify import classes_of, predict_classes
-
-    frames = list(range(source.image.n_frames))
-    seen = look_at(source, frames, classifier, file=file, settings=settings)
-    time = tracks.t[rows].astype(np.int64)
-    centre, covariance = in_pixels(seen.opened, time, tracks.centre[rows], tracks.covariance[rows])
-    column, found = classes_of(classifier).index(CLASS), np.full(len(rows), np.nan)
+    look = Look.at(source, classifier, file=file, settings=settings)
+    time, found = tracks.t[rows].astype(np.int64), np.full(len(rows), np.nan)
     present = np.unique(time)
-    yield Progress("divisions", 0, len(present), message=seen.embedder.place.sentence)
+    yield Progress("divisions", 0, len(present), message=look.seen.embedder.place.sentence)
     for start in range(0, len(present), BLOCK):
         part = present[start : start + BLOCK]
         here = np.flatnonzero(np.isin(time, part))
-        place = (time[here], centre[here], covariance[here])
-        found[here] = predict_classes(classifier, seen.frames, *place, config=seen.config)[:, column]
+        found[here] = look.told(time[here], tracks.centre[rows[here]], tracks.covariance[rows[here]])
         yield Progress("divisions", start + len(part), len(present))
     return for_movie(found, prior=learned_share(classifier.header), trust=trust_in(classifier.header))
+
+
+@dataclass(frozen=True)
+class Look:
+    """A classifier that looks at a movie.
+
+    Attributes:
+        seen: The movie as the classifier sees it. classifier: From :func:`division_classifier`.
+    """
+
+    seen: Seen
+    classifier: Weights
+
+    @classmethod
+    def at(cls, source: Source, classifier: Weights, *, file: Path, settings: Sections) -> Look:
+        """Look at all frames of a source; arguments as in :func:`division_probabilities`."""
+        frames = list(range(source.image.n_frames))
+        return cls(look_at(source, frames, classifier, file=file, settings=settings), classifier)
+
+    def told(self, t: I64, centre: F64, covariance: F64) -> F64:
+        """Return the (N,) raw probability that each spot divides, as the classifier was trained; NaN where it cannot see it.
+
+        Args:
+            t: (N,) frames; all spots of a frame at once, and up to :data:`BLOCK` frames.
+            centre: (N, 3) world.
+            covariance: (N, 3, 3), squared world units.
+        """
+        with _needs_torch():
+            from howdah.methods.tap.classify import classes_of, predict_classes
+
+        place = in_pixels(self.seen.opened, t, centre, covariance)
+        likely = predict_classes(self.classifier, self.seen.frames, t, *place, config=self.seen.config)
+        return likely[:, classes_of(self.classifier).index(CLASS)].astype(np.float64)
 
 
 def trust_in(header: Mapping[str, Any]) -> float:

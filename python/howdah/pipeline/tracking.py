@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bdv_io import Tracks
 from bdv_io.formats import writer_for
@@ -32,7 +33,7 @@ from howdah.pipeline.sources import Source, check_target, open_source, parse_fra
 from howdah.pipeline.tap_link import told_divisions, with_divisions
 from howdah.progress import Steps
 
-__all__ = ["link", "linked_anew", "track"]
+__all__ = ["counts_of", "link", "linked_anew", "loosened", "marked", "track"]
 
 Sections = Mapping[str, Mapping[str, Any]]
 MACHINE = TRACKING_TAGS[1]
@@ -72,8 +73,8 @@ def link(
             tracks = yield from told_divisions(source, tracks, divisions, settings=settings)
         linked = yield from linked_anew(tracks, config, frames, estimate=_estimate(source, flow, settings))
         written = save(target, linked, source.image, hints=job.hints)
-        record.facts |= _counts(linked)
-    return {"out": str(written), **_counts(linked)}
+        record.facts |= counts_of(linked)
+    return {"out": str(written), **counts_of(linked)}
 
 
 def track(
@@ -116,8 +117,8 @@ def track(
         every = list(range(source.image.n_frames))
         linked = yield from linked_anew(found, config, every, estimate=estimate)
         written = save(target, linked, source.image, hints=job.hints)
-        record.facts |= {"weights": fingerprint(Path(weights)), **_counts(linked)}
-    return {"out": str(written), "weights": str(weights), **_counts(linked)}
+        record.facts |= {"weights": fingerprint(Path(weights)), **counts_of(linked)}
+    return {"out": str(written), "weights": str(weights), **counts_of(linked)}
 
 
 def linked_anew(
@@ -127,19 +128,24 @@ def linked_anew(
 
     Spots that bridged a gap of the former links go with them, unless a person touched them.
     """
+    kept, candidates = loosened(tracks, frames)
+    linked = yield from link_frames(kept, config, frames=frames, candidates=candidates, estimate=estimate)
+    return marked(kept, linked)
+
+
+def loosened(tracks: Tracks, frames: list[int]) -> tuple[Tracks, npt.NDArray[np.bool_]]:
+    """Return the annotation without what a machine linked between these frames, and the (N,) mask of its spots that may get links."""
     wanted = np.isin(tracks.t[tracks.links], frames).all(axis=1)
     kept = tracks.select_links(~(tracks.tagged(TRACKING, MACHINE.name, links=True) & wanted))
     bridges = kept.tagged(INTERPOLATED, BRIDGE.name) & replaceable(kept) & np.isin(kept.t, frames)
     if bridges.any():  # they were put where the former links had a gap
         kept = kept.select(~bridges)
     rejected = np.isin(spot_status(kept), [Status.FP, Status.TN, Status.TB, Status.FB])
-    linked = yield from link_frames(
-        kept,
-        config,
-        frames=frames,
-        candidates=~rejected & np.isfinite(kept.centre).all(axis=1),
-        estimate=estimate,
-    )
+    return kept, ~rejected & np.isfinite(kept.centre).all(axis=1)
+
+
+def marked(kept: Tracks, linked: Tracks) -> Tracks:
+    """Return the linked annotation with its new links and spots tagged as a machine's; ``kept`` is what it was before."""
     new, inserted = np.arange(kept.n_links, linked.n_links), np.arange(kept.n_spots, linked.n_spots)
     linked = linked.with_tag_set(TRACKING, TRACKING_TAGS).with_tag(TRACKING, MACHINE, links=new)
     if len(inserted):
@@ -156,7 +162,8 @@ def _files(**given: str | os.PathLike[str] | None) -> dict[str, Path]:
     return {name: Path(path) for name, path in given.items() if path is not None}
 
 
-def _counts(tracks: Tracks) -> dict[str, Any]:
+def counts_of(tracks: Tracks) -> dict[str, Any]:
+    """Return the numbers of spots, links, tracks and divisions."""
     return {
         "spots": tracks.n_spots,
         "links": tracks.n_links,

@@ -9,6 +9,7 @@ each was tried and how long it took. A run that was stopped, however, goes on fr
 Who executes blocks is exchangeable: this process (:mod:`.serial`), or a dask cluster (:mod:`.cluster`), local by default. Only the
 process that runs the plan writes the manifest; workers write files of blocks.
 
-Reading order: :mod:`.plan` (words), :mod:`.folder` and :mod:`.manifest` (what is on disk), :mod:`.execute` (a block in a worker),
-:mod:`.run` (the loop), then one module a verb: :mod:`.detect`, :mod:`.segment`, :mod:`.link`, :mod:`.convert`.
+Reading order: :mod:`.plan` (words), :mod:`.folder` and :mod:`.manifest` (what is on disk), :mod:`.identity` (what makes two runs the
+same), :mod:`.schedule` (which block is next), :mod:`.execute` (a block in a worker), :mod:`.begin` and :mod:`.run` (the loop), then one
+module a verb: :mod:`.detect`, :mod:`.segment`, :mod:`.link`, :mod:`.convert`.
 """

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,10 @@ class Cluster:
         spawned = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in threads.items()}
         self._resources.enter_context(self._dask.config.set(spawned))
         try:
-            self._cluster = self._distributed.SpecCluster(
-                workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL, name="howdah"
-            )
+            with _without_warnings():
+                self._cluster = self._distributed.SpecCluster(
+                    workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL, name="howdah"
+                )
         except (OSError, RuntimeError) as error:
             raise ScaleError(
                 f"Starting {count} workers on this computer failed ({error}). Try fewer (--workers), or none (--workers 0)."
@@ -220,7 +221,8 @@ class Cluster:
             where = {"address": said} if "://" in said or file.suffix != ".json" else {"scheduler_file": said}
             if "scheduler_file" in where and not file.is_file():
                 raise FileNotFoundError(f"there is no file {file}")
-        return self._distributed.Client(**where, timeout=timeout, set_as_default=False, heartbeat_interval="2s")
+        with _without_warnings():
+            return self._distributed.Client(**where, timeout=timeout, set_as_default=False, heartbeat_interval="2s")
 
     def _look(self) -> None:
         """Count the workers, and try the new ones: do they see the files, have they the same Howdah, enough memory?"""
@@ -384,14 +386,20 @@ def _quiet(dask: Any) -> ExitStack:
     """Set dask up for runs of blocks and keep its many lines from the terminal."""
     stack = ExitStack()
     stack.enter_context(dask.config.set(DASK))
-    stack.enter_context(warnings.catch_warnings())
-    warnings.filterwarnings("ignore", module=r"distributed(\.|$)")
     roots = ("distributed", "tornado", "asyncio", "bokeh")
     for name in [*roots, *(known for known in logging.root.manager.loggerDict if known.startswith("distributed."))]:
         logger = logging.getLogger(name)  # dask gives levels of their own to some
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL + 1)
     return stack
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep dask's warnings (another version elsewhere, a port that is taken) from the terminal; what matters is checked."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"distributed(\.|$)")
+        yield
 
 
 def _first_line(error: BaseException) -> str:

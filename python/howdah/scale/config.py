@@ -40,7 +40,12 @@ class ScaleConfig(Settings):
         ge=1,
         description="Time points of a block that goes along time (linking, tracking). Automatic: about 200,000 spots, or 16 frames.",
     )
-    retries: int = Field(default=3, ge=0, le=100, description="How often a block that failed is tried again.")
+    retries: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a block that failed, or whose worker died, is tried again in one run.",
+    )
     patience_s: float = Field(
         default=60.0,
         ge=0,

@@ -135,6 +135,7 @@ def task_of(block: Block, folder: Path, run: str) -> dict[str, Json]:
     return {
         "folder": str(folder),
         "run": run,
+        "howdah": __version__,
         "key": block.key,
         "does": block.does,
         "arguments": block.arguments,
@@ -161,6 +162,9 @@ def execute(task: Mapping[str, Json]) -> dict[str, Json]:
             key, state, started=started, seconds=seconds, peak_mb=_peak_mb(), worker=worker, **facts
         ).to_json()
 
+    if task["howdah"] != __version__:
+        said = f"the worker {socket.gethostname()} has Howdah {__version__}, the run has {task['howdah']}. Install the same there"
+        return report("refused", error=said)
     try:
         call = WorkerCall(
             key, task["arguments"], _shared_of(folder, run), folder, run, frozenset(map(str, task["needs"]))

@@ -47,7 +47,7 @@ def run_plan(plan: Plan, config: ScaleConfig, *, restart: bool = False, keep: bo
         ScaleError: A block failed more often than ``retries``, the scheduler is gone, the manifest cannot be written, or the work
             folder belongs to another run. The sentence says what to do; the blocks that are done stay.
     """
-    folder = work_folder(plan.target)
+    folder = work_folder(plan.target).absolute()  # workers may stand elsewhere
     with hold(folder):
         begun = begin(plan, folder, restart=restart)
         with contextlib.closing(begun.manifest):
@@ -118,8 +118,12 @@ class _Run:
         try:
             self.who = executor.about()
             self.manifest.say(state="running", **self.who)
-            ahead = max(16, 4 * executor.slots) if any(self.schedule.passing) else None
-            self.manifest.say(passing_at_most=self.schedule.passing_serial + ahead if ahead else 0)
+            ahead = (
+                None  # how far beyond the first block that is not done others may be begun: bounds the passing files
+            )
+            if any(self.schedule.passing):
+                ahead = 0 if executor.most == 1 else max(16, 4 * executor.slots)
+            self.manifest.say(passing_at_most=self.schedule.passing_serial + (ahead or 0))
             while self.schedule.left:
                 self.hand_out(executor, ahead)
                 for report in executor.wait(WAIT_S):
@@ -229,6 +233,8 @@ class _Run:
             raise error
         yield from self.repair(error.key, error.reason)
         for number, block in enumerate(self.plan.blocks):
+            if number % 100 == 0:
+                yield Progress("verify", number, len(self.plan.blocks))
             if self.schedule.here[number] and block.key != error.key:
                 try:
                     read_checked(self.folder, block.key, run=self.begun.run)

@@ -27,7 +27,19 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 Vector = tuple[float, float, float]
 
-__all__ = ["DEFAULTS", "LENGTHS", "Cells", "Joined", "find_cells", "find_cells_by_plane", "in_finest"]
+__all__ = [
+    "DEFAULTS",
+    "LENGTHS",
+    "Cells",
+    "Joined",
+    "find_cells",
+    "find_cells_by_plane",
+    "in_finest",
+    "kept_cells",
+    "parts_of",
+    "rules_of",
+    "typical_size",
+]
 
 DEFAULTS: dict[str, Any] = {  # of what is automatic; lengths as shares of a cell's diameter
     "threshold": 0.5,
@@ -94,9 +106,9 @@ def find_cells(
         return Cells(joined.table[volume], joined.quality)
     size = voxel_size[1:] if maps.shape[0] == 1 else voxel_size
     diameter = in_finest(diameter, size)
-    rules, threshold = _rules(maps, config, voxel_size=size, diameter=diameter)
-    labels, sums = _parts(maps, threshold, rules, config.fill_holes, diameter)
-    table, quality = _kept(sums, rules.min_size, _typical(size, diameter))
+    rules, threshold = rules_of(maps, config, voxel_size=size, diameter=diameter)
+    labels, sums = parts_of(maps, threshold, rules, config.fill_holes, diameter)
+    table, quality = kept_cells(sums, rules.min_size, typical_size(size, diameter))
     return Cells(table[labels], quality)
 
 
@@ -135,8 +147,8 @@ def find_cells_by_plane(
             )
         if last is not None and z > last + 1:
             stitcher.skip()
-        rules, threshold = _rules(maps, within, planes=True, voxel_size=voxel_size[1:], diameter=diameter)
-        labels, found = _parts(maps, threshold, rules, config.fill_holes, diameter)
+        rules, threshold = rules_of(maps, within, planes=True, voxel_size=voxel_size[1:], diameter=diameter)
+        labels, found = parts_of(maps, threshold, rules, config.fill_holes, diameter)
         sums.append(found[:, 1:])
         last, n_planes = z, n_planes + 1
         yield z, stitcher.add(labels[0])
@@ -145,7 +157,7 @@ def find_cells_by_plane(
     joined: F64 = np.stack([np.bincount(cell, row, minlength=int(cell.max()) + 1) for row in parts])
     size = voxel_size if n_planes > 1 else voxel_size[1:]
     diameter = in_finest(diameter, size)
-    table, quality = _kept(joined, _least(config, size, diameter), _typical(size, diameter))
+    table, quality = kept_cells(joined, _least(config, size, diameter), typical_size(size, diameter))
     return Joined(table[cell], quality)
 
 
@@ -168,14 +180,19 @@ def in_finest(diameter: float, voxel_size: tuple[float, ...]) -> float:
     return diameter * min(voxel_size[-2:]) / min(voxel_size)
 
 
-def _rules(
-    maps: Maps, config: EfficientCellSegConfig, *, voxel_size: tuple[float, ...], diameter: float, planes: bool = False
+def rules_of(
+    maps: Maps | None,
+    config: EfficientCellSegConfig,
+    *,
+    voxel_size: tuple[float, ...],
+    diameter: float,
+    planes: bool = False,
 ) -> tuple[Rules, float]:
     """Settle what is automatic, for the axes that ``voxel_size`` names."""
     if not diameter > 0:
         raise ConfigError(f"Finding cells failed: the diameter of a cell is {diameter}; it must be positive.")
-    split = config.split or ("distance" if maps.centre is None else "centres")
-    if split == "centres" and maps.centre is None:
+    split = config.split or ("distance" if maps is None or maps.centre is None else "centres")
+    if split == "centres" and maps is not None and maps.centre is None:
         raise ConfigError(
             "Finding cells failed: split is centres, but this network does not predict centres. Set split = distance, or train "
             "with centres = joint."
@@ -203,16 +220,16 @@ def _least(config: EfficientCellSegConfig, voxel_size: tuple[float, ...], diamet
     """Return how many voxels a cell has at least."""
     if config.min_size is not None:
         return config.min_size
-    return int(CRUMB * _typical(voxel_size, diameter))
+    return int(CRUMB * typical_size(voxel_size, diameter))
 
 
-def _typical(voxel_size: tuple[float, ...], diameter: float) -> float:
+def typical_size(voxel_size: tuple[float, ...], diameter: float) -> float:
     """Return how many voxels a disc or ball of this diameter has; the diameter in pixels of the finest axis."""
     content = np.pi / 4 * diameter**2 if len(voxel_size) == 2 else np.pi / 6 * diameter**3
     return float(content * min(voxel_size) ** len(voxel_size) / np.prod(voxel_size))
 
 
-def _parts(maps: Maps, threshold: float, rules: Rules, fill: bool, diameter: float) -> tuple[I32, F64]:
+def parts_of(maps: Maps, threshold: float, rules: Rules, fill: bool, diameter: float) -> tuple[I32, F64]:
     """Part the cells of maps.
 
     Returns:
@@ -239,7 +256,7 @@ def _parts(maps: Maps, threshold: float, rules: Rules, fill: bool, diameter: flo
     return labels, np.stack([size, probability * np.concatenate([[0.0], 0.5 + 0.5 * clear])])
 
 
-def _kept(sums: F64, least: int, typical: float) -> tuple[I32, F64]:
+def kept_cells(sums: F64, least: int, typical: float) -> tuple[I32, F64]:
     """Return the new number of each cell, 0 for those that are too small, and the quality of the others."""
     size, total = sums
     stays = size >= max(least, 1)

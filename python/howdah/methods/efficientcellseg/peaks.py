@@ -125,6 +125,8 @@ def _middles(height: F32, top: Bool) -> I64:
     flat = np.flatnonzero(top)
     name = named.reshape(-1)[flat]
     place = np.stack(np.unravel_index(flat, top.shape), axis=1)
+    _, first, owner = np.unique(name, return_index=True, return_inverse=True)
+    near = place - place[first[owner.reshape(-1)]]  # what is chosen must not hang on where in the image it lies
     bad = np.zeros(n + 1, dtype=bool)
     level, all_heights, all_tops = height.reshape(-1)[flat], height.reshape(-1), top.reshape(-1)
     for offset in itertools.product((-1, 0, 1), repeat=top.ndim):
@@ -135,10 +137,10 @@ def _middles(height: F32, top: Bool) -> I64:
             True  # it goes on, up to something higher
         )
     good = ~bad[name]
-    flat, name, place = flat[good], name[good], place[good]
+    flat, name, near = flat[good], name[good], near[good]
     size = np.maximum(np.bincount(name, minlength=n + 1), 1)
-    middle = np.stack([np.bincount(name, axis, minlength=n + 1) / size for axis in place.T], axis=1)
-    order = np.lexsort((flat, ((place - middle[name]) ** 2).sum(axis=1), name))
+    middle = np.stack([np.bincount(name, axis, minlength=n + 1) / size for axis in near.T], axis=1)
+    order = np.lexsort((flat, ((near - middle[name]) ** 2).sum(axis=1), name))
     _, first = np.unique(name[order], return_index=True)
     return np.sort(flat[order[first]])
 

@@ -162,6 +162,32 @@ class Network:
 
     # ---- parts of a picture
 
+    def tiling(self, shape: Shape) -> list[tiles.Tile]:
+        """Return the tiles of a plane (Z, Y, X), in the padded plane, that :meth:`tile_maps` is asked for one by one.
+
+        Raises:
+            ConfigError: What one tile shows hangs on more than its own pixels, and on how bright the frame is: colours, enlarging, and
+                the paper's squeezed windows.
+        """
+        config = self.config
+        enlarged, squeezed = (config.enlarge or 1) != 1, config.fit_frame or "plain_grid" in config.compat
+        if shape[0] > 1 or enlarged or squeezed or mode_of(config, 1) != "grey":
+            raise ConfigError(
+                "Cutting a frame of EfficientCellSeg into blocks is possible for images of one plane, with colour = grey, enlarge = 1 and "
+                "without fit_frame or compat = plain_grid. Leave --block out: then a block is a frame."
+            )
+        return self._plan(shape)
+
+    def tile_maps(self, shown: F32) -> F32:
+        """Predict the maps (C, Y, X) of a tile, C as ``maps_given``, from its pixels (Y, X), 0..1; not yet weighted."""
+        found: F32 = self._seen(np.stack([np.broadcast_to(shown, (3, *shown.shape))]))[0]
+        return found
+
+    def as_maps(self, values: F32) -> Maps:
+        """Return blended maps (C, Y, X) as what cells are found in."""
+        found = {name: values[channel : channel + 1] for channel, name in enumerate(self.maps_given)}
+        return Maps(found["cell"], found.get("centre"))
+
     def _plan(self, shape: Shape) -> list[tiles.Tile]:
         """The parts of a plane: after enlarging and, for tiles, padding."""
         inner = resized_shape(shape[1:], self.config.enlarge or 1)
