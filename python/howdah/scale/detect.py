@@ -12,11 +12,10 @@ unless ``tile_size`` and ``memory_mb`` are set. How many workers there are, and 
 stored voxel, ``c`` = 1 (2 with ``denoise_edges``), ``net(n)`` = 700 n where that is within ``memory_mb``, else 262 n + 350 MiB:
 
 - a frame that is not cut: (s + 24) v + net(v); 8 v more with ``temporal_mean``;
-- levels: 48 bytes for each of 4 million voxels; with ``slice_median`` s + 16 for each of 16 million or of a slice; with normalisation
-  ``"local"`` also what preparing
-  a part of 4 million voxels takes;
-- preparing a part that is h voxels of the working grid with its halo, and m of the movie: (s + 16) min(m, 2^25) + 28 h;
-- a tile of n voxels: what preparing it takes, or net(n), whichever is more, + (12 c + 4) n;
+- levels: 48 bytes for each of 4 million voxels; with ``slice_median`` s + 16 for each of 8 million or of a slice; with normalisation
+  ``"local"`` also what preparing a part of 4 million voxels takes;
+- preparing a part that is h voxels of the working grid with its halo, and m of the movie: (s + 16) min(m, 2^24) + 28 h;
+- a tile of n voxels: what preparing it takes + net(n) + (12 c + 4) n (the C library's heap gives little back in between);
 - blending a region of n voxels: 18 n + 12 t, where t are the voxels of a tile; with ``denoise_edges`` n are those of the region's whole
   slices, and it takes 70 n + 24 t. Without ``block``, regions are as large as 0.8 ``memory_mb`` allows;
 - cores and nuclei: 200 bytes for each voxel above the threshold in a region and in the components that lie over its border. How many these
@@ -151,7 +150,7 @@ def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record 
     loaded, given = settings_of(run.weights, settings, marks=source.tracks)
     elephant = settled(loaded, given)
     if elephant.memory_mb is None:
-        elephant = elephant.but(memory_mb=_network_mb(config))
+        elephant = elephant.but(memory_mb=_network_mb(config, rescaled=elephant.rescale is not None))
     box = run.where.corners(elephant.r_max)
     warn_beside(box, source, run.frames, run.where.box)
     calibration = Calibration.from_header(loaded.header) or DEFAULT
@@ -220,9 +219,10 @@ def _gathered(
     return {"out": str(written), "spots": tracks.n_spots, "new_spots": tracks.n_spots - source.tracks.n_spots}
 
 
-def _network_mb(config: ScaleConfig) -> float:
+def _network_mb(config: ScaleConfig, *, rescaled: bool) -> float:
     """Memory for the network where nobody said: from the settings alone, so that the same command makes the same plan."""
-    return max(200.0, 0.75 * ((config.worker_memory_mb or AUTOMATIC_MB) - IDLE_MB))
+    filters = 2.0 * SOURCE * 18 / MB if rescaled else 0.0
+    return max(200.0, 0.6 * ((config.worker_memory_mb or AUTOMATIC_MB) - IDLE_MB - filters))
 
 
 @dataclass
@@ -290,7 +290,7 @@ class _Blocks:
         for n, tile in plan.items():
             size = [cut.stop - cut.start for cut in tile.region]
             inside = float(np.prod(size))
-            need = max(prepared(size), self.net(inside)) + (12 * self.classes + 4) * inside
+            need = prepared(size) + self.net(inside) + (12 * self.classes + 4) * inside
             self._block("tile", {**same, "number": n}, (levels,), cost=inside * self.passes, bytes_=need)
         self._add_regions(number, {**same, "view": _json(view)}, view, plan)
 

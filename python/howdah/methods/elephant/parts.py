@@ -31,7 +31,7 @@ Reader = Callable[[Region], Array]
 __all__ = ["FINITE", "Frame", "Levels", "levels_of", "pieces_of", "prepared_part"]
 
 PIECE = 1 << 22  # voxels that are looked at once
-SOURCE = 1 << 24  # voxels of the movie that are resampled at once, what filters need around them not counted
+SOURCE = 1 << 23  # voxels of the movie that are resampled at once, what filters need around them not counted
 STRIP = 1 << 20  # voxels that are resampled at once
 FINITE = (
     "Detection failed: the frame holds values that are no numbers (NaN or infinite), so it cannot be normalised. "
@@ -127,7 +127,7 @@ def cubes_of(shape: Sequence[int], *, voxels: int = PIECE) -> Iterator[Region]:
 def levels_of(frame: Frame) -> Levels:
     """Look at all of a frame, piece by piece.
 
-    Memory: 48 bytes for each of 4 million voxels; for ``slice_median`` some 18 for each of 16 million, or of a slice.
+    Memory: 48 bytes for each of 4 million voxels; for ``slice_median`` some 18 for each of 8 million, or of a slice.
     With ``"local"`` also what filters need around it.
 
     Raises:
