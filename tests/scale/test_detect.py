@@ -25,11 +25,12 @@ from howdah.nn.checkpoint import Weights, save_weights
 from howdah.pipeline.sources import Source
 from howdah.progress import finish
 from howdah.scale.config import ScaleConfig
-from howdah.scale.detect import _Blocks, _network_mb, plan_predict, scale_predict
-from howdah.scale.detect_blocks import blend, cores, frame, levels, nuclei, tile
+from howdah.scale.detect import plan_predict, scale_predict
+from howdah.scale.detect_blocks import blend, frame, levels, nuclei, tile
+from howdah.scale.detect_plan import Blocks, network_mb
 from howdah.scale.folder import work_folder
 
-DOES = {"frame": frame, "levels": levels, "tile": tile, "blend": blend, "cores": cores, "nuclei": nuclei}
+DOES = {"frame": frame, "levels": levels, "tile": tile, "blend": blend, "nuclei": nuclei}
 BASE = {
     "device": "cpu",
     "precision": "float32",
@@ -74,7 +75,7 @@ class Here:
 def cut(frame_, config, box=None, **how):
     """The spots of a frame by its blocks, and how many blocks there were."""
     image = ArrayImage(frame_[None] if frame_.ndim == 3 else frame_, voxel_size=(2.0, 1, 1))
-    blocks = _Blocks(Source(image, Tracks.empty(), ()), config, ScaleConfig(**how), box, 1)
+    blocks = Blocks(Source(image, Tracks.empty(), ()), config, ScaleConfig(**how), box, 1)
     blocks.add(0)
     shared = {
         "movie": "",
@@ -85,6 +86,7 @@ def cut(frame_, config, box=None, **how):
         "calibration": DEFAULT.to_header(),
         "threads": torch.get_num_threads(),
         "box": None if box is None else [list(corner) for corner in box],
+        "layouts": blocks.layouts,
     }
     shared = json.loads(json.dumps(shared))
     store, kept = {}, {}
@@ -142,7 +144,7 @@ def cases(draw):
 
 
 @given(case=cases(), boxed=st.booleans())
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_however_a_frame_is_cut_the_nuclei_are_those_of_predict(case, boxed):
     image, config, block = case
     box = ((2.0, 5.0, 4.0), (12.0, 30.0, 20.0)) if boxed else None
@@ -171,7 +173,7 @@ def test_a_component_may_lie_in_all_regions():
     for block in ((4, 64, 64), (4, 16, 16), (2, 9, 13)):
         found, n = cut(snake(), config, block=block)
         assert_same(found, plain)
-        assert n > 2 * np.prod(-(-np.array((4, 64, 64)) // block))
+        assert n == 1 + 9 + np.prod(-(-np.array((4, 64, 64)) // block)) + 1
 
 
 def test_frames_with_nothing_in_them():
@@ -214,8 +216,8 @@ class Huge:
 @pytest.mark.parametrize("memory", [4000])
 def test_blocks_of_a_frame_of_32_gib_fit_into_a_worker(memory, also):
     scale = ScaleConfig(worker_memory_mb=memory)
-    config = ElephantConfig.of({**BASE, "memory_mb": _network_mb(scale, rescaled="rescale" in also), **also})
-    blocks = _Blocks(Source(Huge((1024, 4096, 4096)), Tracks.empty(), ()), config, scale, None, 1)
+    config = ElephantConfig.of({**BASE, "memory_mb": network_mb(scale, rescaled="rescale" in also), **also})
+    blocks = Blocks(Source(Huge((1024, 4096, 4096)), Tracks.empty(), ()), config, scale, None, 1)
     blocks.add(0)
     largest = max(blocks.all, key=lambda block: block.memory_mb)
     assert largest.memory_mb + 600 <= memory, largest.key
@@ -286,6 +288,27 @@ def test_the_plan_follows_from_the_settings_alone(tmp_path):
     assert one.blocks == other.blocks
     assert one.shared == other.shared
     assert [block.key for block in one.blocks] == ["spots/t00000", "spots/t00002", "spots/t00003"]
+
+
+def test_frames_that_are_cut_alike_share_their_layout(monkeypatch):
+    config = ElephantConfig.of({**BASE, "tile_size": (16, 64, 64)})
+    image = Huge((64, 512, 512))
+    blocks = Blocks(Source(image, Tracks.empty(), ()), config, ScaleConfig(), None, 1)
+    for number in range(50):
+        monkeypatch.setattr(image, "affine", lambda *_, n=number: AFFINE + n * np.eye(4, k=3) * (np.arange(4) == 3))
+        blocks.add(number)
+    assert len(blocks.layouts) == 1  # the frames drift, but are cut alike
+    assert len({block.key for block in blocks.all}) == len(blocks.all) == 50 * len(blocks.all[: len(blocks.all) // 50])
+    one, other = blocks.all[1], blocks.all[2]
+    assert one.needs is other.needs  # memory of large plans
+    assert sum(len(block.needs) for block in blocks.all) < 6 * len(blocks.all)
+
+
+def test_blocks_that_would_be_countless_are_refused():
+    config = ElephantConfig.of({**BASE, "tile_size": (16, 64, 64)})
+    blocks = Blocks(Source(Huge((64, 512, 512)), Tracks.empty(), ()), config, ScaleConfig(block=(1, 1, 1)), None, 1)
+    with pytest.raises(ConfigError, match="into 16777216; at most 10000 are sensible"):
+        blocks.add(0)
 
 
 @pytest.mark.real

@@ -18,7 +18,7 @@ from howdah.errors import ConfigError
 
 F32 = npt.NDArray[np.float32]
 
-__all__ = ["Tile", "blend", "overlap_of", "plan", "size_for_memory"]
+__all__ = ["Tile", "blend", "count", "overlap_of", "plan", "size_for_memory"]
 
 STEPS = 256
 
@@ -83,10 +83,20 @@ def plan(
     return tiles
 
 
+def count(size: int, tile: int, *, multiple: int = 1) -> int:
+    """Return how many tiles :func:`plan` lays along an axis, with the usual overlap."""
+    tile = min(max(tile, 2 * multiple), size)
+    return 1 if size == tile else _count(size, tile, min(overlap_of(tile, multiple), tile - multiple))
+
+
+def _count(size: int, tile: int, overlap: int) -> int:
+    return -(-(size - overlap) // (tile - overlap))
+
+
 def _axis(size: int, tile: int, overlap: int, unit: int) -> list[tuple[slice, F32]]:
     tile = min(tile, size)
     overlap = min(-(-overlap // unit) * unit, tile - unit)
-    n = 1 if size == tile else -(-(size - overlap) // (tile - overlap))
+    n = 1 if size == tile else _count(size, tile, overlap)
     starts = [round(i * (size - tile) / unit / max(n - 1, 1)) * unit for i in range(n)]
     place = np.arange(size)
     before = np.zeros(size, dtype=np.float32)  # weight of all tiles up to the last one, in every place

@@ -14,7 +14,7 @@ each of which gives, bit for bit, its part of what ``predict`` computes with the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,13 @@ import numpy.typing as npt
 from bdv_io import ImageSeries
 from bdv_io.formats import open_image
 from bdv_io.image import Hints
-from howdah.ellipsoids import Ellipsoids, components_of
+from howdah.ellipsoids import Components, Ellipsoids, components_of
 from howdah.methods import Spots
 from howdah.methods.elephant.box import Box, Region, in_box
 from howdah.methods.elephant.calibration import DEFAULT, Calibration
 from howdah.methods.elephant.config import ElephantConfig
 from howdah.methods.elephant.extract import Cores, cores_of, denoised, finished
-from howdah.methods.elephant.layout import Layout
+from howdah.methods.elephant.layout import Layout, touches
 from howdah.methods.elephant.parts import Frame, Levels, levels_of, prepared_part
 from howdah.methods.elephant.preprocess import working_grid
 from howdah.nn.tiles import Tile
@@ -43,7 +43,23 @@ if TYPE_CHECKING:
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["blend", "cores", "frame", "grid_of", "key_of", "levels", "nuclei", "support", "tile"]
+BATCH = 1 << 20  # voxels of components that are measured at once
+ROUNDING = 1e-5  # far more than sums of a few products of float32 are wrong by
+MEASURED = ("centre", "covariance", "n_voxels", "quality")
+
+__all__ = [
+    "BATCH",
+    "blend",
+    "frame",
+    "grid_of",
+    "key_of",
+    "levels",
+    "nuclei",
+    "support",
+    "tile",
+    "tiles_of_regions",
+    "weighs",
+]
 
 
 def frame(call: Call) -> Result:
@@ -67,8 +83,8 @@ def levels(call: Call) -> Result:
 def tile(call: Call) -> Result:
     """Compute the probabilities of a tile.
 
-    Arguments: ``frame``, ``tile`` (size of tiles), ``working`` and ``flags`` (see :class:`Layout`), ``number`` of the tile.
-    Returns ``probability`` (C, z, y, x) float32, of the voxels of the tile that have any weight.
+    Arguments: ``frame``, ``layout`` (place in the plan's ``layouts``), ``number`` of the tile. Returns the probabilities (C, z, y, x)
+    float32 of the voxels that have any weight in the tile, without those that cannot lift a voxel above the threshold (:func:`_packed`).
     """
     part, layout = _frame(call), _layout(call)
     which = _tiles(call)[int(call.arguments["number"])]
@@ -81,72 +97,40 @@ def tile(call: Call) -> Result:
     detector = _detector(call)
     found = detector.probabilities(np.ascontiguousarray(image), layout.flags, detector.classes)
     kept = found[(slice(None), *_moved(support(which), which.region))]
-    return Result({"probability": np.ascontiguousarray(kept)}, {"device": str(detector.place.device)})
+    return Result(_packed(kept, which, _config(call.shared)), {"device": str(detector.place.device)})
 
 
 def blend(call: Call) -> Result:
-    """Blend the tiles in a region, and list its voxels above the threshold.
+    """Blend the tiles in a region, and measure the components of voxels above the threshold that end within it.
 
-    Arguments: those of :func:`tile`, ``view`` (the part of the working grid that is looked at), ``region`` (in the view), ``tiles``
-    (numbers of those with weight there). Returns ``flat`` (K,) int64 rising, voxels as indices of the flattened view, ``value``
-    (K,) float32; fact ``lowest``, the least of these or None.
+    Arguments: ``frame``, ``layout``, ``number`` of the region. Returns the columns of
+    :class:`~howdah.methods.elephant.extract.Cores`; and of the components that reach a border to another region ``flat`` (K,) int64
+    rising, voxels as indices of the flattened view (the part of the working grid that is looked at), and ``value`` (K,) float32.
     """
-    config = _config(call.shared)
-    view, region = region_of(call.arguments, "view"), region_of(call.arguments)
-    seen = (region[0], *(slice(0, part.stop - part.start) for part in view[1:])) if config.denoise_edges else region
-    place = _shifted(seen, view)
-    whole = np.zeros((2 if config.denoise_edges else 1, *_size(place)), dtype=np.float32)
-    plan = _tiles(call)
-    for number in call.arguments["tiles"]:
-        key = key_of("tiles", int(call.arguments["frame"]), number)
-        _add(whole, place, plan[number], call.read(key).arrays["probability"])
-    probability = denoised(*whole) if config.denoise_edges else whole[0]
-    here = probability[_moved(region, seen)]
-    found = np.nonzero(here > config.threshold)
+    config, said = _config(call.shared), _said(call)
+    view, number = region_of(said, "view"), int(call.arguments["number"])
     shape = _size(view)
-    flat = np.ravel_multi_index([axis + part.start for axis, part in zip(found, region, strict=True)], shape)
-    values = here[found]
-    return Result(
-        {"flat": flat.astype(np.int64), "value": values}, {"lowest": float(values.min()) if values.size else None}
-    )
-
-
-def cores(call: Call) -> Result:
-    """Measure the components whose first voxel lies in a region.
-
-    Arguments: ``frame``, ``view``, ``block`` (size of regions), ``number`` of the region.
-    Returns the columns of :class:`~howdah.methods.elephant.extract.Cores`.
-    """
-    config, view = _config(call.shared), region_of(call.arguments, "view")
-    shape, block = _size(view), [int(n) for n in call.arguments["block"]]
-    number, frame_number = int(call.arguments["number"]), int(call.arguments["frame"])
-    keys = [key_of("blend", frame_number, n) for n in range(len(grid_of(shape, block)))]
-    flat, values = _whole_components(call, shape, block, keys, number)
-    if not flat.size:
-        return Result(facts={"n": 0})
-    lowest = min(low for low in (call.read(key).facts["lowest"] for key in keys) if low is not None)
-    found = cores_of(components_of(flat, shape), values, config, affine=_grid(call, view), lowest=lowest)
-    if found is None:
-        return Result(facts={"n": 0})
-    columns = {"highest": found.highest, "first": found.first, "cut": found.cut}
-    for name, measured in (("whole", found.whole), ("inner", found.inner)):
-        columns |= {
-            f"{name}_{column}": getattr(measured, column) for column in ("centre", "covariance", "n_voxels", "quality")
-        }
-    return Result(columns, {"n": len(found.first)})
+    region = grid_of(shape, said["block"])[number]
+    flat, values = _above(call, view, region, config)
+    found = components_of(flat, shape)
+    over = np.zeros(found.n, dtype=bool)
+    over[found.owner[_on_border(flat, region, shape)]] = True
+    open_ = over[found.owner]
+    closed = _without(found, over)
+    columns = _measured(closed, values[~open_], config, affine=_grid(call, view))
+    return Result({**columns, "flat": flat[open_], "value": values[open_]}, {"n": len(columns.get("first", ()))})
 
 
 def nuclei(call: Call) -> Result:
-    """Put the components of a frame in its order and make nuclei of them; returns what :func:`frame` does.
+    """Measure the components that lie over borders of regions, and make nuclei of all; returns what :func:`frame` does.
 
-    Arguments: ``frame``, ``view``, ``regions`` (how many).
+    Arguments: ``frame``, ``layout``.
     """
-    config, view = _config(call.shared), region_of(call.arguments, "view")
-    keys = [key_of("cores", int(call.arguments["frame"]), n) for n in range(int(call.arguments["regions"]))]
-    parts = [part.arrays for part in map(call.read, keys) if part.facts["n"]]
-    spots, seen = finished(
-        _joined(parts) if parts else None, config, affine=_grid(call, view), single=_size(view)[0] == 1
-    )
+    config, said = _config(call.shared), _said(call)
+    view = region_of(said, "view")
+    affine = _grid(call, view)
+    parts = list(_of_regions(call, _size(view), said["block"], affine)) if "block" in said else []
+    spots, seen = finished(_joined(parts) if parts else None, config, affine=affine, single=_size(view)[0] == 1)
     box = _box(call.shared)
     if box is not None:
         inside = np.flatnonzero(in_box(spots.centre, box))
@@ -196,42 +180,147 @@ def _add(whole: F32, place: Region, tile: Tile, part: F32) -> None:
     whole[(slice(None), *_moved(here, place))] += part[(slice(None), *_moved(here, lies))] * weight
 
 
-def _whole_components(
-    call: Call, shape: tuple[int, int, int], block: Sequence[int], keys: Sequence[str], number: int
-) -> tuple[I64, F32]:
-    """Voxels and values of the components that begin in a region, wherever they end."""
-    counts = [-(-n // b) for n, b in zip(shape, block, strict=True)]
-    read, wanted = {}, {number}
-    while wanted:
-        for key in wanted:
-            arrays = call.read(keys[key]).arrays
-            read[key] = (arrays["flat"], arrays["value"])
-        flat, values = (np.concatenate([pair[i] for pair in read.values()]) for i in (0, 1))
-        order = np.argsort(flat, kind="stable")
-        flat, values = flat[order], values[order]
-        found = components_of(flat, shape)
-        begins = flat[np.flatnonzero(np.diff(np.maximum.accumulate(found.owner), prepend=-1))]
-        # what does not begin here as far as it is known does not when more of it is known
-        mine = (_region_number(np.unravel_index(begins, shape), block, counts) == number)[found.owner]
-        flat, values = flat[mine], values[mine]
-        wanted = _touched(np.unravel_index(flat, shape), shape, block, counts) - read.keys()
-    return flat, values
+def weighs(tile: Tile) -> bool:
+    """Whether a tile has any weight: those between tiles so dense that seams cross have none."""
+    return all(bool(weights.any()) for weights in tile.weights)
 
 
-def _touched(
-    place: Sequence[npt.NDArray[Any]], shape: Sequence[int], block: Sequence[int], counts: Sequence[int]
-) -> set[int]:
-    """Numbers of the regions that these voxels, or their neighbours, lie in."""
-    found: set[int] = set()
-    for steps in itertools.product((-1, 1), repeat=3):
-        beside = [np.clip(axis + step, 0, n - 1) for axis, step, n in zip(place, steps, shape, strict=True)]
-        found |= set(np.unique(_region_number(beside, block, counts)).tolist())
+def tiles_of_regions(
+    plan: Mapping[int, Tile], view: Region, block: Sequence[int], *, whole_slices: bool
+) -> list[list[int]]:
+    """Numbers of the tiles that have weight in each region, rising."""
+    counts = [-(-(axis.stop - axis.start) // b) for axis, b in zip(view, block, strict=True)]
+    used: list[list[int]] = [[] for _ in range(int(np.prod(counts)))]
+    for number, tile in plan.items():
+        axes = []
+        for axis, (part, seen, size, n) in enumerate(zip(support(tile), view, block, counts, strict=True)):
+            first, last = (part.start - seen.start) // size, (part.stop - 1 - seen.start) // size
+            axes.append(range(n) if whole_slices and axis else range(max(first, 0), min(last + 1, n)))
+        for z, y, x in itertools.product(*axes):
+            used[(z * counts[1] + y) * counts[2] + x].append(number)
+    return used
+
+
+def _packed(found: F32, tile: Tile, config: ElephantConfig) -> dict[str, npt.NDArray[Any]]:
+    """The probabilities of a tile as they are written.
+
+    Where the weight w and the probability p of a tile are such that w p + (1 - w) is not above the threshold, the voxel is not either,
+    whatever the other tiles say. These, most of a tile, are left out: ``kept`` has a bit for each voxel, ``value`` the others. Where the
+    edges of the background count (``denoise_edges``), all are kept: ``probability``.
+    """
+    if config.denoise_edges:
+        return {"probability": np.ascontiguousarray(found)}
+    cut = _moved(support(tile), tile.region)
+    kept = np.empty(found.shape[1:], dtype=bool)
+    plane = tile.weights[1][cut[1], None] * tile.weights[2][cut[2]]
+    for z, weight in enumerate(tile.weights[0][cut[0]]):  # a slice at a time: little memory
+        both = plane * weight
+        kept[z] = both * found[0, z] + (1 - both) > config.threshold - ROUNDING
+    return {"kept": np.packbits(kept), "value": found[0][kept]}
+
+
+def _unpacked(part: Result, tile: Tile) -> F32:
+    """What :func:`_packed` was given; 0 where that was left out."""
+    if "probability" in part.arrays:
+        whole: F32 = part.arrays["probability"]
+        return whole
+    size = _size(support(tile))
+    kept = np.unpackbits(part.arrays["kept"], count=int(np.prod(size))).view(bool).reshape(size)
+    found = np.zeros((1, *size), dtype=np.float32)
+    found[0][kept] = part.arrays["value"]
     return found
 
 
-def _region_number(place: Sequence[npt.NDArray[Any]], block: Sequence[int], counts: Sequence[int]) -> I64:
-    numbers = np.ravel_multi_index([axis // size for axis, size in zip(place, block, strict=True)], tuple(counts))
-    return np.asarray(numbers, dtype=np.int64)
+def _above(call: Call, view: Sequence[slice], region: Region, config: ElephantConfig) -> tuple[I64, F32]:
+    """Voxels of a region above the threshold, as rising indices of the flattened view, and their probabilities."""
+    seen = (region[0], *(slice(0, part.stop - part.start) for part in view[1:])) if config.denoise_edges else region
+    place = _shifted(seen, view)
+    whole = np.zeros((2 if config.denoise_edges else 1, *_size(place)), dtype=np.float32)
+    plan = _tiles(call)
+    for number in _tiles_of(call)[int(call.arguments["number"])]:
+        part = call.read(key_of("tiles", int(call.arguments["frame"]), number))
+        _add(whole, place, plan[number], _unpacked(part, plan[number]))
+    probability = denoised(*whole) if config.denoise_edges else whole[0]
+    here = probability[_moved(region, seen)]
+    found = np.flatnonzero(here > config.threshold)
+    inside = np.unravel_index(found, here.shape)
+    values = here[inside]
+    flat = np.ravel_multi_index([axis + cut.start for axis, cut in zip(inside, region, strict=True)], _size(view))
+    return flat.astype(np.int64), values
+
+
+def _on_border(flat: I64, region: Region, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    """Which voxels of a region lie beside another region."""
+    on = np.zeros(len(flat), dtype=bool)
+    for axis, part, n in zip(np.unravel_index(flat, shape), region, shape, strict=True):
+        if part.start > 0:
+            on |= axis == part.start
+        if part.stop < n:
+            on |= axis == part.stop - 1
+    return on
+
+
+def _without(found: Components, gone: npt.NDArray[np.bool_]) -> Components:
+    """Components without some of them, numbered anew in the same order."""
+    number = np.cumsum(~gone) - 1
+    stay = ~gone[found.owner]
+    return Components(found.shape, found.flat[stay], number[found.owner[stay]], int((~gone).sum()))
+
+
+def _of_regions(
+    call: Call, shape: tuple[int, int, int], block: Sequence[int], affine: npt.NDArray[np.float64]
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """The columns of the cores of all regions, and of those over their borders; layer of regions after layer.
+
+    Only components that go on into the next layer are kept in memory meanwhile.
+    """
+    config, frame_number = _config(call.shared), int(call.arguments["frame"])
+    regions = enumerate(grid_of(shape, block))
+    flat, values = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    for end, layer in itertools.groupby(regions, key=lambda region: region[1][0].stop):
+        flats, some = [flat], [values]
+        for number, _ in layer:
+            found = call.read(key_of("blend", frame_number, number))
+            flats.append(found.arrays["flat"])
+            some.append(found.arrays["value"])
+            if found.facts["n"]:
+                yield {name: column for name, column in found.arrays.items() if name not in ("flat", "value")}
+        flat, values = np.concatenate(flats), np.concatenate(some)
+        order = np.argsort(flat, kind="stable")
+        flat, values = flat[order], values[order]
+        components = components_of(flat, shape)
+        on = np.zeros(components.n, dtype=bool)
+        if end < shape[0]:
+            on[components.owner[flat >= (end - 1) * shape[1] * shape[2]]] = True
+        stay = on[components.owner]
+        columns = _measured(_without(components, on), values[~stay], config, affine=affine)
+        if columns:
+            yield columns
+        flat, values = flat[stay], values[stay]
+
+
+def _measured(
+    found: Components, values: F32, config: ElephantConfig, *, affine: npt.NDArray[np.float64]
+) -> dict[str, npt.NDArray[Any]]:
+    """The columns of the cores of some components; a million voxels at a time, or a component."""
+    if not found.n:
+        return {}
+    batch = (np.cumsum(np.bincount(found.owner, minlength=found.n)) - 1) // BATCH  # of each component
+    firsts = [*np.flatnonzero(np.diff(batch, prepend=-1)).tolist(), found.n]
+    parts = []
+    for first, last in itertools.pairwise(firsts):
+        rows = np.flatnonzero((found.owner >= first) & (found.owner < last))
+        some = Components(found.shape, found.flat[rows], found.owner[rows] - first, last - first)
+        cores = cores_of(some, values[rows], config, affine=affine)
+        parts += [_columns(cores)] if cores is not None else []
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _columns(found: Cores) -> dict[str, npt.NDArray[Any]]:
+    columns: dict[str, npt.NDArray[Any]] = {"highest": found.highest, "first": found.first, "cut": found.cut}
+    for name, measured in (("whole", found.whole), ("inner", found.inner)):
+        columns |= {f"{name}_{column}": getattr(measured, column) for column in MEASURED}
+    return columns
 
 
 def _joined(parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Cores:
@@ -299,15 +388,35 @@ def _frame(call: Call) -> Frame:
     )
 
 
+def _said(call: Call) -> Mapping[str, Json]:
+    """How this frame is cut: ``working``, ``flags``, ``tile`` (see :class:`Layout`), ``view`` (the part of the working grid that is looked
+    at), ``block`` (size of regions in it; none where a box lies beside the frame).
+    """
+    found: Mapping[str, Json] = call.shared["layouts"][int(call.arguments["layout"])]
+    return found
+
+
 def _layout(call: Call) -> Layout:
-    z, y, x = call.arguments["tile"]
-    shape, flags = call.arguments["working"], call.arguments["flags"]
+    said = _said(call)
+    z, y, x = said["tile"]
+    shape, flags = said["working"], said["flags"]
     return Layout((shape[0], shape[1], shape[2]), np.eye(4), tuple(flags), (z, y, x))
 
 
 def _tiles(call: Call) -> list[Tile]:
-    layout = _layout(call)
-    return call.kept(f"tiles {layout.working} {layout.tile} {layout.flags}", layout.tiles)
+    return call.kept(f"tiles {call.arguments['layout']}", lambda: _layout(call).tiles())
+
+
+def _tiles_of(call: Call) -> list[list[int]]:
+    """Numbers of the tiles with weight in each region."""
+    said = _said(call)
+    view, config = _cut(region_of(said, "view"), said["working"]), _config(call.shared)
+
+    def made() -> list[list[int]]:
+        plan = {n: tile for n, tile in enumerate(_tiles(call)) if weighs(tile) and touches(tile, view)}
+        return tiles_of_regions(plan, view, said["block"], whole_slices=config.denoise_edges)
+
+    return call.kept(f"tiles of regions {call.arguments['layout']}", made)
 
 
 def _grid(call: Call, view: Sequence[slice]) -> npt.NDArray[np.float64]:

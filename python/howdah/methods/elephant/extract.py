@@ -118,9 +118,7 @@ class Cores:
     cut: I64
 
 
-def cores_of(
-    found: Components, values: F32, config: ElephantConfig, *, affine: F64, lowest: float | None = None
-) -> Cores | None:
+def cores_of(found: Components, values: F32, config: ElephantConfig, *, affine: F64) -> Cores | None:
     """Measure components, or those of a frame that lie in a part of it; None if there are none.
 
     Args:
@@ -128,14 +126,13 @@ def cores_of(
         values: (K,) their probabilities.
         config: As for :func:`spots_from_probability`.
         affine: 4x4, voxels of the frame to world.
-        lowest: Least probability above the threshold in the whole frame, where these are not all of its components.
     """
     if not found.n:
         return None
     before, n = found.owner, found.n
     first = found.flat[np.flatnonzero(np.diff(np.maximum.accumulate(before), prepend=-1))]  # they are numbered by it
     if config.split:
-        found = _split(found, values, config, affine=affine, lowest=lowest)
+        found = _split(found, values, config, affine=affine)
     parent = np.empty(found.n, dtype=np.int64)
     parent[found.owner] = before
     number = np.arange(found.n)
@@ -237,8 +234,11 @@ def drawn_size(radius: float, ratio: float, affine: F64, *, single: bool = False
     return _drawn_size(float(radius), float(ratio), tuple(linear.reshape(-1).tolist()), single=single)
 
 
-def _split(found: Components, values: F32, config: ElephantConfig, *, affine: F64, lowest: float | None) -> Components:
-    """Cut components with several maxima, and those with a half-axis above ``r_max`` that have a waist, unless they are small."""
+def _split(found: Components, values: F32, config: ElephantConfig, *, affine: F64) -> Components:
+    """Cut components with several maxima, and those with a half-axis above ``r_max`` that have a waist, unless they are small.
+
+    Levels are counted from the threshold, so that a component is cut the same way whichever others are looked at with it.
+    """
     size = np.linalg.norm(affine[:3, :3], axis=0)
     voxel = (float(size[0]), float(size[1]), float(size[2]))
     large, sizable, least = None, None, 1
@@ -258,7 +258,7 @@ def _split(found: Components, values: F32, config: ElephantConfig, *, affine: F6
         only=sizable,
         least_voxels=least,
         voxel_size=voxel,
-        lowest=lowest,
+        lowest=config.threshold,
     )
 
 

@@ -17,9 +17,11 @@ from howdah.nn import tiles
 F64 = npt.NDArray[np.float64]
 Size = tuple[int, int, int]
 
-__all__ = ["Layout", "layout_of", "seen_for", "tile_size", "touches"]
+__all__ = ["Layout", "layout_of", "least_work", "seen_for", "tile_size", "touches"]
 
 BYTES_PER_VOXEL = 700.0  # of a forward pass at once, float32; measured in benchmarks/bench_elephant.py
+LEAST = 8  # multiples: shorter edges of tiles than this are not chosen for the sake of less work
+ALIKE = 1.02  # of two sizes of tiles whose work differs by less, the one of fewer tiles is chosen
 MARGIN = 32  # voxels along y and x around a box; more changes little, see benchmarks/bench_box.py
 
 
@@ -109,6 +111,38 @@ def tile_size(
     for_layers = max(memory_mb - strips_mb, memory_mb / 2)
     z, y, x = tiles.size_for_memory(padded, multiple=unit, bytes_per_voxel=stream_bytes, memory_mb=for_layers)
     return None if (z, y, x) == tuple(padded) else (z, y, x)
+
+
+def least_work(padded: Sequence[int], unit: Size, usual: Size, *, most: float) -> Size:
+    """Return the size of tiles with which the fewest voxels are computed: neighbours overlap by a quarter, along each axis that is cut.
+
+    So it is better to cut few axes than to keep tiles cubic. Edges are whole, or eight multiples at least (or as short as the
+    usual ones): what is computed near the edge of a tile has seen less around it.
+
+    Args:
+        padded: Voxels of the frame on the working grid, multiples of ``unit``.
+        unit: What the network pools.
+        usual: The size that is chosen where nobody counts, and returned where none is better.
+        most: Voxels that a tile may have.
+    """
+    axes, now = [], 1.0
+    for whole, m, length in zip(padded, unit, usual, strict=True):
+        least = min(whole, max(2 * m, min(LEAST * m, length)))
+        lengths = np.array([*range(least, whole, m), whole])
+        counts = np.array([tiles.count(whole, int(n), multiple=m) for n in lengths])
+        first = np.unique(counts, return_index=True)[1]  # the shortest of which so many are needed
+        axes.append((lengths[first], counts[first]))
+        now *= length * tiles.count(whole, length, multiple=m)
+    grids = np.meshgrid(*[lengths for lengths, _ in axes], indexing="ij")
+    size, number = (
+        np.prod(np.meshgrid(*[pair[i] for pair in axes], indexing="ij"), axis=0, dtype=np.float64) for i in (0, 1)
+    )
+    work = np.where(size <= most, size * number, np.inf)
+    if not work.min() * ALIKE < now:
+        return usual
+    chosen = int(np.argmin(np.where(work <= ALIKE * work.min(), number, np.inf)))
+    z, y, x = (int(grid.reshape(-1)[chosen]) for grid in grids)
+    return z, y, x
 
 
 def seen_for(box: Box, grid: F64, working: Size, unit: Size) -> Region | None:

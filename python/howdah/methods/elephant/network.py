@@ -68,10 +68,10 @@ def _block(before: int, after: int) -> nn.Sequential:
 class UNet(nn.Module):
     """The detection network; 5,887,011 parameters, 74 entries in its state dict.
 
-    Weights are initialised by Kaiming's fan-in rule, biases with 0, norms with 1 and 0 (paper, same section).
+    Weights are initialised by Kaiming's fan-in rule, biases with 0, norms with 1 and 0 (paper, same section), unless ``drawn`` is False.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, drawn: bool = True) -> None:
         super().__init__()
         inputs = (1, *WIDTHS)
         self.encoder = nn.ModuleList(_block(before, after) for before, after in zip(inputs, WIDTHS, strict=False))
@@ -79,7 +79,8 @@ class UNet(nn.Module):
         below = (BASE_WIDTH, *reversed(WIDTHS))
         self.decoder = nn.ModuleList(_block(skip + up, skip) for skip, up in zip(reversed(WIDTHS), below, strict=False))
         self.out_conv = nn.Conv3d(WIDTHS[0], 3, 1)
-        initialise(self)
+        if drawn:
+            initialise(self)
 
     def forward(self, x: Tensor, keep_axials: Sequence[bool]) -> Tensor:
         """Return log-probabilities.
@@ -145,8 +146,8 @@ def multiples(keep_axials: Sequence[bool]) -> tuple[int, int, int]:
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """Return the shape of each entry of the state dict, without allocating the network."""
-    with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in UNet().state_dict().items()}
+    with torch.device("meta"):  # drawing numbers there would load torch's compiler, for seconds
+        return {key: tuple(value.shape) for key, value in UNet(drawn=False).state_dict().items()}
 
 
 def with_depth(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
