@@ -292,7 +292,7 @@ def test_the_plan_follows_from_the_settings_alone(tmp_path):
 
 def test_frames_that_are_cut_alike_share_their_layout(monkeypatch):
     config = ElephantConfig.of({**BASE, "tile_size": (16, 64, 64)})
-    image = Huge((64, 512, 512))
+    image = Huge((32, 256, 256))
     blocks = Blocks(Source(image, Tracks.empty(), ()), config, ScaleConfig(), None, 1)
     for number in range(50):
         monkeypatch.setattr(image, "affine", lambda *_, n=number: AFFINE + n * np.eye(4, k=3) * (np.arange(4) == 3))
@@ -307,6 +307,8 @@ def test_frames_that_are_cut_alike_share_their_layout(monkeypatch):
 def test_blocks_that_would_be_countless_are_refused():
     config = ElephantConfig.of({**BASE, "tile_size": (16, 64, 64)})
     blocks = Blocks(Source(Huge((64, 512, 512)), Tracks.empty(), ()), config, ScaleConfig(block=(1, 1, 1)), None, 1)
+    with pytest.raises(ConfigError, match="block"):
+        ScaleConfig.of({"block": (-4, 8, 8)})
     with pytest.raises(ConfigError, match="into 16777216; at most 10000 are sensible"):
         blocks.add(0)
 

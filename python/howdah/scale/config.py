@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from howdah.config import Settings
 
 __all__ = ["ScaleConfig"]
+
+Voxels = Annotated[int, Field(ge=1)]
 
 
 class ScaleConfig(Settings):
@@ -30,7 +34,7 @@ class ScaleConfig(Settings):
         description="Memory of one worker, MiB; blocks that would take more are refused before the run. Automatic: what is free, shared "
         "among the workers.",
     )
-    block: tuple[int, int, int] | None = Field(
+    block: tuple[Voxels, Voxels, Voxels] | None = Field(
         default=None,
         description="Voxels (z, y, x) of the part of a frame that a block is responsible for, halo not counted. Automatic: the whole "
         "frame where that fits into a worker's memory, else parts that do.",

@@ -152,7 +152,7 @@ def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record 
         "calibration": calibration.to_header(),
         "threads": threads(),
         "box": None if box is None else [np.asarray(corner).tolist() for corner in box],
-        "layouts": [],
+        "layouts": {},
     }
     blocks, found = Blocks(source, elephant, config, box, len(loaded.members)), []
     for frame in run.frames:

@@ -83,7 +83,7 @@ def levels(call: Call) -> Result:
 def tile(call: Call) -> Result:
     """Compute the probabilities of a tile.
 
-    Arguments: ``frame``, ``layout`` (place in the plan's ``layouts``), ``number`` of the tile. Returns the probabilities (C, z, y, x)
+    Arguments: ``frame``, ``layout`` (name in the plan's ``layouts``), ``number`` of the tile. Returns the probabilities (C, z, y, x)
     float32 of the voxels that have any weight in the tile, without those that cannot lift a voxel above the threshold (:func:`_packed`).
     """
     part, layout = _frame(call), _layout(call)
@@ -392,7 +392,7 @@ def _said(call: Call) -> Mapping[str, Json]:
     """How this frame is cut: ``working``, ``flags``, ``tile`` (see :class:`Layout`), ``view`` (the part of the working grid that is looked
     at), ``block`` (size of regions in it; none where a box lies beside the frame).
     """
-    found: Mapping[str, Json] = call.shared["layouts"][int(call.arguments["layout"])]
+    found: Mapping[str, Json] = call.shared["layouts"][call.arguments["layout"]]
     return found
 
 

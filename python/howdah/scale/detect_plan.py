@@ -61,9 +61,9 @@ class _Part:
 
 @dataclass
 class _Kind:
-    """Frames that are cut alike. Attributes: layout: Place in ``layouts``, None where they are not cut. tiles: How many."""
+    """Frames that are cut alike. Attributes: layout: Its name in ``layouts``, None where they are not cut. tiles: How many."""
 
-    layout: int | None = None
+    layout: str | None = None
     parts: list[_Part] = field(default_factory=list)
     tiles: int = 0
     tile: tuple[int, int, int] | None = None
@@ -107,7 +107,7 @@ class Blocks:
     box: Box | None
     members: int
     all: list[Block] = field(default_factory=list)
-    layouts: list[dict[str, Json]] = field(default_factory=list)
+    layouts: dict[str, dict[str, Json]] = field(default_factory=dict)
     kinds: dict[tuple[object, ...], _Kind] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
     n_frames: int = 0
@@ -176,8 +176,8 @@ class Blocks:
             "flags": list(layout.flags),
             "view": [[0, 1]] * 3 if view is None else [[axis.start, axis.stop] for axis in view],
         }
-        self.layouts.append(said)
-        place = len(self.layouts) - 1
+        place = str(len(self.layouts))
+        self.layouts[place] = said
         if view is None:  # the box lies beside these frames
             return _Kind(place, [_Part("nuclei")])
         every = layout.tiles()
