@@ -6,9 +6,9 @@ the true cells linked by Howdah, and ``FOLDER/SAMPLE/NAME/01_RES`` of methods. T
 ``evaluate_sequence``, which reads the files itself, and, where ``HOWDAH_CTC_JAVA`` names a folder with the classes of
 github.com/CellTrackingChallenge/measures and the jars that they need, by these, too.
 
-A cell holds the largest difference, of how many measures, and how many measures only one of the two defines: without true divisions the
-Java program calls BC(i) zero, where py-ctcmetrics and Howdah call it not defined. The last columns are Howdah's own counting without the library, which movies get that
-are too large for it.
+A cell holds the largest difference, of how many measures, and how many measures only one of the two defines: without true
+divisions the Java program calls BC(i) zero, and without any cell found TF no number; py-ctcmetrics and Howdah call the first not
+defined, the second zero. The last columns are Howdah's own counting without the library, for movies that are too large for it.
 """
 
 from __future__ import annotations
