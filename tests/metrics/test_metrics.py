@@ -210,5 +210,5 @@ class TestTracking:
 
 def test_too_many_pairs_are_refused_before_they_fill_memory() -> None:
     points = np.random.default_rng(0).random((5000, 3))
-    with pytest.raises(DataError, match="lie 25,000,000 pairs .* Take a smaller distance"):
+    with pytest.raises(DataError, match=r"lie 25,000,000 pairs .* Take a smaller distance"):
         match_points(points, points, max_distance=10.0)
