@@ -49,7 +49,10 @@ TILE = (64, 256, 256)
 STORAGE_MB_S, LINE_MB_S = 3000.0, 1000.0  # assumed: a parallel file system, and ten-gigabit lines
 GPU = 60.0  # assumed: how much faster a GPU runs the network than a worker of this machine
 MB = 1e6
-NETWORK, READING = ("tiles",), {"levels": 50.0, "tiles": 1.0}  # stages that read the movie: voxels for one unit of their cost
+NETWORK, READING = (
+    ("tiles",),
+    {"levels": 50.0, "tiles": 1.0},
+)  # stages that read the movie: voxels for one unit of their cost
 MEASURED_LINKS = 200_000
 
 
@@ -108,7 +111,9 @@ def a_movie(path: Path, frames: int, shape: Sequence[int], seed: int = 0) -> Pat
     array, random = zarr.open_group(path)["0"], np.random.default_rng(seed)
     for t in range(frames):
         frame = random.poisson(100, shape).astype(np.uint16)
-        for z, y, x in random.integers(8, np.array(shape) - 8, (int(np.prod(shape)) // 94_000, 3)):  # as in the large one
+        for z, y, x in random.integers(
+            8, np.array(shape) - 8, (int(np.prod(shape)) // 94_000, 3)
+        ):  # as in the large one
             frame[z - 3 : z + 4, y - 6 : y + 7, x - 6 : x + 7] += np.uint16(300)
         array[t, 0] = frame
     return path
@@ -189,7 +194,12 @@ def works_of(plan: Plan, figures: Figures, frames: int, spots: int) -> list[Work
     one, place = [], {block.key: n for n, block in enumerate(plan.blocks)}
     for block in plan.blocks:
         needs = tuple(place[key] for key in block.needs)
-        read = figures.stored * READING.get(block.stage, 0.0) * block.cost * (figures.halo if block.stage == "tiles" else 1)
+        read = (
+            figures.stored
+            * READING.get(block.stage, 0.0)
+            * block.cost
+            * (figures.halo if block.stage == "tiles" else 1)
+        )
         # what it reads of its needs: of those of all regions (cores) it reads those beside it, reckoned as twice its own
         given = [figures.written[plan.blocks[need].stage] * plan.blocks[need].cost for need in needs]
         read += 2 * max(given, default=0.0) if block.stage == "cores" else sum(given)
@@ -216,7 +226,13 @@ def works_of(plan: Plan, figures: Figures, frames: int, spots: int) -> list[Work
         each = spots / windows
         works.append(Work("link", (merged,), each * 130 / MB, 1.5 * figures.link_s * each, each * 40 / MB))
     works.append(
-        Work("join and write", tuple(range(merged + 1, len(works))), spots * 40 / MB, figures.end_s * spots, spots * 170 / MB)
+        Work(
+            "join and write",
+            tuple(range(merged + 1, len(works))),
+            spots * 40 / MB,
+            figures.end_s * spots,
+            spots * 170 / MB,
+        )
     )
     return works
 
@@ -275,9 +291,7 @@ def main() -> None:
     print(f"a frame: {dict(stages)}, planned in {planning:.1f} s")
     spots = SPOTS * given.frames // FRAMES
     works = works_of(plan, figures, given.frames, spots)
-    works_and_sites = [
-        (name, those, replace(site, handing_s=figures.handing_s)) for name, those, site in cases(works)
-    ]
+    works_and_sites = [(name, those, replace(site, handing_s=figures.handing_s)) for name, those, site in cases(works)]
     rows = []
     for name, those, site in works_and_sites:
         rows.append(row(name, simulate(those, site)))
@@ -285,7 +299,13 @@ def main() -> None:
     given.out.parent.mkdir(exist_ok=True)
     found = {
         "figures": asdict(figures),
-        "movie": {"frames": given.frames, "shape": SHAPE, "spots": spots, "blocks_a_frame": stages, "planning_s": planning},
+        "movie": {
+            "frames": given.frames,
+            "shape": SHAPE,
+            "spots": spots,
+            "blocks_a_frame": stages,
+            "planning_s": planning,
+        },
         "assumed": {"storage_mb_s": STORAGE_MB_S, "line_mb_s": LINE_MB_S, "gpu": GPU},
         "runs": rows,
     }
