@@ -52,7 +52,7 @@ def test_a_wrong_result_is_no_figure(rows: dict[str, dict]) -> None:
     good, bad = rows["toy: wrong"]["sizes"]
     assert good["peer_s"] > 0
     assert bad == {"size": 20, "failed": "The result is wrong: too large for this toy"}
-    assert "failed: The result is wrong" in table.row_text(rows["toy: wrong"])
+    assert "the next failed: The result is wrong" in table.row_text(rows["toy: wrong"])
 
 
 def test_a_peer_runs_in_its_own_python_or_with_its_folder_first(
