@@ -98,7 +98,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--peers", default=os.environ.get("HOWDAH_PEERS", ""), help="folder of peers, see peers.md")
     parser.add_argument("--folder", default="", help="where files are written while measuring: decides the disk")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of repetitions, a size")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of repetitions, a size")
     parser.add_argument(
         "--case-seconds", type=float, default=60.0, help="most for a case, all sizes and peers together"
     )
