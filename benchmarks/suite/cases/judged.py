@@ -20,7 +20,7 @@ from benchmarks.suite.cases.tables import REACH
     "metrics: match spots",
     group="metrics",
     unit="spots",
-    sizes=(5_000, 20_000, 80_000),
+    sizes=(5_000, 15_000, 50_000),
     limit="KD-trees and pairs in reach",
 )
 def match(n: int, folder: Path) -> Work:
@@ -70,7 +70,7 @@ def overlapping(edge: int, folder: Path) -> Work:
     "metrics: evaluate two projects",
     group="metrics",
     unit="spots",
-    sizes=(2_000, 8_000, 32_000),
+    sizes=(2_000, 6_000, 16_000),
     limit="the zips' entries",
     peer="traccuracy: points, CTC and division metrics",
 )
@@ -91,7 +91,7 @@ def evaluation(n: int, folder: Path) -> Work:
         amount=truth.n_spots,
         run=lambda: finish(evaluate(*files, how)),
         limit=lambda: [entries(path) for path in files],
-        peer=(lambda: by_traccuracy(truth, found, 2.5)) if n <= 8_000 else None,
+        peer=(lambda: by_traccuracy(truth, found, 2.5)) if n <= 6_000 else None,
     )
 
 

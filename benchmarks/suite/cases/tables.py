@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-LINKED = (500, 2_000, 8_000)  # cells a frame, 10 frames
-SPOTS = (10_000, 100_000, 1_000_000)
+LINKED = (500, 2_000, 5_000)  # cells a frame, 10 frames
+SPOTS = (10_000, 50_000, 250_000)
 REACH = 4.0
 
 
@@ -76,7 +76,7 @@ def nearest(cells: int, folder: Path) -> Work:
     "link, global",
     group="linking",
     unit="spots",
-    sizes=(250, 1_000, 4_000),
+    sizes=(250, 750, 2_000),
     limit="KD-trees and 8 neighbours",
     peer="motile (SCIP)",
     script="motile:link",
@@ -163,7 +163,7 @@ def progenitors(n: int, folder: Path) -> Work:
     )
 
 
-@case("ellipsoids: paint labels", group="lineages", unit="voxels", sizes=(256, 512, 768), limit="a new volume, filled")
+@case("ellipsoids: paint labels", group="lineages", unit="voxels", sizes=(256, 384, 512), limit="a new volume, filled")
 def paint(edge: int, folder: Path) -> Work:
     from howdah.ellipsoids import rasterise
 
@@ -180,7 +180,7 @@ def paint(edge: int, folder: Path) -> Work:
     "ellipsoids: from probability",
     group="lineages",
     unit="voxels",
-    sizes=(256, 512, 768),
+    sizes=(256, 384, 512),
     limit="copy of the map",
     peer="scipy.ndimage.label alone",
 )
