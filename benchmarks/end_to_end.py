@@ -1,10 +1,10 @@
 """Cells a second from the file of a movie to the file of the result, with the accuracy beside it: speed that is bought shows.
 
-``python benchmarks/end_to_end.py [--quick] [--only NAME,...] [--devices cpu,cuda] [--weights FOLDER] [--resume]``; five minutes on two cores. Each
-row is a process of its own: it trains (shortly, on another movie; ``--weights`` keeps and takes such weights), does the whole job once
-to warm up on two frames, then once for the figures, and compares the file on disk with a truth (of TGMM's sample 30 spots of 3087 are
-what was trained on; of the other movies nothing). Stages are
-timed from outside; what one calls of another counts for the inner one; the rest (masks, measuring, merging) is "cells".
+``python benchmarks/end_to_end.py [--quick] [--only NAME,...] [--devices cpu,cuda] [--weights FOLDER] [--resume]``; five minutes
+on two cores. Each row is a process of its own: it trains (shortly, on another movie; ``--weights`` keeps and takes such weights), does
+the whole job once to warm up on two frames, then once for the figures, and compares the file on disk with a truth (of TGMM's sample
+30 spots of 3087 are what was trained on; of the other movies nothing). Stages are timed from outside; what one calls of another counts
+for the inner one; the rest (masks, measuring, merging) is "cells".
 
 Movies: synthetic embryos in BigDataViewer HDF5 (ELEPHANT), moving cells in TIFF (EmbedTrack, EfficientCellSeg), and the sample movie
 of TGMM where the real movies are (HOWDAH_DATA, or ../shared/data beside the repository). Written: results/end_to_end.json and .md.
