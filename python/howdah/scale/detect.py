@@ -51,6 +51,7 @@ from howdah.pipeline.sources import Source, check_target
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
 from howdah.scale.detect_blocks import grid_of, key_of, support
+from howdah.scale.identity import with_pixels
 from howdah.scale.plan import Block, Json, Plan, Results
 from howdah.scale.run import run_plan
 
@@ -182,7 +183,7 @@ def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record 
         run.target,
         blocks.all,
         shared,
-        {"image": source.image.path or source.files[-1], "weights": run.weights},
+        with_pixels({"image": source.image.path or source.files[-1], "weights": run.weights}, source.image),
         gather,
         settings,
     )
