@@ -1,4 +1,7 @@
-"""Segmentation and conversion by two worker processes, with a real network of random weights: the files of the plain verbs."""
+"""Segmentation and conversion by two workers of dask, with a real network of random weights: the files of the plain verbs.
+
+The workers are threads of this process, which has torch already; ``long_real.py`` beside this file has processes, and kills them.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ SETTINGS = {"embedtrack": {"device": "cpu", "precision": "float32", "min_size": 
 
 @pytest.fixture(scope="module")
 def config() -> Iterator[ScaleConfig]:
-    """Two processes that wait for work."""
+    """Two workers that wait for work."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
     ) as cluster:
         yield ScaleConfig(scheduler=cluster.scheduler_address, window=2, block=None)
 

@@ -257,7 +257,8 @@ class Cluster:
 
     def _check(self, worker: str, answer: Any) -> None:
         place = f"The worker {worker}"
-        if isinstance(answer, ImportError | AttributeError):
+        # dask wraps what it could not load on the worker in an exception of its own
+        if isinstance(answer, ImportError | AttributeError) or "No module named" in str(answer):
             raise ScaleError(
                 f"{place} has no Howdah, or another one ({answer}). Install howdah[scale] {__version__} there."
             )
