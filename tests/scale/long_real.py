@@ -133,16 +133,18 @@ def children(pid: int) -> list[int]:
 
 
 class Killer(threading.Thread):
-    """Kills workers of a command at random times, until there were so many or the command ends."""
+    """Kills a worker of a command at a random time after each few blocks that were done, until there were so many or the command ends."""
 
-    def __init__(self, running: subprocess.Popen[str], most: int, mean_s: float) -> None:
+    def __init__(self, running: subprocess.Popen[str], target: Path, most: int) -> None:
         super().__init__(daemon=True)
-        self.running, self.most, self.mean_s, self.killed = running, most, mean_s, 0
+        self.running, self.target, self.most, self.killed = running, target, most, 0
 
     def run(self) -> None:
         chance = random.Random(5)
         while self.killed < self.most and self.running.poll() is None:
-            time.sleep(chance.expovariate(1 / self.mean_s))
+            enough = done(self.target) + chance.randint(1, 8)
+            while self.running.poll() is None and done(self.target) < enough:
+                time.sleep(chance.random() / 2)
             victims = children(self.running.pid)
             if victims:
                 with contextlib.suppress(ProcessLookupError):
@@ -212,7 +214,7 @@ class Faults:
         with self.command(target) as running:
             while not done(target) and running.poll() is None:
                 time.sleep(0.02)
-            killer = Killer(running, self.verb.kills, 1.0)
+            killer = Killer(running, target, self.verb.kills)
             killer.start()
             said = ended(running)
             killer.join()

@@ -85,3 +85,9 @@ def test_blocks_that_are_too_large_for_a_worker_elsewhere(tmp_path, scheduler):
 def test_a_scheduler_that_is_not_there_is_a_sentence(tmp_path, address):
     with pytest.raises(ScaleError, match=f"The dask scheduler {address} cannot be reached .*Start it"):
         run(toy_plan(tmp_path / "result"), ScaleConfig(scheduler=address, patience_s=0.5))
+
+
+def test_a_worker_without_howdah():
+    said = Exception("ModuleNotFoundError(\"No module named 'howdah'\")")  # as dask wraps it
+    with pytest.raises(ScaleError, match=r"worker tcp://x:1 has no Howdah, .*Install howdah\[scale\]"):
+        Cluster.__new__(Cluster)._check("tcp://x:1", said)
