@@ -24,6 +24,7 @@ from howdah.scale.convert import scale_convert
 from howdah.scale.segment import Segmentation, scale_segment
 
 distributed = pytest.importorskip("distributed")
+ANY_PORT = {"dashboard_address": "127.0.0.1:0"}  # else its HTTP server warns where another has the usual one
 
 SETTINGS = {"embedtrack": {"device": "cpu", "precision": "float32", "min_size": 10}}
 
@@ -32,7 +33,13 @@ SETTINGS = {"embedtrack": {"device": "cpu", "precision": "float32", "min_size": 
 def config() -> Iterator[ScaleConfig]:
     """Two workers that wait for work."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs=ANY_PORT,
+        protocol="tcp",
+        host="127.0.0.1",
     ) as cluster:
         yield ScaleConfig(scheduler=cluster.scheduler_address, window=2, block=None)
 
