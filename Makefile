@@ -21,7 +21,7 @@ lint: $(VENV)/.dev-ready
 
 BENCH  := PYTHONPATH=python:. $(BIN)/python
 
-bench: $(VENV)/.dev-ready         ## every format and hot path beside peers and limits, cells a second, and docs/benchmarks.md; half an hour
+bench: $(VENV)/.dev-ready         ## every format and hot path beside peers and limits, cells a second, and docs/benchmarks.md; some twenty minutes
 	$(BENCH) -m benchmarks.suite
 	$(BENCH) benchmarks/end_to_end.py
 	$(BENCH) -m benchmarks.suite.page

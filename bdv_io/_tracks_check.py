@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["oddities", "positive_definite", "problems"]
+__all__ = ["contradictions", "oddities", "positive_definite", "problems"]
 
 SHOWN = 3
 ROUNDING = 1e-9  # a covariance that was computed may be that much askew, relative to its trace
@@ -21,7 +21,7 @@ ROUNDING = 1e-9  # a covariance that was computed may be that much askew, relati
 
 def problems(tracks: Tracks) -> list[str]:
     """Return one sentence for each kind of problem in ``tracks``; an empty list if there is none."""
-    return _contradictions(tracks) + oddities(tracks)
+    return contradictions(tracks) + oddities(tracks)
 
 
 def oddities(tracks: Tracks) -> list[str]:
@@ -54,7 +54,8 @@ def oddities(tracks: Tracks) -> list[str]:
     return found
 
 
-def _contradictions(tracks: Tracks) -> list[str]:
+def contradictions(tracks: Tracks) -> list[str]:
+    """Return what no annotation can have: nothing could be done with it."""
     found = _spot_problems(tracks)
     outside = _outside(tracks)
     if outside.any():
@@ -101,6 +102,10 @@ def _spot_problems(tracks: Tracks) -> list[str]:
 
 def _outside(tracks: Tracks) -> Bool:
     links = tracks.links
+    if not len(links) or (
+        links.min() >= 0 and links.max() < tracks.n_spots
+    ):  # an order of magnitude faster than row by row
+        return np.zeros(len(links), dtype=bool)
     outside: Bool = np.any((links < 0) | (links >= tracks.n_spots), axis=1)
     return outside
 

@@ -22,7 +22,30 @@ def rows_of_ids(ids: npt.NDArray[Any], ends: npt.NDArray[Any]) -> tuple[npt.NDAr
     """
     if not len(ids) or not len(ends):
         return np.full((len(ends), 2), -1, dtype=np.int64), np.zeros(len(ends), dtype=bool)
+    rows = _looked_up(ids, ends) if _is_dense(ids) and ends.dtype.kind == "i" else _searched(ids, ends)
+    known: npt.NDArray[np.bool_] = (rows[:, 0] >= 0) & (rows[:, 1] >= 0)
+    rows[~known] = -1
+    return rows, known
+
+
+def _is_dense(ids: npt.NDArray[Any]) -> bool:
+    """Whether ids ascend, each once, without large gaps: as most programs write them."""
+    dense = ids.dtype.kind == "i" and int(ids[-1]) - int(ids[0]) <= 4 * len(ids) + 65536
+    return dense and bool((ids[1:] > ids[:-1]).all())
+
+
+def _looked_up(ids: npt.NDArray[Any], ends: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Rows by a table of all ids between the first and the last, -1 for what is no id."""
+    first, last = int(ids[0]), int(ids[-1])
+    row_of = np.full(last - first + 1, -1, dtype=np.int64)
+    row_of[ids.astype(np.int64) - first] = np.arange(len(ids))
+    rows: npt.NDArray[np.int64] = row_of[ends.astype(np.int64).clip(first, last) - first]
+    rows[(ends < first) | (ends > last)] = -1
+    return rows
+
+
+def _searched(ids: npt.NDArray[Any], ends: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Rows by search in sorted ids, -1 for what is no id."""
     order = np.argsort(ids, kind="stable")
     rows = order[np.searchsorted(ids, ends, sorter=order).clip(max=len(ids) - 1)].astype(np.int64)
-    known: npt.NDArray[np.bool_] = (ids[rows] == ends).all(axis=1)
-    return np.where(known[:, None], rows, -1), known
+    return np.where(ids[rows] == ends, rows, -1)

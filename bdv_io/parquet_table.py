@@ -324,7 +324,10 @@ class _Table:
         return values.astype(np.int64)
 
     def texts(self, name: str) -> Any:
-        texts = self.column(name).to_pylist()
+        column = self.column(name)
+        if str(column.type) in ("string", "large_string"):
+            return np.array(column.to_numpy(zero_copy_only=False), dtype=LABEL_DTYPE)
+        texts = column.to_pylist()
         return np.array([None if text is None else str(text) for text in texts], dtype=LABEL_DTYPE)
 
     def masked(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:

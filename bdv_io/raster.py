@@ -121,8 +121,10 @@ def _trace(stack: Array, first_plane: int) -> Rings:
     # An edge ends at a corner of its pixel: top edges at its upper left, left ones at its lower left, and so on.
     corner_y = np.array([0, 1, 1, 0])[side[at]]
     corner_x = np.array([0, 0, 1, 1])[side[at]]
-    plane, rest = np.divmod(place[at], height * width)
-    y, x = np.divmod(rest, width)
+    pixel_at = place[at]
+    plane = pixel_at // (height * width)  # with the products below several times faster than divmod
+    line = pixel_at // width
+    y, x = line - plane * height, pixel_at - line * width
     vertices = np.stack([y + corner_y - 1.5, x + corner_x - 1.5], axis=1)
     counts = np.bincount(ring, minlength=len(length))
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -137,9 +139,8 @@ def _edges(pixel: Array) -> tuple[I64, I64, I64]:
     # For each side: step over the side to the neighbour outside, and step ahead along the edge.
     across = (-width, -1, width, 1)
     ahead = (-1, width, 1, -width)
-    solid = np.flatnonzero(flat)
-    value = flat[solid]
-    places = [solid[flat[solid + step] != value] for step in across]
+    solid = flat != 0
+    places = [np.flatnonzero(solid & _differs(flat, step)) for step in across]
     counts = [len(place) for place in places]
     offset = np.concatenate([[0], np.cumsum(counts)])
     following = []
@@ -156,6 +157,14 @@ def _edges(pixel: Array) -> tuple[I64, I64, I64]:
         following.append(next_edge)
     sides = np.repeat(np.arange(4), counts)
     return sides, np.concatenate(places), np.concatenate(following).astype(np.int64)
+
+
+def _differs(flat: Array, step: int) -> Bool:
+    """Whether each pixel differs from the one that is ``step`` further; false at the ends, where there is none."""
+    found = np.zeros(flat.shape, dtype=bool)
+    here, there = (slice(None, -step), slice(step, None)) if step > 0 else (slice(-step, None), slice(None, step))
+    np.not_equal(flat[here], flat[there], out=found[here])
+    return found
 
 
 def _order(following: I64) -> tuple[I64, I64]:

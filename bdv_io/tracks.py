@@ -208,10 +208,7 @@ class Tracks:
             odd_is_fine: Let pass what files of other programs do hold and can be written back: links that do not run
                 forward in time or occur twice, centres that are not finite, covariances that are no ellipsoids.
         """
-        found = self.problems()
-        if odd_is_fine:
-            odd = _tracks_check.oddities(self)
-            found = [sentence for sentence in found if sentence not in odd]
+        found = _tracks_check.contradictions(self) if odd_is_fine else self.problems()
         if found:
             raise ValidationError("The annotation is not consistent. " + " ".join(found))
         return self

@@ -1,10 +1,10 @@
 """Cells a second from the file of a movie to the file of the result, with the accuracy beside it: speed that is bought shows.
 
-``python benchmarks/end_to_end.py [--quick] [--only NAME,...] [--devices cpu,cuda] [--weights FOLDER]``; ten minutes on two cores. Each
-row is a process of its own: it trains (shortly, on another movie; ``--weights`` keeps and takes such weights), does the whole job once
-to warm up on two frames, then once for the figures, and compares the file on disk with a truth (of TGMM's sample 30 spots of 3087 are
-what was trained on; of the other movies nothing). Stages are
-timed from outside; what one calls of another counts for the inner one; the rest (masks, measuring, merging) is "cells".
+``python benchmarks/end_to_end.py [--quick] [--only NAME,...] [--devices cpu,cuda] [--weights FOLDER] [--resume]``; five minutes
+on two cores. Each row is a process of its own: it trains (shortly, on another movie; ``--weights`` keeps and takes such weights), does
+the whole job once to warm up on two frames, then once for the figures, and compares the file on disk with a truth (of TGMM's sample
+30 spots of 3087 are what was trained on; of the other movies nothing). Stages are timed from outside; what one calls of another counts
+for the inner one; the rest (masks, measuring, merging) is "cells".
 
 Movies: synthetic embryos in BigDataViewer HDF5 (ELEPHANT), moving cells in TIFF (EmbedTrack, EfficientCellSeg), and the sample movie
 of TGMM where the real movies are (HOWDAH_DATA, or ../shared/data beside the repository). Written: results/end_to_end.json and .md.
@@ -137,7 +137,7 @@ def embryo_files(folder: Path, *, seed: int, quick: bool, big: bool) -> tuple[Pa
     from bdv_io.formats import open_image, write_image, write_tracks
     from howdah import synthetic
 
-    options = {"shape": (32, 224, 224), "n_nuclei": 150, "n_divisions": 12, "n_frames": 10} if big and not quick else {}
+    options = {"shape": (32, 224, 224), "n_nuclei": 150, "n_divisions": 12, "n_frames": 6} if big and not quick else {}
     made = synthetic.embryo(seed=seed, **({"n_frames": 4} if quick else {"n_frames": 12}) | options)
     movie = folder / f"embryo{seed}.xml"
     frames = [made.frame(t) for t in range(made.n_frames)]
@@ -225,9 +225,9 @@ def cells_job(folder: Path, device: str, quick: bool, *, method: str) -> Job:
     from howdah.pipeline import Job as Source
     from howdah.pipeline import segment_efficientcellseg, track_embedtrack, train_efficientcellseg, train_embedtrack
 
-    movie, truth = cells_files(folder, seed=2, edge=256 if quick else 768, frames=4 if quick else 12)
+    movie, truth = cells_files(folder, seed=2, edge=256 if quick else 512, frames=4 if quick else 8)
     taught, answers = cells_files(folder, seed=1, edge=256, frames=4)
-    asked = {"device": device} | ({"n_epochs": 1} if quick else {"n_epochs": 12})
+    asked = {"device": device} | ({"n_epochs": 1} if quick else {"n_epochs": 8})
     if method == "efficientcellseg":
         asked["encoder"] = "lite0"  # its weights come with the packages for developers
     settings, plain = {method: asked}, {method: {"device": device}}
@@ -328,6 +328,8 @@ def scores_of(score: dict[str, Any]) -> dict[str, float]:
 
 
 def row_text(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return f"| {row['name']} | {row['device']} | failed: {row['failed'].replace('|', '/')} |" + " |" * 7
     share = " · ".join(f"{name} {100 * value / row['wall_s']:.0f} %" for name, value in row["stages_s"].items())
     scores = ", ".join(f"{name} {value:.3f}" for name, value in row["scores"].items())
     peak = "-" if row["peak_mb"] is None else f"{row['peak_mb']:.0f} MB"
@@ -350,6 +352,8 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--devices", default="")
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--resume", action="store_true", help="do the rows that the file in --out lacks, or has failed")
+    parser.add_argument("--row-seconds", type=float, default=120.0, help="most for a row, with its training")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "DEVICE"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -367,23 +371,37 @@ def main() -> None:
     names = [each for each in NAMES if not asked.only or any(word in each for word in asked.only.split(","))]
     if real_folder() is None:
         names = [each for each in names if "TGMM" not in each]
+    file = asked.out / "end_to_end.json"
     facts = {"schema": 1, "quick": asked.quick, "machine": machine(Path(tempfile.gettempdir())), "rows": []}
+    if asked.resume and file.exists():
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts["rows"] = [row for row in facts["rows"] if "failed" not in row]
+    done = {(row["name"], row["device"]) for row in facts["rows"]}
     print(HEAD, flush=True)
     asked.out.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        for device in devices:
-            command = [sys.executable, __file__, "--one", name, device, *(["--quick"] if asked.quick else [])]
-            command += ["--weights", str(asked.weights)] if asked.weights else []
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = done.stderr.strip().splitlines() or ["it said nothing"]
-                print(f"| {name} | {device} | failed: {said[-1][:160]} |", flush=True)
-                continue
-            facts["rows"].append(json.loads(done.stdout.splitlines()[-1]))
-            print(row_text(facts["rows"][-1]), flush=True)
-            (asked.out / "end_to_end.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            rows = "\n".join([HEAD, *map(row_text, facts["rows"])])
-            (asked.out / "end_to_end.md").write_text(f"{rows}\n", encoding="utf-8")
+    began = time.perf_counter()
+    for name, device in [(name, device) for name in names for device in devices if (name, device) not in done]:
+        sys.stderr.write(f"[{time.perf_counter() - began:4.0f} s] {name}, {device}\n")
+        facts["rows"].append(in_a_process(name, device, asked))
+        print(row_text(facts["rows"][-1]), flush=True)
+        file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        rows = "\n".join([HEAD, *map(row_text, facts["rows"])])
+        (asked.out / "end_to_end.md").write_text(f"{rows}\n", encoding="utf-8")
+
+
+def in_a_process(name: str, device: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """Do one row in a process of its own; what fails, or takes too long, says so."""
+    command = [sys.executable, __file__, "--one", name, device, *(["--quick"] if asked.quick else [])]
+    command += ["--weights", str(asked.weights)] if asked.weights else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=asked.row_seconds)
+    except subprocess.TimeoutExpired:
+        return {"name": name, "device": device, "failed": f"given up after {asked.row_seconds:g} s"}
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        return {"name": name, "device": device, "failed": said[-1][:160]}
+    made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return made
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from benchmarks.suite import page, peers, table
 from benchmarks.suite.case import GROUPS, MODULES, Case, Work, all_cases, case
 from benchmarks.suite.machine import machine
 from benchmarks.suite.measure import How, growth, measure, row_of
+from benchmarks.suite.reasons import REASONS, reason_of
 
 TOYS = ("tests.toy_benchmarks",)
 PEER = """
@@ -52,7 +55,7 @@ def test_a_wrong_result_is_no_figure(rows: dict[str, dict]) -> None:
     good, bad = rows["toy: wrong"]["sizes"]
     assert good["peer_s"] > 0
     assert bad == {"size": 20, "failed": "The result is wrong: too large for this toy"}
-    assert "failed: The result is wrong" in table.row_text(rows["toy: wrong"])
+    assert "the next failed: The result is wrong" in table.row_text(rows["toy: wrong"])
 
 
 def test_a_peer_runs_in_its_own_python_or_with_its_folder_first(
@@ -197,6 +200,17 @@ def test_the_page_holds_the_table_that_is_kept() -> None:
     assert {row["group"] for row in told["cases"]} <= set(GROUPS)
 
 
+def test_every_case_has_a_reason_and_every_script_a_line() -> None:
+    names = list(all_cases(MODULES))
+    images = ("BDV", "crops", "OME-Zarr", "TIFF")  # near their limits, most of them
+    assert [name for name in names if not reason_of(name) and not any(word in name for word in images)] == []
+    assert [key for key in REASONS if not any(name.startswith(key) for name in names)] == []
+    told = (page.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    for script in (page.ROOT / "benchmarks").glob("*.py"):
+        kind = script.stem.split("_")[0]
+        assert f"`{script.name}`" in told or kind in ("bench", "run") or f"`{kind}_tap*.py`" in told, script.name
+
+
 def test_stages_exclude_one_another() -> None:
     stages = end_to_end.Stages()
     inner = stages.around(lambda: 7, "read")
@@ -213,6 +227,35 @@ def test_stages_exclude_one_another() -> None:
     stages.end()
     assert all(stages.seconds[name] > 0 for name in ("cells", "link", "read", "write"))
     assert stages._open == ["cells"]
+
+
+def test_a_row_that_failed_is_seen() -> None:
+    line = end_to_end.row_text({"name": "a", "device": "cpu", "failed": "given up after 1 s"})
+    assert "failed: given up after 1 s" in line
+    assert line.count("|") == end_to_end.HEAD.splitlines()[0].count("|")
+
+
+def test_a_run_goes_on_with_the_cases_that_are_missing(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.suite",
+        "--modules",
+        TOYS[0],
+        "--quick",
+        "--seconds",
+        "0",
+        "--out",
+        str(tmp_path),
+    ]
+    for only, resumed in (("sum", []), ("toy", ["--resume"])):
+        done = subprocess.run(
+            [*command, "--only", only, *resumed], capture_output=True, text=True, timeout=60, check=False, cwd=page.ROOT
+        )
+        names = [row["name"] for row in table.read(tmp_path / "table.json")["cases"]]
+    assert names == ["toy: sum", "toy: wrong"]
+    assert "1/1] toy: wrong" in done.stderr
+    assert "Not measured in full: toy: wrong" in done.stderr
 
 
 def test_scores_are_picked_from_an_evaluation() -> None:

@@ -169,6 +169,46 @@ def test_the_table_of_scripts_is_whole() -> None:
         assert f"| {script.stem.replace('_', ' ')} |" in text, script.name
 
 
+def test_every_measure_is_explained() -> None:
+    """docs/evaluate.md has each measure of the challenge in its table, with (i) for those that have a tolerance."""
+    from howdah.pipeline.evaluation_challenge import NAMES
+
+    text = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    known = {name.strip() for row in rows for name in row.split(",")}
+    assert {re.sub(r"\(\d\)", "(i)", name) for name in NAMES} <= known
+
+
+def test_every_tag_of_an_evaluation_is_explained() -> None:
+    from howdah.pipeline.error_tags import TAGS
+
+    text = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8").partition("## The errors in Mastodon")[2]
+    assert [tag.name for tag in TAGS if tag.name not in text] == []
+
+
+def test_the_plan_of_a_large_movie_has_its_place() -> None:
+    """docs/scale.md has the marks between which the table of benchmarks/scale_plan.py goes, once each and in order."""
+    text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8").partition("## A movie of four terabytes")[2]
+    assert re.findall("<!-- (.*?) -->", text) == ["plan", "end of plan"]
+
+
+def test_extras_are_those_of_the_package() -> None:
+    """What pip is told to install, in pages and in environment.yml, are extras of pyproject.toml; README says what each is for."""
+    extras = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    )
+    files = [*PAGES, ROOT / "environment.yml"]
+    asked = {
+        name.strip()
+        for file in files
+        for found in re.findall(r"(?:-e ['\"]?\.|howdah)\[([\w, ]+)\]", file.read_text(encoding="utf-8"))
+        for name in found.split(",")
+    }
+    assert asked <= extras
+    install = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")[2].partition("\n## ")[0]
+    assert [name for name in sorted(extras - {"dev", "all"}) if not re.search(rf"[`\[,]{name}[`\],]", install)] == []
+
+
 @each_page
 def test_every_task_that_is_asked_for_is_there(page: Path) -> None:
     from howdah.service.table import TASKS

@@ -28,7 +28,9 @@ MODULES = (
     "efficientcellseg",
     "tap",
     "tables",
+    "judged",
     "running",
+    "scaling",
 )
 
 Call = Callable[[], object]

@@ -31,7 +31,7 @@ class How:
         peers: Folder of peers, see :mod:`.peers`; None: they are not installed.
         folder: Where files are written, which decides the disk; None: the system's temporary folder.
         seconds: For how long work, limit and peer take turns, a size.
-        most_s: A measurement that takes longer is given up.
+        most_s: A case that takes longer, all sizes and peers together, is given up; the table says so.
         modules: Where the cases are.
     """
 
@@ -39,16 +39,33 @@ class How:
     peers: Path | None = None
     folder: Path | None = None
     seconds: float = 1.0
-    most_s: float = 300.0
+    most_s: float = 60.0
     modules: tuple[str, ...] = MODULES
+
+
+class _Clock:
+    """What is left of a case's time."""
+
+    def __init__(self, most_s: float) -> None:
+        self.most_s = most_s
+        self._began = time.perf_counter()
+
+    @property
+    def gone(self) -> float:
+        return time.perf_counter() - self._began
+
+    @property
+    def left(self) -> float:
+        return max(self.most_s - self.gone, 0.1)
 
 
 def measure(cases: Iterable[Case], how: How) -> Iterator[dict[str, Any]]:
     """Yield the row of each case."""
     for one in cases:
-        began = time.perf_counter()
-        sizes = [_size(one, size, how) for size in (one.sizes[:2] if how.quick else one.sizes)]
-        yield {**row_of(one, sizes), "took_s": round(time.perf_counter() - began, 1)}
+        clock, sizes = _Clock(how.most_s), []
+        for size in one.sizes[:2] if how.quick else one.sizes:
+            sizes.append(_size(one, size, how, clock))
+        yield {**row_of(one, sizes), "took_s": round(clock.gone, 1)}
 
 
 def row_of(one: Case, sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -86,10 +103,10 @@ def growth(points: Sequence[tuple[float, float]]) -> float | None:
     return sum((x - mean_x) * (y - mean_y) for x, y in known) / sum((x - mean_x) ** 2 for x, _ in known)
 
 
-def _size(one: Case, size: int, how: How) -> dict[str, Any]:
+def _size(one: Case, size: int, how: How, clock: _Clock) -> dict[str, Any]:
     """Measure one size, and its peer where it is a program of its own."""
     with tempfile.TemporaryDirectory(dir=how.folder, prefix="howdah-bench-") as folder:
-        found = _child(one, size, Path(folder), how)
+        found = _child(one, size, Path(folder), how, clock)
         outside = found.pop("outside", None)
         if "failed" not in found and one.script:
             name, job = one.script.split(":")
@@ -97,7 +114,7 @@ def _size(one: Case, size: int, how: How) -> dict[str, Any]:
             try:
                 if outside is None:
                     raise peers.PeerFailed("not measured at this size")
-                beside = peers.measured(name, job, outside, folder=how.peers, budget_s=seconds, most_s=how.most_s)
+                beside = peers.measured(name, job, outside, folder=how.peers, budget_s=seconds, most_s=clock.left)
                 found |= {"peer_s": beside["wall_s"], "peer_cpu_s": beside["cpu_s"], "peer_peak_mb": beside["peak_mb"]}
             except peers.Absent:
                 found["peer_says"] = "not installed"
@@ -106,7 +123,7 @@ def _size(one: Case, size: int, how: How) -> dict[str, Any]:
         return {"size": size, **found}
 
 
-def _child(one: Case, size: int, folder: Path, how: How) -> dict[str, Any]:
+def _child(one: Case, size: int, folder: Path, how: How, clock: _Clock) -> dict[str, Any]:
     paths = [str(ROOT / "python"), str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     seconds = 0.0 if how.quick else how.seconds
@@ -117,11 +134,11 @@ def _child(one: Case, size: int, folder: Path, how: How) -> dict[str, Any]:
             capture_output=True,
             text=True,
             env=environment,
-            timeout=how.most_s,
+            timeout=clock.left,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"given up after {how.most_s:g} s"}
+        return {"failed": f"given up: this case has {clock.most_s:g} s"}
     if done.returncode:
         said = done.stderr.strip().splitlines()
         return {"failed": said[-1][:300] if said else f"exit code {done.returncode}"}

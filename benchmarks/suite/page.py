@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import end_to_end
 from benchmarks.suite import table
+from benchmarks.suite.reasons import reason_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -52,15 +53,22 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
 
 
 def _worst(rows: list[Mapping[str, Any]]) -> str:
-    lines = ["| farthest from the limit | × limit | limit |", "|---|---:|---|"]
+    lines = ["| farthest from the limit | × limit | limit | why |", "|---|---:|---|---|"]
     for row in table.worst(rows, "over_limit", WORST):
-        lines.append(f"| {row['name']} | {table.ratio_text(row['over_limit'])} | {row['limit']} |")
-    lines += ["", "| slower than a peer | × peer | peer |", "|---|---:|---|"]
+        lines.append(
+            f"| {row['name']} | {table.ratio_text(row['over_limit'])} | {row['limit']} | {reason_of(row['name'])} |"
+        )
+    lines += ["", "| slower than a peer | × peer | peer | why |", "|---|---:|---|---|"]
     for row in table.worst([row for row in rows if (row["over_peer"] or 0) > 1], "over_peer", WORST):
-        lines.append(f"| {row['name']} | {table.ratio_text(row['over_peer'])} | {row['peer']} |")
-    lines += ["", "| grows fastest | exponent |", "|---|---:|"]
+        lines.append(
+            f"| {row['name']} | {table.ratio_text(row['over_peer'])} | {row['peer']} | {reason_of(row['name'])} |"
+        )
+    lines += ["", "| grows fastest | exponent | why |", "|---|---:|---|"]
     for row in table.worst(rows, "growth", 3):
-        lines.append(f"| {row['name']} | {row['growth']:.2f} |")
+        lines.append(f"| {row['name']} | {row['growth']:.2f} | {reason_of(row['name'])} |")
+    failed = [row["name"] for row in rows if any("failed" in size for size in row["sizes"])]
+    if failed:
+        lines += ["", f"Not measured in full, the table says why: {'; '.join(failed)}."]
     return "\n".join(lines)
 
 

@@ -61,13 +61,17 @@ def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
 def row_text(row: Mapping[str, Any]) -> str:
     """Return one line of the table."""
     good = [size for size in row["sizes"] if "failed" not in size]
-    failed = [size["failed"] for size in row["sizes"] if "failed" in size]
+    failed = [size["failed"].replace("|", "/") for size in row["sizes"] if "failed" in size]
     if not good:
         return f"| {row['name']} | failed: {failed[0] if failed else 'nothing'} |" + " |" * 9
-    peer = row["peer"] + (f" ({row['peer_says']})" if row["peer_says"] else "")
+    peer = row["peer"] + (f" ({row['peer_says']})".replace("|", "/") if row["peer_says"] else "")
+    if row["over_peer"] is not None and row.get("over_peer_at") not in (None, good[-1]["amount"]):
+        peer += f" (at {count_text(row['over_peer_at'])})"
     cells = [
         row["name"],
-        " · ".join(count_text(size["amount"]) for size in good) + f" {row['unit']}",
+        " · ".join(count_text(size["amount"]) for size in good)
+        + f" {row['unit']}"
+        + (f"; the next failed: {failed[0]}" if failed else ""),
         " · ".join(seconds_text(size["wall_s"]) for size in good),
         f"{count_text(row['per_second'])} {row['unit']}",
         " · ".join("-" if size["peak_mb"] is None else f"{size['peak_mb']:.0f}" for size in good) + " MB",
@@ -78,7 +82,7 @@ def row_text(row: Mapping[str, Any]) -> str:
         peer or "none known",
         f"{100 * max(size['spread'] for size in good):.0f} %",
     ]
-    return "| " + " | ".join(cells) + " |" + (f" <!-- failed: {'; '.join(failed)} -->" if failed else "")
+    return "| " + " | ".join(cells) + " |"
 
 
 def worst(rows: Iterable[Mapping[str, Any]], key: str, n: int) -> list[Mapping[str, Any]]:

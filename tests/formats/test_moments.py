@@ -32,6 +32,18 @@ class TestLabels:
         assert found.centre[0] == pytest.approx([10, 7, 11])
         assert found.size[0] == pytest.approx(np.pi * 18.9, rel=0.04)
 
+    def test_a_mask_of_true_and_false_is_one_label(self):
+        mask = np.zeros((5, 6), dtype=bool)
+        mask[1:3, 2:5] = True
+        found, known = measure(mask), measure(mask.astype(np.uint8))
+        assert found.label.tolist() == [1]
+        assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, known, strict=True))
+
+    def test_one_plane_of_a_stack_is_measured_as_an_image(self):
+        labels = np.kron(np.arange(12).reshape(3, 4), np.ones((4, 5), int))
+        found, known = measure(labels), measure(labels[None])
+        assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, known, strict=True))
+
     def test_single_voxels_are_ellipsoids(self):
         labels = np.zeros((3, 4, 4), dtype=np.int64)
         labels[1, 2, 3], labels[0, 0, 0] = 2**61, 5

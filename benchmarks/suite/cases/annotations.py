@@ -12,8 +12,8 @@ from bdv_io import ArrayImage, Tracks
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-SPOTS = (10_000, 50_000, 200_000)
-PEER_SPOTS = 50_000  # what takes a peer minutes is not asked of it
+SPOTS = (10_000, 30_000, 100_000)
+PEER_SPOTS = 30_000  # what takes a peer minutes is not asked of it
 
 
 def same(found: Tracks, tracks: Tracks) -> str:

@@ -10,7 +10,7 @@ from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
 
-@case("EfficientCellSeg: a frame to maps", group="method", unit="pixels", sizes=(256, 512, 1024), limit=drawn.RATE)
+@case("EfficientCellSeg: a frame to maps", group="method", unit="pixels", sizes=(256, 512, 768), limit=drawn.RATE)
 def maps(edge: int, folder: Path) -> Work:
     import torch
 
@@ -39,7 +39,7 @@ def maps(edge: int, folder: Path) -> Work:
     "EfficientCellSeg: maps to cells",
     group="method",
     unit="pixels",
-    sizes=(512, 1024, 2048),
+    sizes=(512, 1024, 1536),
     limit="copy of the map",
     peer="scikit-image: distance, peaks, watershed",
 )

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-EDGES, DEPTH = (96, 128, 192), 16
+EDGES, DEPTH = (96, 128, 160), 16
 KEEP = (
     True,
     True,
@@ -52,7 +52,7 @@ def predict(edge: int, folder: Path) -> Work:
     "ELEPHANT: a training step",
     group="method",
     unit="voxels",
-    sizes=(64, 96, 128),
+    sizes=(64, 96, 112),
     limit=drawn.RATE,
     peer="elephant-server",
     script="elephant:step",
@@ -119,7 +119,7 @@ def flow(edge: int, folder: Path) -> Work:
     "ELEPHANT: labels of marked nuclei",
     group="method",
     unit="voxels",
-    sizes=(256, 512, 768),
+    sizes=(256, 384, 512),
     limit="a new volume, filled",
 )
 def render(edge: int, folder: Path) -> Work:
@@ -140,7 +140,7 @@ def render(edge: int, folder: Path) -> Work:
     "ELEPHANT: nuclei from probabilities",
     group="method",
     unit="voxels",
-    sizes=(256, 512, 768),
+    sizes=(256, 384, 512),
     limit="copy of the map",
     peer="scipy.ndimage.label alone",
 )

@@ -9,14 +9,14 @@ import numpy as np
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-EDGES = (256, 512, 1024)
+EDGES = (256, 512, 768)
 
 
 @case(
     "EmbedTrack: a frame to fields",
     group="method",
     unit="pixels",
-    sizes=(192, 256, 512),
+    sizes=(192, 256, 384),
     limit=drawn.RATE,
     peer="EmbedTrack, network alone, both frames of a pair",
     script="embedtrack:forward",
@@ -123,7 +123,7 @@ def votes(edge: int, folder: Path) -> Work:
     "EmbedTrack: a training step, a pair of 160 x 160",
     group="method",
     unit="cells",
-    sizes=(4, 16, 64),
+    sizes=(4, 12, 32),
     limit=drawn.RATE,
 )
 def step(cells: int, folder: Path) -> Work:

@@ -14,7 +14,7 @@ from bdv_io.image import ArrayImage, Hints, WriteOptions
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-EDGES = (256, 384, 512)
+EDGES = (256, 320, 448)
 FRAMES = 2
 ONE_LEVEL = ((1, 1, 1),)
 

@@ -1,4 +1,4 @@
-"""What running costs: a small job and an image through the service and back; blocks of a plan that do nothing."""
+"""What running costs: a small job and an image through the service and back."""
 
 from __future__ import annotations
 
@@ -73,45 +73,4 @@ def jobs(n: int, folder: Path) -> Work:
         amount=n,
         run=lambda: [client.run("formats", {}) for _ in range(n)],
         limit=lambda: [client.health() for _ in range(n)],
-    )
-
-
-def nothing(call):
-    """A block that does nothing but give back what it was asked for."""
-    from howdah.scale.plan import Result
-
-    return Result(arrays={"frame": np.array([call.arguments["frame"]])})
-
-
-@case(
-    "scale: blocks that do nothing, one process",
-    group="scale",
-    unit="blocks",
-    sizes=(20, 80, 320),
-    limit="as many small files, fsync",
-)
-def blocks(n: int, folder: Path) -> Work:
-    from benchmarks.suite.cases import drawn
-    from howdah.progress import finish
-    from howdah.scale.config import ScaleConfig
-    from howdah.scale.plan import Block, Plan
-    from howdah.scale.run import run_plan
-
-    name, plain = drawn.names(folder, ".json"), drawn.names(folder, ".raw")
-    made = [Block(f"frames/{i:05d}", f"{__name__}:nothing", {"frame": i}) for i in range(n)]
-
-    def gather(results):
-        total = sum(int(results.read(block.key).arrays["frame"][0]) for block in made)
-        yield from ()
-        return {"total": total}
-
-    def run() -> dict:
-        plan = Plan(task="nothing", target=name(), blocks=made, shared={}, inputs={}, gather=gather)
-        return finish(run_plan(plan, ScaleConfig()))
-
-    return Work(
-        amount=n,
-        run=run,
-        limit=lambda: [drawn.put_bytes(plain(), bytes(256)) for _ in range(n)],
-        wrong=lambda: "" if run()["total"] == n * (n - 1) // 2 else "another sum than that of the blocks",
     )

@@ -1,4 +1,4 @@
-"""What works on tables: linking, lineages, the annotation model, ellipsoids, metrics."""
+"""What works on tables: linking, lineages, the annotation model, ellipsoids."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.suite.case import Work, case
 from benchmarks.suite.cases import drawn
 
-LINKED = (500, 2_000, 8_000)  # cells a frame, 10 frames
-SPOTS = (10_000, 100_000, 1_000_000)
+LINKED = (500, 2_000, 5_000)  # cells a frame, 10 frames
+SPOTS = (10_000, 50_000, 250_000)
 REACH = 4.0
 
 
@@ -76,7 +76,7 @@ def nearest(cells: int, folder: Path) -> Work:
     "link, global",
     group="linking",
     unit="spots",
-    sizes=(250, 1_000, 4_000),
+    sizes=(250, 750, 2_000),
     limit="KD-trees and 8 neighbours",
     peer="motile (SCIP)",
     script="motile:link",
@@ -163,7 +163,7 @@ def progenitors(n: int, folder: Path) -> Work:
     )
 
 
-@case("ellipsoids: paint labels", group="lineages", unit="voxels", sizes=(256, 512, 768), limit="a new volume, filled")
+@case("ellipsoids: paint labels", group="lineages", unit="voxels", sizes=(256, 384, 512), limit="a new volume, filled")
 def paint(edge: int, folder: Path) -> Work:
     from howdah.ellipsoids import rasterise
 
@@ -180,7 +180,7 @@ def paint(edge: int, folder: Path) -> Work:
     "ellipsoids: from probability",
     group="lineages",
     unit="voxels",
-    sizes=(256, 512, 768),
+    sizes=(256, 384, 512),
     limit="copy of the map",
     peer="scipy.ndimage.label alone",
 )
@@ -199,81 +199,4 @@ def measured(edge: int, folder: Path) -> Work:
         run=lambda: ellipsoids_from_probability(probability, 0.5),
         limit=lambda: probability.copy(),
         peer=lambda: ndimage.label(probability > 0.5, np.ones((3, 3, 3))),
-    )
-
-
-@case(
-    "metrics: match spots",
-    group="metrics",
-    unit="spots",
-    sizes=(5_000, 20_000, 80_000),
-    limit="KD-trees and pairs in reach",
-)
-def match(n: int, folder: Path) -> Work:
-    from scipy.spatial import KDTree
-
-    from howdah.metrics import match_spots
-
-    truth = drawn.lineages(n // 10, 10)
-    rng = np.random.default_rng(0)
-    found = truth.select(rng.random(truth.n_spots) < 0.95)
-    found = type(found).build(
-        found.t, found.centre + rng.normal(0, 0.5, found.centre.shape), radius=2.5, space_unit=truth.space_unit
-    )
-    frames = [(truth.centre[truth.t == t], found.centre[found.t == t]) for t in range(10)]
-
-    def limit() -> None:
-        for mine, theirs in frames:
-            KDTree(mine).sparse_distance_matrix(KDTree(theirs), 2.5, output_type="coo_matrix")
-
-    return Work(amount=truth.n_spots, run=lambda: match_spots(truth, found, max_distance=2.5), limit=limit)
-
-
-@case(
-    "metrics: overlaps of labels",
-    group="metrics",
-    unit="pixels",
-    sizes=(512, 1024, 2048),
-    limit="copy of both images",
-    peer="skimage.contingency_table",
-)
-def overlapping(edge: int, folder: Path) -> Work:
-    from skimage.metrics._contingency_table import contingency_table
-
-    from howdah.metrics import overlaps
-
-    truth = drawn.discs(edge)
-    found = np.roll(truth, 3, axis=1)
-    return Work(
-        amount=truth.size,
-        run=lambda: overlaps(truth, found),
-        limit=lambda: (truth.copy(), found.copy()),
-        peer=lambda: contingency_table(truth, found),
-    )
-
-
-@case(
-    "metrics: evaluate two projects",
-    group="metrics",
-    unit="spots",
-    sizes=(2_000, 8_000, 32_000),
-    limit="the zips' entries",
-)
-def evaluation(n: int, folder: Path) -> Work:
-    from bdv_io.mastodon import write_mastodon
-    from benchmarks.suite.cases.annotations import entries
-    from howdah.linking import LinkingConfig, link_spots
-    from howdah.pipeline.evaluation import Judging, evaluate
-    from howdah.progress import finish
-
-    truth = link_spots(drawn.lineages(n // 10, 10), LinkingConfig.of({"max_distance": REACH}))
-    found = truth.select(np.random.default_rng(0).random(truth.n_spots) < 0.95)
-    files = (folder / "found.mastodon", folder / "truth.mastodon")
-    for path, tracks in zip(files, (found, truth), strict=True):
-        write_mastodon(path, tracks)
-    how = Judging(reach=2.5)
-    return Work(
-        amount=truth.n_spots,
-        run=lambda: finish(evaluate(*files, how)),
-        limit=lambda: [entries(path) for path in files],
     )
