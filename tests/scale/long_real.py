@@ -142,7 +142,7 @@ class Killer(threading.Thread):
     def run(self) -> None:
         chance = random.Random(5)
         while self.killed < self.most and self.running.poll() is None:
-            enough = done(self.target) + chance.randint(1, 8)
+            enough = done(self.target) + chance.randint(1, 5)
             while self.running.poll() is None and done(self.target) < enough:
                 time.sleep(chance.random() / 2)
             victims = children(self.running.pid)
@@ -298,7 +298,7 @@ class Faults:
                 say("<!-- the disk was not filled: mounting one needs root -->")
                 return
             target, begun, stops = self.target("disk", self.folder / "disk"), time.monotonic(), []
-            for size in ("80k", "300k", "1m", "2m", "400m"):
+            for size in ("80k", "300k", "1m", "2m", "5m", "12m", "400m"):
                 resize(size)
                 with self.command(target, "--workers", "0") as running:
                     said = ended(running)
