@@ -29,9 +29,8 @@ from howdah import (
     pipeline,
 )
 from howdah.cli_hints import with_movie
-from howdah.cli_options import Json, with_settings
+from howdah.cli_options import Json, settings_in, with_settings
 from howdah.cli_show import BAD_INPUT, guarded, run_verb, show_result
-from howdah.config import read_toml
 from howdah.pipeline.sections import SECTIONS
 
 __all__ = ["app", "main"]
@@ -321,7 +320,7 @@ def reproduce(
     """Run what a method's paper ran on public data, with its settings, and put our figures beside the paper's."""
 
     def steps() -> Any:
-        changes = {} if config is None else read_toml(config, SECTIONS)
+        changes = settings_in(config, SECTIONS)
         return pipeline.reproduce(method, data, out, dataset=dataset, settings=changes)
 
     run_verb(steps, as_json=json)

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from howdah.cli_hints import grouped
-from howdah.cli_options import CONFIG, Json
+from howdah.cli_options import CONFIG, Json, settings_in
 from howdah.cli_show import BAD_INPUT, guarded, run, show_result
-from howdah.config import read_toml
 from howdah.errors import ConfigError
 from howdah.pipeline.sections import SECTIONS
 
@@ -83,10 +82,7 @@ def batch(
 
     def work() -> None:
         config = choices.pop("config")
-        parameters, settings = (
-            _parameters(choices.pop("parameters")),
-            {} if config is None else read_toml(config, SECTIONS),
-        )
+        parameters, settings = _parameters(choices.pop("parameters")), settings_in(config, SECTIONS)
         for name in [name for name in parameters if name.partition(".")[0] in SECTIONS and "." in name]:
             section, _, field = name.partition(".")
             settings.setdefault(section, {})[field] = parameters.pop(name)

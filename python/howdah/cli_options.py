@@ -17,7 +17,7 @@ from howdah.config import Settings, read_toml
 from howdah.pipeline.challenge_rules import Challenge
 from howdah.scale.config import ScaleConfig
 
-__all__ = ["Border", "Json", "rules_of", "with_settings"]
+__all__ = ["Border", "Json", "rules_of", "settings_in", "with_settings"]
 
 CONFIG = Annotated[
     Path | None,
@@ -37,6 +37,15 @@ Border = Annotated[
         min=0,
     ),
 ]
+
+
+def settings_in(file: Path | None, known: Mapping[str, type[Settings]]) -> dict[str, dict[str, Any]]:
+    """Return what a settings file says in the sections of a command (see :func:`howdah.config.read_toml`); nothing without a file.
+
+    The file may have a section ``scale``, whose keys are checked, too: one file serves every command.
+    """
+    found = {} if file is None else read_toml(file, {**known, "scale": ScaleConfig})
+    return {name: values for name, values in found.items() if name in known}
 
 
 def rules_of(border: int | None) -> Challenge:

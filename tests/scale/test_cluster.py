@@ -12,6 +12,7 @@ from howdah.scale.run import run_plan
 from howdah.scale.status import status_of
 
 distributed = pytest.importorskip("distributed")
+ANY_PORT = {"dashboard_address": "127.0.0.1:0"}  # else its HTTP server warns where another has the usual one
 
 
 def run(plan, config, show=None, **how):
@@ -22,7 +23,13 @@ def run(plan, config, show=None, **how):
 def scheduler():
     """A cluster that other programs have started, as far as Howdah knows: two workers in this process."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs=ANY_PORT,
+        protocol="tcp",
+        host="127.0.0.1",
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -85,3 +92,9 @@ def test_blocks_that_are_too_large_for_a_worker_elsewhere(tmp_path, scheduler):
 def test_a_scheduler_that_is_not_there_is_a_sentence(tmp_path, address):
     with pytest.raises(ScaleError, match=f"The dask scheduler {address} cannot be reached .*Start it"):
         run(toy_plan(tmp_path / "result"), ScaleConfig(scheduler=address, patience_s=0.5))
+
+
+def test_a_worker_without_howdah():
+    said = Exception("ModuleNotFoundError(\"No module named 'howdah'\")")  # as dask wraps it
+    with pytest.raises(ScaleError, match=r"worker tcp://x:1 has no Howdah, .*Install howdah\[scale\]"):
+        Cluster.__new__(Cluster)._check("tcp://x:1", said)

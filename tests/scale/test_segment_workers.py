@@ -1,4 +1,7 @@
-"""Segmentation and conversion by two worker processes, with a real network of random weights: the files of the plain verbs."""
+"""Segmentation and conversion by two workers of dask, with a real network of random weights: the files of the plain verbs.
+
+The workers are threads of this process, which has torch already; ``long_real.py`` beside this file has processes, and kills them.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,22 @@ from howdah.scale.convert import scale_convert
 from howdah.scale.segment import Segmentation, scale_segment
 
 distributed = pytest.importorskip("distributed")
+ANY_PORT = {"dashboard_address": "127.0.0.1:0"}  # else its HTTP server warns where another has the usual one
 
 SETTINGS = {"embedtrack": {"device": "cpu", "precision": "float32", "min_size": 10}}
 
 
 @pytest.fixture(scope="module")
 def config() -> Iterator[ScaleConfig]:
-    """Two processes that wait for work."""
+    """Two workers that wait for work."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs=ANY_PORT,
+        protocol="tcp",
+        host="127.0.0.1",
     ) as cluster:
         yield ScaleConfig(scheduler=cluster.scheduler_address, window=2, block=None)
 

@@ -6,6 +6,7 @@ manifest. Each takes ``seconds``, until there is a file ``fast``.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -61,6 +62,8 @@ def begin(call) -> None:
         raise DataError("This frame has no image.")
     if trouble == "fault":
         raise KeyError("a fault in the code")
+    if trouble == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if trouble == "die":
         os.kill(os.getpid(), 9)
     if trouble and trouble.startswith("once:"):

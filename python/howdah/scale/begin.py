@@ -43,7 +43,7 @@ def begin(plan: Plan, folder: Path, *, restart: bool) -> Begun:
     try:
         if restart:
             _empty(folder)
-        found = contents(folder)
+        found = contents(folder, {block.stage for block in plan.blocks})
     except OSError as error:
         raise ScaleError(f"The work folder {folder} cannot be used: {reason_of(error)}.") from error
     manifest = Manifest(folder)

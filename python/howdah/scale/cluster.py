@@ -165,7 +165,7 @@ class Cluster:
         count, cards = max(1, worker_number(self._config, needs_mb=most)), graphics_cards()
         free = free_memory_mb()
         limit = self._config.worker_memory_mb or (None if free is None else free / count)
-        check_memory(self._plan, limit, whose=f"each of {count} workers")
+        check_memory(self._plan, limit, whose=f"each of {count} workers" if count > 1 else "the worker")
         threads, self._count = threads_of(count), count
         workers = {}
         for number in range(count):
@@ -193,7 +193,8 @@ class Cluster:
                 )
         except (OSError, RuntimeError) as error:
             raise ScaleError(
-                f"Starting {count} workers on this computer failed ({error}). Try fewer (--workers), or none (--workers 0)."
+                f"Starting workers on this computer failed ({count} of them; {error}). Try fewer (--workers), or none (--workers 0). A "
+                "script of your own must begin the work under `if __name__ == '__main__':`, for workers load it, too."
             ) from error
 
     def _connect(self, patience: float) -> None:
@@ -256,7 +257,8 @@ class Cluster:
 
     def _check(self, worker: str, answer: Any) -> None:
         place = f"The worker {worker}"
-        if isinstance(answer, ImportError | AttributeError):
+        # dask wraps what it could not load on the worker in an exception of its own
+        if isinstance(answer, ImportError | AttributeError) or "No module named" in str(answer):
             raise ScaleError(
                 f"{place} has no Howdah, or another one ({answer}). Install howdah[scale] {__version__} there."
             )

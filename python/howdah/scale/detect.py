@@ -48,6 +48,7 @@ from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
 from howdah.scale.detect_blocks import key_of
 from howdah.scale.detect_plan import Blocks, network_mb
+from howdah.scale.identity import with_pixels
 from howdah.scale.plan import Plan, Results
 from howdah.scale.run import run_plan
 
@@ -175,7 +176,7 @@ def _plan(run: _Run, settings: Sections, *, config: ScaleConfig, record: Record 
         run.target,
         blocks.all,
         shared,
-        {"image": source.image.path or source.files[-1], "weights": run.weights},
+        with_pixels({"image": source.image.path or source.files[-1], "weights": run.weights}, source.image),
         gather,
         settings,
     )

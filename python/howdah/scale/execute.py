@@ -23,7 +23,7 @@ from bdv_io.errors import BdvIoError
 from bdv_io.safe_write import replacing
 from howdah import __version__
 from howdah.errors import ConfigError, DataError, HowdahError, MissingExtraError, ScaleError, WeightsError
-from howdah.scale.folder import DamagedBlock, block_path, read_checked, read_result, write_result
+from howdah.scale.folder import DamagedBlock, block_path, read_checked, read_result, reason_of, write_result
 from howdah.scale.plan import Block, Json, Result
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ FINAL = (ConfigError, DataError, WeightsError, MissingExtraError)
 """Errors that come again however often a block is tried."""
 
 _lock = threading.RLock()
-_shared: dict[tuple[str, str], Mapping[str, Json]] = {}
+_shared: dict[tuple[str, str, int], Mapping[str, Json]] = {}
 _kept: dict[tuple[str, int, str], Any] = {}
 
 
@@ -176,7 +176,10 @@ def execute(task: Mapping[str, Json]) -> dict[str, Json]:
         return report("refused", error=str(error))
     except (HowdahError, BdvIoError) as error:
         return report("failed", error=str(error))
-    except (OSError, MemoryError, RuntimeError) as error:
+    except OSError as error:
+        said = f"{reason_of(error)} ({error})" if error.errno else str(error)
+        return report("failed", error=f"{type(error).__name__}: {said}")
+    except (MemoryError, RuntimeError) as error:
         return report("failed", error=f"{type(error).__name__}: {error}")
     return report("done", checksum=written.checksum, size=written.size)
 
@@ -226,19 +229,22 @@ def _function(does: str) -> Callable[[WorkerCall], Result]:
 
 
 def _shared_of(folder: Path, run: str) -> Mapping[str, Json]:
-    place = (str(folder), run)
+    file = folder / RUN_FILE
     with _lock:
-        if place not in _shared:
-            try:
-                said = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-            except OSError as error:
-                raise ScaleError(
-                    f"The worker {socket.gethostname()} cannot read {folder / RUN_FILE} ({error}). Workers must see the folder of "
-                    "the result under the same path: put it on a disk that all share."
-                ) from error
-            if said["run"] != run:
-                raise ScaleError(f"The work folder {folder} belongs to another run now; this block is of an older one.")
-            _shared[place] = said["shared"]
+        try:
+            place = (str(folder), run, file.stat().st_mtime_ns)  # a run that goes on may have had its movie moved
+            if place not in _shared:
+                said = json.loads(file.read_text(encoding="utf-8"))
+                if said["run"] != run:
+                    raise ScaleError(
+                        f"The work folder {folder} belongs to another run now; this block is of an older one."
+                    )
+                _shared[place] = said["shared"]
+        except OSError as error:
+            raise ScaleError(
+                f"The worker {socket.gethostname()} cannot read {file} ({error}). Workers must see the folder of the result under the "
+                "same path: put it on a disk that all share."
+            ) from error
         return _shared[place]
 
 

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,9 @@ class Written:
 
 def work_folder(target: Path) -> Path:
     """Return where the blocks of a target lie: ``name.blocks`` beside it."""
+    target = target if target.name else target.absolute()  # "." is a folder, too
+    if not target.name:
+        raise ScaleError(f"{target} cannot be the target of a run: it has no name.")
     return target.with_name(f"{target.name}.blocks")
 
 
@@ -158,10 +161,15 @@ def read_checked(folder: Path, key: str, checksum: str | None = None, *, run: st
     return Result(arrays, facts["facts"]), Written(digest.hexdigest(), len(data))
 
 
-def contents(folder: Path) -> set[str]:
+def contents(folder: Path, stages: Collection[str]) -> set[str]:
     """Return the keys of all files of blocks in a work folder, by listing it; remove temporary files of writers that were killed.
 
     A list of names costs a million times less than opening them: what is in the files is checked when they are read.
+
+    Args:
+        folder: The work folder.
+        stages: The stages of the plan. Other folders (the store of a conversion, with millions of chunks) are looked at, but not what
+            is in their folders.
     """
     found: set[str] = set()
     open_folders = [(os.fspath(folder), "")]
@@ -175,7 +183,7 @@ def contents(folder: Path) -> set[str]:
                 elif name.endswith(".part") and name.startswith("."):
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
-                elif entry.is_dir(follow_symlinks=False):
+                elif (not prefix or prefix.partition("/")[0] in stages) and entry.is_dir(follow_symlinks=False):
                     open_folders.append((entry.path, f"{prefix}{name}/"))
     return found
 

@@ -1,6 +1,10 @@
 """What makes two runs the same run: task, inputs, weights, settings, version, and how the work is cut into blocks.
 
-Only blocks of the same run are used when it is resumed. Where something differs, :func:`differences` says what.
+Only blocks of the same run are used when it is resumed. Where something differs, :func:`differences` says what. Where files lie does not
+matter, only what is in them: a folder with movie, weights and a stopped run can be moved, and the run goes on.
+
+A file is known by its size and its hash; a large one by its size, the time it was changed, and the hash of its first and last 4 MiB; a
+folder by names, sizes and times of its first 10,000 files: what is changed in later ones of a larger store is not noticed.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bdv_io import ImageSeries
 from howdah import __version__
 from howdah.pipeline.record import fingerprint
 from howdah.scale.plan import Block, Json, Plan
 
-__all__ = ["differences", "identity_of", "name_of"]
+__all__ = ["differences", "identity_of", "name_of", "with_pixels"]
 
 MOST_FILES = 10_000
 ANYHOW = ("scale",)
@@ -29,13 +34,19 @@ def identity_of(plan: Plan) -> dict[str, Json]:
         "task": plan.task,
         "howdah": __version__,
         "settings": {name: value for name, value in plan.settings.items() if name not in ANYHOW},
-        "shared": plan.shared,
+        "shared": _unplaced(plan.shared, _places(plan)),
         "inputs": {name: _seen(Path(path)) for name, path in plan.inputs.items()},
         "blocks": len(plan.blocks),
         "plan": digest_of(plan.blocks),
     }
     identity: dict[str, Json] = json.loads(json.dumps(said, default=str))
     return identity
+
+
+def with_pixels(inputs: Mapping[str, Path], image: ImageSeries) -> dict[str, Path]:
+    """Return inputs, and as ``pixels`` the file that holds a movie's pixels where it is another one (the HDF5 of an XML)."""
+    pixels = getattr(image, "pixel_path", None)
+    return {**inputs, **({"pixels": pixels} if isinstance(pixels, Path) and pixels not in inputs.values() else {})}
 
 
 def name_of(identity: Mapping[str, Json]) -> str:
@@ -69,6 +80,23 @@ def differences(before: Mapping[str, Json], now: Mapping[str, Json]) -> list[str
     if not found:
         found = [f"the work is cut differently ({before.get('blocks')} blocks before, {now.get('blocks')} now)"]
     return found
+
+
+def _places(plan: Plan) -> dict[str, str]:
+    """Return a word for each spelling of the place of an input or of the target."""
+    named = {**{name: Path(path) for name, path in plan.inputs.items()}, "target": plan.target}
+    return {
+        os.fspath(place): f"<{name}>" for name, path in named.items() for place in (path.absolute(), path.resolve())
+    }
+
+
+def _unplaced(value: Json, places: Mapping[str, str]) -> Json:
+    """Return what all blocks are told, with words where it says the places of files."""
+    if isinstance(value, Mapping):
+        return {name: _unplaced(inner, places) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unplaced(inner, places) for inner in value]
+    return places.get(os.fspath(value), value) if isinstance(value, str | Path) else value
 
 
 def _leaves(value: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Json]]:

@@ -45,6 +45,7 @@ from howdah.pipeline.tracking import counts_of, loosened, marked
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
 from howdah.scale.folder import remove, work_folder
+from howdah.scale.identity import with_pixels
 from howdah.scale.link_divisions import Telling, told_in_blocks
 from howdah.scale.link_spots import aside, movie_of_workers, spots_file, write_spots
 from howdah.scale.plan import Block, Gather, Plan, Results
@@ -116,7 +117,7 @@ def _task(job: Job, out: PathLike, *, settings: Sections, flow: PathLike | None,
     source = open_source(job.source, image=job.image, setup=job.setup, hints=job.hints)
     frames = parse_frames(job.frames, max(source.image.n_frames, source.tracks.n_frames))
     target = check_target(out, source, in_place=True)
-    given = {"flow": flow, "divisions": divisions}
+    given = {name: Path(path) for name, path in (("flow", flow), ("divisions", divisions)) if path is not None}
     return Linking(
         task="link",
         target=target,
@@ -127,7 +128,7 @@ def _task(job: Job, out: PathLike, *, settings: Sections, flow: PathLike | None,
         flow=flow,
         settings=settings,
         job=job,
-        inputs={**source.inputs, **{name: Path(path) for name, path in given.items() if path is not None}},
+        inputs=with_pixels({**source.inputs, **given}, source.image) if given else source.inputs,
     )
 
 

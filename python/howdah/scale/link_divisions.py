@@ -25,6 +25,7 @@ from howdah.pipeline.tap_link import (
 )
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
+from howdah.scale.identity import with_pixels
 from howdah.scale.link_spots import aside, movie_of_workers, opened, read_spots, spots_file, write_spots
 from howdah.scale.plan import Block, Call, Plan, Result, Results
 from howdah.scale.run import run_plan
@@ -81,7 +82,7 @@ def told_in_blocks(source: Source, tracks: Tracks, how: Telling, *, hints: Hints
         "classifier": str(file.resolve()),
         "tap": dict(how.settings.get("tap", {})),
     }
-    inputs = {**source.inputs, "divisions": file}
+    inputs = with_pixels({**source.inputs, "divisions": file}, source.image)
     plan = Plan("divisions", target, blocks, shared, inputs, gather, {"tap": shared["tap"]})
     result = yield from run_plan(plan, how.config, restart=how.restart, keep=True)
     found: Tracks = result["tracks"]

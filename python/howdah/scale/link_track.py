@@ -24,6 +24,7 @@ from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
 from howdah.scale.detect import plan_predict
 from howdah.scale.folder import work_folder
+from howdah.scale.identity import with_pixels
 from howdah.scale.link import Linking, PathLike, Sections, forget, linked_in_blocks
 from howdah.scale.link_divisions import Telling, told_in_blocks
 from howdah.scale.link_spots import aside
@@ -72,7 +73,7 @@ def scale_track(
         if restart or not (begun and Path(weights).is_file()):
             yield from train(job, weights, settings=settings)
     given = {"flow": flow, "divisions": divisions}
-    inputs = {**source.inputs, "weights": Path(weights)}
+    inputs = with_pixels({**source.inputs, "weights": Path(weights)}, source.image)
     inputs |= {name: Path(path) for name, path in given.items() if path is not None}
     every = list(range(source.image.n_frames))
     task = Linking("track", target, source, source.tracks, every, linking, flow, settings, job, inputs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -25,6 +27,7 @@ __all__ = [
 IDLE_MB = 600.0
 """Memory of a worker that has loaded its libraries and does nothing, about (with torch on the CPU)."""
 UNKNOWN_MB = 4096.0
+MIG = re.compile(r"\(UUID: (MIG-[^)\s]+)\)")
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -33,7 +36,7 @@ def graphics_cards(environment: Mapping[str, str] = os.environ) -> list[str]:
     said = environment.get("CUDA_VISIBLE_DEVICES")
     if said is not None:
         names = [name.strip() for name in said.split(",")]
-        return [name for name in names if name not in ("", "-1", "NoDevFiles")]
+        return list(itertools.takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))  # as CUDA reads it
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -41,8 +44,18 @@ def graphics_cards(environment: Mapping[str, str] = os.environ) -> list[str]:
         answer = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    count = sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
-    return [str(number) for number in range(count)] if answer.returncode == 0 else []
+    return _listed(answer.stdout) if answer.returncode == 0 else []
+
+
+def _listed(answer: str) -> list[str]:
+    """Return the cards of a list of ``nvidia-smi``: numbers; of a card that is split (MIG) the names of its parts instead."""
+    parts: list[list[str]] = []
+    for line in answer.splitlines():
+        if line.startswith("GPU "):
+            parts.append([])
+        elif parts and (found := MIG.search(line)):
+            parts[-1].append(found[1])
+    return [name for number, those in enumerate(parts) for name in (those or [str(number)])]
 
 
 def cores() -> int:

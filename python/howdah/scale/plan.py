@@ -113,7 +113,8 @@ class Plan:
         blocks: In an order in which they could be executed one after the other.
         shared: What every block is told, as JSON can say it. It is part of the run's identity: blocks that were made with other
             settings, weights or inputs are never taken for these.
-        inputs: Files that the result depends on; their fingerprints are part of the run's identity, too.
+        inputs: Files that the result depends on; their fingerprints are part of the run's identity, too (their places are not, also
+            where ``shared`` says them).
         gather: Makes the result from those of the blocks and writes it; returns the facts that the verb shows.
         settings: For the record, and part of the run's identity (but for a section ``scale``: who does the work does not matter).
     """

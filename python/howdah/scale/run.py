@@ -33,6 +33,10 @@ SHOWN_S = 0.2
 def run_plan(plan: Plan, config: ScaleConfig, *, restart: bool = False, keep: bool = False) -> Steps[dict[str, Any]]:
     """Do the blocks of a plan that are not done yet, and make the result.
 
+    Workers of this computer are new processes that load the program's main file, as of Python's multiprocessing (spawn): a script that
+    calls this stands under ``if __name__ == "__main__":``. In a notebook nothing is needed. SIGTERM and SIGHUP end this process at once
+    as they do any; its workers end with it, and the next run goes on from the files of blocks.
+
     Args:
         plan: What to do.
         config: Who does it.

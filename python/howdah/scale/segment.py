@@ -36,6 +36,7 @@ from howdah.pipeline.record import fingerprint, recorded
 from howdah.pipeline.results import check_targets, write_results
 from howdah.progress import Progress, Steps
 from howdah.scale.config import ScaleConfig
+from howdah.scale.identity import with_pixels
 from howdah.scale.plan import Block, Call, Plan, Result, Results
 from howdah.scale.run import run_plan
 from howdah.scale.segment_open import Finder, finder_of, opened
@@ -167,7 +168,7 @@ def plan_segment(
         more = {"also": [str(path) for path in written[1:]]} if len(written) > 1 else {}
         return {"out": str(written[0]), **more, "weights": str(how.weights), **counts}
 
-    inputs = {**source.inputs, "weights": Path(how.weights)}
+    inputs = with_pixels({**source.inputs, "weights": Path(how.weights)}, source.image)
     settings = {how.method: given, "linking": linking.model_dump(), "scale": config.model_dump(mode="json")}
     return Plan("segment", targets[0], blocks, shared, inputs, gather, settings)
 
