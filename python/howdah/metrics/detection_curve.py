@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import KDTree
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
@@ -42,7 +42,9 @@ def detection_curve(
     mine, theirs = rows_by_frame(truth), rows_by_frame(predicted)
     for frame in mine.keys() & theirs.keys():  # the pairs that are near enough are looked up once for all distances
         a, b = truth.centre[mine[frame]], predicted.centre[theirs[frame]]
-        near = KDTree(a).sparse_distance_matrix(KDTree(b), float(chosen[-1]), output_type="ndarray")
+        near = scipy.spatial.KDTree(a).sparse_distance_matrix(
+            scipy.spatial.KDTree(b), float(chosen[-1]), output_type="ndarray"
+        )
         rows, columns, far = near["i"].astype(np.int64), near["j"].astype(np.int64), near["v"].astype(np.float64)
         for place, distance in enumerate(chosen.tolist()):
             kept = np.flatnonzero(far <= distance)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from scipy.spatial import KDTree
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
@@ -68,7 +66,9 @@ def match_points(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, max_distance
         raise DataError(
             f"Matching points failed: true points have {true.shape[1]} coordinates, predicted ones {found.shape[1]}."
         )
-    near = KDTree(true).sparse_distance_matrix(KDTree(found), max_distance, output_type="ndarray")
+    near = scipy.spatial.KDTree(true).sparse_distance_matrix(
+        scipy.spatial.KDTree(found), max_distance, output_type="ndarray"
+    )
     rows, columns = np.asarray(near["i"], np.int64), np.asarray(near["j"], np.int64)
     distance = np.asarray(near["v"], np.float64)
     kept = cheapest_pairs(rows, columns, distance, shape=(len(true), len(found)))
@@ -124,7 +124,9 @@ def cheapest_pairs(rows: I64, columns: I64, cost: F64, *, shape: tuple[int, int]
     alone = 1.0 + float(cost.max()) * (min(n, shape[1]) + 1)  # dearer than any set of pairs, so pairs come first
     weights = np.concatenate([cost, np.full(n, alone)]) + 1.0  # the solver takes a stored zero for "no pair"
     places = (np.concatenate([row, np.arange(n)]), np.concatenate([columns, shape[1] + np.arange(n)]))
-    taken_row, taken_column = min_weight_full_bipartite_matching(csr_array((weights, places), shape=(n, shape[1] + n)))
+    taken_row, taken_column = scipy.sparse.csgraph.min_weight_full_bipartite_matching(
+        scipy.sparse.csr_array((weights, places), shape=(n, shape[1] + n))
+    )
     partner = np.full(n, UNMATCHED, dtype=np.int64)
     partner[taken_row] = taken_column
     chosen = np.flatnonzero(partner[row] == columns)
