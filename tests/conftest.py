@@ -10,6 +10,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The tests start some hundred Python processes. Where bytecode may not be kept, each of them compiles Howdah anew: a third of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
