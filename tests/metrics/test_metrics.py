@@ -206,3 +206,9 @@ class TestTracking:
         made_up = score_tracking(movie(), something, max_distance=1, sparse=sparse)
         assert made_up.links == (Counts(0, 0, 0, 7) if sparse else Counts(0, 7, 0))
         assert made_up.divisions == (Counts(0, 0, 0, 1) if sparse else Counts(0, 1, 0))
+
+
+def test_too_many_pairs_are_refused_before_they_fill_memory() -> None:
+    points = np.random.default_rng(0).random((5000, 3))
+    with pytest.raises(DataError, match=r"lie 25,000,000 pairs .* Take a smaller distance"):
+        match_points(points, points, max_distance=10.0)

@@ -78,5 +78,10 @@ def test_poor_masks() -> None:
     found = mistakes(two_cells(), overlap=overlap).of("mask poor")
     assert found.truth.tolist() == found.predicted.tolist() == [1, 3]
     assert found.severity == pytest.approx([0.2, 0.6])
+    lost = mistakes(
+        two_cells().select([0, 2, 4, 5, 6]), overlap=overlap
+    )  # the cell with no overlap is missed: that is all
+    assert lost.of("mask poor").truth.tolist() == []
+    assert lost.of("spot missed").truth.tolist() == [1, 3]
     with pytest.raises(DataError, match="one each is needed"):
         mistakes(two_cells(), overlap=[1.0])

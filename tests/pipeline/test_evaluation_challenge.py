@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from bdv_io.ctc.table import read_table, table_text
 from bdv_io.formats import read_tracks, write_tracks
 from bdv_io.tags import Feature
 from howdah.cli import app
-from howdah.errors import ConfigError
+from howdah.errors import ConfigError, DataError
 from howdah.pipeline import finish
 from howdah.pipeline.evaluation import Judging, evaluate
 
@@ -156,6 +157,56 @@ def test_a_truth_that_looks_sparse_is_told(tmp_path: Path) -> None:
     assert (
         "The truth looks sparse: it holds 2 spots, of which 2 were found, but the result holds 9." in facts["notes"][0]
     )
+
+
+def rows(n: int, frames: int, *, t0: int = 0, x0: float = 0, unit: str = "pixel") -> Tracks:
+    """So many spots in so many frames, in a row, without links."""
+    t = np.repeat(np.arange(frames), n) + t0
+    places = [[0, 0, 20.0 * i + x0] for i in range(n)] * frames
+    return Tracks.build(t, places, radius=3.0, space_unit=unit)
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (rows(5, 2, t0=4), "No spot of the result lies within 3 pixel .* frames 0 to 2, .* the result frames 4 to 5"),
+        (rows(5, 2, x0=900), "No spot of the result lies within 3 pixel"),
+        (rows(5, 5), r"no spot in 2 frames where the result has 10 \(the first is frame 3\)"),
+        (rows(9, 3), "The truth looks sparse: it holds 15 spots, of which 15 were found, but the result holds 27"),
+    ],
+    ids=["time", "place", "more frames", "more cells"],
+)
+def test_what_hardly_belongs_together_is_told(made: Tracks, sentence: str, tmp_path: Path) -> None:
+    write_tracks(tmp_path / "true.mastodon", rows(5, 3))
+    write_tracks(tmp_path / "made.mastodon", made)
+    facts = judged(tmp_path / "made.mastodon", tmp_path / "true.mastodon")
+    assert re.search(sentence, " ".join(facts["notes"]))
+    silent = judged(tmp_path / "made.mastodon", tmp_path / "true.mastodon", sparse=True)
+    assert not re.search("looks sparse|where the result has", " ".join(silent["notes"]))
+    assert (silent["measures"][0]["false_positives"], silent["measures"][0]["precision"]) == (0, None)
+    assert {row["f1"] for row in silent["distances"]} == {None}
+
+
+def test_units_may_be_spelt_otherwise(tmp_path: Path) -> None:
+    for name, unit in (("a", "µm"), ("b", "micron"), ("c", "mm")):
+        write_tracks(tmp_path / f"{name}.mastodon", rows(3, 2, unit=unit))
+    facts = judged(tmp_path / "a.mastodon", tmp_path / "b.mastodon")
+    assert (facts["measures"][0]["f1"], facts["unit"]) == (1, "µm")
+    with pytest.raises(DataError, match="truth are in mm, those of the result in µm"):
+        judged(tmp_path / "a.mastodon", tmp_path / "c.mastodon")
+
+
+def test_frames_that_no_movie_has(tmp_path: Path) -> None:
+    write_tracks(tmp_path / "true.mastodon", rows(3, 2))
+    write_tracks(tmp_path / "made.mastodon", rows(3, 2, t0=2_000_000_000))
+    with pytest.raises(DataError, match="a spot in frame 2,000,000,001, where no movie ends"):
+        judged(tmp_path / "made.mastodon", tmp_path / "true.mastodon")
+
+
+def test_masks_that_nobody_has_cannot_be_matched(tmp_path: Path) -> None:
+    write_tracks(tmp_path / "true.mastodon", rows(3, 2))
+    with pytest.raises(DataError, match="neither has masks, and no movie says how large"):
+        judged(tmp_path / "true.mastodon", tmp_path / "true.mastodon", match="masks")
 
 
 def test_qualities_of_spots_links_and_features(tmp_path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
 from howdah.metrics.counts import Counts
-from howdah.metrics.matching import cheapest_pairs, check_units, rows_by_frame
+from howdah.metrics.matching import cheapest_pairs, check_units, near_pairs, rows_by_frame
 
 __all__ = ["PARTS", "detection_curve"]
 
@@ -42,10 +41,7 @@ def detection_curve(
     mine, theirs = rows_by_frame(truth), rows_by_frame(predicted)
     for frame in mine.keys() & theirs.keys():  # the pairs that are near enough are looked up once for all distances
         a, b = truth.centre[mine[frame]], predicted.centre[theirs[frame]]
-        near = scipy.spatial.KDTree(a).sparse_distance_matrix(
-            scipy.spatial.KDTree(b), float(chosen[-1]), output_type="ndarray"
-        )
-        rows, columns, far = near["i"].astype(np.int64), near["j"].astype(np.int64), near["v"].astype(np.float64)
+        rows, columns, far = near_pairs(a, b, float(chosen[-1]))
         for place, distance in enumerate(chosen.tolist()):
             kept = np.flatnonzero(far <= distance)
             right[place] += len(cheapest_pairs(rows[kept], columns[kept], far[kept], shape=(len(a), len(b))))

@@ -14,9 +14,10 @@ from howdah.errors import DataError
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Matching", "cheapest_pairs", "check_units", "match_points", "match_spots", "rows_by_frame"]
+__all__ = ["Matching", "cheapest_pairs", "check_units", "match_points", "match_spots", "near_pairs", "rows_by_frame"]
 
 UNMATCHED = -1
+MOST_PAIRS = 20_000_000  # of a frame: about 0.5 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +67,28 @@ def match_points(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, max_distance
         raise DataError(
             f"Matching points failed: true points have {true.shape[1]} coordinates, predicted ones {found.shape[1]}."
         )
-    near = scipy.spatial.KDTree(true).sparse_distance_matrix(
-        scipy.spatial.KDTree(found), max_distance, output_type="ndarray"
-    )
-    rows, columns = np.asarray(near["i"], np.int64), np.asarray(near["j"], np.int64)
-    distance = np.asarray(near["v"], np.float64)
+    rows, columns, distance = near_pairs(true, found, max_distance)
     kept = cheapest_pairs(rows, columns, distance, shape=(len(true), len(found)))
     return Matching(rows[kept], columns[kept], distance[kept], len(true), len(found))
+
+
+def near_pairs(truth: F64, predicted: F64, max_distance: float) -> tuple[I64, I64, F64]:
+    """Return all pairs of points that are near enough: rows of both, and distances.
+
+    Raises:
+        DataError: There are more than memory should hold.
+    """
+    trees = scipy.spatial.KDTree(truth), scipy.spatial.KDTree(predicted)
+    if (
+        len(truth) * len(predicted) > MOST_PAIRS
+        and (n := int(trees[0].count_neighbors(trees[1], max_distance))) > MOST_PAIRS
+    ):
+        raise DataError(
+            f"Matching points failed: within {max_distance:g} of {len(truth):,} true points of a frame lie {n:,} pairs with predicted ones "
+            f"(at most {MOST_PAIRS:,}). Take a smaller distance, about the radius of a cell."
+        )
+    near = trees[0].sparse_distance_matrix(trees[1], max_distance, output_type="ndarray")
+    return np.asarray(near["i"], np.int64), np.asarray(near["j"], np.int64), np.asarray(near["v"], np.float64)
 
 
 def match_spots(truth: Tracks, predicted: Tracks, *, max_distance: float) -> Matching:

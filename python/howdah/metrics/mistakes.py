@@ -95,7 +95,8 @@ def find_mistakes(
     - *link missed*: 0.7 if both its spots were found, else 0.2: it follows from a missed spot;
     - *division false*: 0.9 if the mother is a true cell, else 0.5;
     - *division missed*: 1.0 if the mother was found, else 0.8;
-    - *mask poor*: 0.6 at no overlap, falling to 0.1 at an overlap (IoU) of one half.
+    - *mask poor*: 0.6 at no overlap, falling to 0.1 at an overlap (IoU) of one half; only of cells that were found, for one that was
+      missed is a mistake already.
 
     Args:
         truth: The true annotation.
@@ -119,7 +120,7 @@ def find_mistakes(
         *_divisions(truth, predicted, pairs, frame_tolerance=frame_tolerance, sparse=sparse),
     ]
     if rate is not None:
-        poor = np.flatnonzero(rate < POOR)
+        poor = np.flatnonzero((rate < POOR) & (pairs.predicted_of != UNMATCHED))
         parts.append(_of_spots("mask poor", truth, poor, 0.6 - rate[poor], other=pairs.predicted_of[poor]))
     return Mistakes(*(np.concatenate(column) for column in zip(*(vars(p).values() for p in parts), strict=True)))
 

@@ -24,7 +24,7 @@ from howdah.pipeline.error_tags import tagged as with_mistakes
 from howdah.pipeline.evaluation_challenge import challenge_facts, chosen_measures
 from howdah.pipeline.evaluation_matching import Found, by_centres, by_masks, one_to_one
 from howdah.pipeline.evaluation_places import Places, calibration, places, short
-from howdah.pipeline.evaluation_sides import Side, read_side
+from howdah.pipeline.evaluation_sides import Side, in_unit_of, read_side
 from howdah.pipeline.lineage_tables import write_table
 from howdah.pipeline.record import versions
 from howdah.pipeline.report import write_report
@@ -114,6 +114,7 @@ def evaluate(
     yield Progress("read", 1, 2)
     found = read_side(Path(result), chosen.hints, outlines=drawn)
     yield Progress("read", 2, 2)
+    true = in_unit_of(true, found)
     if not true.tracks.n_spots:
         raise DataError(f"The truth {true.path} holds no spot, so that nothing can be measured. Is it the right file?")
     judged = yield from _judged(true, found, chosen, wanted)
@@ -184,19 +185,19 @@ def _matched(true: Side, found: Side, how: Judging, seen: Places | None, notes: 
                 raise
             notes.append(f"Cells were matched by their centres. {error}")
         else:
+            if masks is None and how.match == "masks":
+                raise DataError(f"{found.path} cannot be compared with {true.path} by masks: {_lacking(true, found)}.")
             if masks is None:
-                notes.append(_unpainted(true, found))
+                notes.append(f"Masks were not compared: {_lacking(true, found)}. Cells were matched by their centres.")
     if masks is not None or seen is None:
         return masks
     return by_centres(true, found, seen.pairs, seen.reach)
 
 
-def _unpainted(true: Side, found: Side) -> str:
-    lacking = "truth" if not true.has_masks else "result"
-    return (
-        f"Masks were not compared: the {lacking} has none, and nothing says how it lies on the pixels of the other. Cells were matched "
-        "by their centres."
-    )
+def _lacking(true: Side, found: Side) -> str:
+    if not true.has_masks and not found.has_masks:
+        return "neither has masks, and no movie says how large its frames are"
+    return f"the {'result' if true.has_masks else 'truth'} has none, and nothing says how it lies on the pixels of the other"
 
 
 def _segmentation(matched: Found, *, sparse: bool) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def challenge_facts(
     values["SEG"] = _seg(matched, notes)
     why = _impossible(true, found, sparse=sparse)
     if why:
-        notes += why
+        notes += [*why, *([] if sparse else ["So the measures of the challenge, but SEG, are not defined."])]
         return {"challenge": {name: values[name] for name in wanted}}
     if merges := true.merges + found.merges:
         notes.append(

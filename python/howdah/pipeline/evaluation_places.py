@@ -26,7 +26,14 @@ __all__ = ["Places", "calibration", "places", "short"]
 DIGITS = 6
 TOLERANCES = (0, 1, 2)
 LINK_QUALITY = "Howdah link quality"
-MANY, KNOWN = 3.0, 0.5  # times as many spots as the truth has, while it is half found: the truth looks sparse
+MANY = (
+    (3.0, 0.5),
+    (1.5, 0.8),
+)  # so many times the truth's spots, while this part of it is found: the truth looks sparse
+SPARSE = (
+    "The truth is taken for sparse: a spot that it does not have is unknown, not false; a link is false only if the truth gives its target "
+    "another parent, a division only if the truth's cell goes on undivided. So precision is that of what the truth can judge."
+)
 
 
 class How(Protocol):
@@ -88,17 +95,16 @@ def places(true: Side, found: Side, how: How, notes: list[str]) -> Places | None
         sparse=how.sparse,
         matching=pairs,
     )
-    if not how.sparse:
-        notes += _looks_sparse(truth, result, pairs)
+    notes += [SPARSE] if how.sparse else _looks_odd(truth, result, pairs, f"{reach:.4g} {units[0]}")
     named = (("spots", score.detection.spots), ("links", score.links), ("divisions", score.divisions))
     curve = detection_curve(truth, result, [reach * part for part in PARTS], sparse=how.sparse)
     facts = {
         "matched_within": short(reach),
         "unit": units[0],
         "median_error": short(score.detection.median_error),
-        "measures": [{"of": name, **_row(counts)} for name, counts in named],
+        "measures": [{"of": name, **_row(counts, sparse=how.sparse and name == "spots")} for name, counts in named],
         "divisions": _divisions(truth, result, pairs, sparse=how.sparse),
-        "distances": [{"distance": short(distance), **_row(counts)} for distance, counts in curve],
+        "distances": [{"distance": short(distance), **_row(counts, sparse=how.sparse)} for distance, counts in curve],
     }
     return Places(pairs, reach, facts)
 
@@ -110,8 +116,10 @@ def short(value: float) -> float | int | None:
     return round(float(value), DIGITS) if np.isfinite(value) else None
 
 
-def _row(counts: Counts) -> dict[str, Any]:
-    return {key: short(value) for key, value in counts.to_dict().items()}
+def _row(counts: Counts, *, sparse: bool = False) -> dict[str, Any]:
+    """Counts and ratios; of spots that a sparse truth does not know nobody knows the precision."""
+    row = {key: short(value) for key, value in counts.to_dict().items()}
+    return row | dict.fromkeys(("precision", "f1")) if sparse else row
 
 
 def _divisions(truth: Tracks, result: Tracks, pairs: Matching, *, sparse: bool) -> list[dict[str, Any]]:
@@ -124,14 +132,36 @@ def _divisions(truth: Tracks, result: Tracks, pairs: Matching, *, sparse: bool) 
     return rows
 
 
-def _looks_sparse(truth: Tracks, result: Tracks, pairs: Matching) -> list[str]:
-    """Say so where the truth seems to hold some cells only."""
-    if len(pairs.truth) >= KNOWN * truth.n_spots and result.n_spots > MANY * truth.n_spots:
+def _looks_odd(truth: Tracks, result: Tracks, pairs: Matching, within: str) -> list[str]:
+    """Say so where the two hardly belong together, or where the truth seems to hold some cells or frames only."""
+    if not result.n_spots:
+        return []
+    if not len(pairs.truth):
         return [
+            f"No spot of the result lies within {within} of a true one of its frame. Do they belong together? The truth holds "
+            f"{_extent(truth)}, the result {_extent(result)}."
+        ]
+    notes, found = [], len(pairs.truth) / truth.n_spots
+    if any(found >= known and result.n_spots > many * truth.n_spots for many, known in MANY):
+        notes.append(
             f"The truth looks sparse: it holds {truth.n_spots} spots, of which {len(pairs.truth)} were found, but the result holds "
             f"{result.n_spots}. If it does not name every cell, say --sparse; else everything more counts as false."
-        ]
-    return []
+        )
+    silent = ~np.isin(result.t, truth.t)
+    if silent.any():
+        frames = np.unique(result.t[silent])
+        notes.append(
+            f"The truth has no spot in {len(frames)} frame{'s' * (len(frames) > 1)} where the result has {int(silent.sum())} (the first is "
+            f"frame {frames[0]}): these count as false. If nobody looked at these frames, say --sparse."
+        )
+    return notes
+
+
+def _extent(tracks: Tracks) -> str:
+    low, high = (
+        ", ".join(f"{v:.4g}" for v in corner) for corner in (tracks.centre.min(axis=0), tracks.centre.max(axis=0))
+    )
+    return f"frames {tracks.t.min()} to {tracks.t.max()}, (z, y, x) from ({low}) to ({high})"
 
 
 def calibration(truth: Tracks, result: Tracks, pairs: Matching, how: How, notes: list[str]) -> list[dict[str, Any]]:
@@ -162,6 +192,8 @@ def calibration(truth: Tracks, result: Tracks, pairs: Matching, how: How, notes:
         there = there & np.isfinite(values)
         table = reliability(values[there], right[there])
         row = {key: value if key == "bins" else short(value) for key, value in table.to_dict().items()}
+        if how.sparse and row["n"] == row["n_right"]:  # nothing can be wrong: how sure something is cannot be tested
+            row |= {"ece": None, "brier": None, "bins": []}
         rows.append({"of": of, "quality": name, **row})
         notes += _about(of, name, row, sparse=how.sparse)
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from bdv_io.formats import Format, identify, open_image, read_tracks
 from bdv_io.image import Hints
 from bdv_io.label_image import LABEL, LabelSeries, tracks_of_labels
 from bdv_io.masks import Grid, grid_of, whole
+from bdv_io.ngff import length_in
+from howdah.errors import DataError
 from howdah.metrics.challenge_cells import NOBODY, Cells
 from howdah.pipeline.error_tags import without_evaluation
 from howdah.pipeline.sources import movie_of
@@ -25,7 +27,9 @@ from howdah.pipeline.sources import movie_of
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
 
-__all__ = ["Labelled", "Side", "labelled", "painted", "read_side"]
+MOST_FRAMES = 10_000_000  # of a movie; what is counted by frame must fit in memory
+
+__all__ = ["Labelled", "Side", "in_unit_of", "labelled", "painted", "read_side"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,7 @@ def read_side(path: Path, hints: Hints, *, outlines: bool = False) -> Side:
 
     Raises:
         BdvIoError: As the sentence says.
+        DataError: It has a spot in a frame that no movie has.
     """
     known = identify(path)
     given = hints if hints.given else None
@@ -105,7 +110,20 @@ def read_side(path: Path, hints: Hints, *, outlines: bool = False) -> Side:
         n_frames = _n_frames(folder) if folder is not None else tracks.n_frames
         return _side(path, known, tracks, n_frames, folder)
     tracks = without_evaluation(read_tracks(path, hints=given if known.hints else None))
+    if tracks.n_frames > MOST_FRAMES:
+        raise DataError(
+            f"Comparing {path} failed: it has a spot in frame {tracks.n_frames - 1:,}, where no movie ends (at most "
+            f"{MOST_FRAMES:,} frames). Its column of frames is damaged, or holds times: frames count from 0."
+        )
     return _side(path, known, tracks, tracks.n_frames)
+
+
+def in_unit_of(side: Side, other: Side) -> Side:
+    """Return a side in the unit of the other where both name the same one (um, micron, µm); else as it is."""
+    units = side.tracks.space_unit, other.tracks.space_unit
+    if units[0] == units[1] or length_in(*units) != 1.0:
+        return side
+    return replace(side, tracks=replace(side.tracks, space_unit=units[1]))
 
 
 def _n_frames(folder: Folder) -> int:

@@ -151,7 +151,7 @@ def _ticks(low: float, high: float, count: int) -> F64:
     unit = 10.0 ** np.floor(np.log10(raw))
     step = unit * next(m for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999)
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
-    ticks: F64 = np.round(np.arange(first, max(last, first + 1) + 1) * step, 10)
+    ticks: F64 = np.arange(first, max(last, first + 1) + 1) * step
     return ticks
 
 

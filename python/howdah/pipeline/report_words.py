@@ -30,7 +30,7 @@ KIND_WORDS = MappingProxyType(
         ),
         "mask poor": Kind(
             "Poor masks",
-            "The mask covers less than half of what both cover (IoU); a missed cell has none at all.",
+            "The cell was found, but the best mask on it shares less than half of what both cover (IoU).",
             "poor mask",
         ),
     }

@@ -273,9 +273,11 @@ def test_tiles_that_touch_a_box_give_just_the_result_of_the_frame(weights):
     detector = Detector(weights, CONFIG.but(tile_size=(8, 64, 64), n_keep_axials=3))
     detector.networks = [Bright()]
     region = (slice(0, 8), slice(30, 60), slice(40, 70))
-    image, flags = blobs().astype(np.float32) / 200, (True, True, True, False)
-    whole = detector._probabilities(image, flags, (0, 2))
-    part = detector._probabilities(image, flags, (0, 2), only=region)
+    image = blobs().astype(np.float32) / 200
+    layout = detector.layout(image.shape, AFFINE)
+    assert layout.flags == (True, True, True, False)
+    whole = detector._probabilities(image, layout, (0, 2))
+    part = detector._probabilities(image, layout, (0, 2), only=region)
     np.testing.assert_array_equal(part[(slice(None), *region)], whole[(slice(None), *region)])
     assert (part[:, :, :, 150:] == 0).all()
 
