@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.testing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# The tests start some hundred Python processes. Where bytecode may not be kept, each of them compiles Howdah anew: a third of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +25,15 @@ def real_data() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip(f"needs the real movies: no folder {folder} (set HOWDAH_DATA to it)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def command_line_built_once() -> Iterator[None]:
+    """Tests that run the command line in their own process build its hundred commands once, not with each line."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

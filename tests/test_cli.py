@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bdv_io import Tracks
 from bdv_io.bdv import write_bdv
 from bdv_io.formats import open_image, read_tracks, write_tracks
+from howdah.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,12 +36,23 @@ def howdah(*arguments: object, folder: Path | None = None) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
 
 
-def refused(*arguments: object, folder: Path | None = None) -> str:
+def here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for tests of many commands: a start is most of a small command's time."""
+    done = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, [*map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def refused(*arguments: object, folder: Path | None = None, run: Callable[..., Any] = howdah) -> str:
     """Run a command that must end with exit code 2; return its one sentence."""
-    done = howdah(*arguments, folder=folder)
+    done = run(*arguments, folder=folder) if folder else run(*arguments)
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def refused_here(*arguments: object) -> str:
+    """The same in this process."""
+    return refused(*arguments, run=here)
 
 
 @pytest.fixture(scope="module")
@@ -175,17 +190,19 @@ def test_convert_knows_the_formats_by_their_endings(movie: Path, tmp_path: Path)
         "01_RES",
         "masks.tif",
     )
+    assert howdah("convert", movie / "movie.xml", tmp_path / "copy.xml").returncode == 0
     for name in names:
-        done = howdah("convert", movie / "marks.mastodon", tmp_path / name)
+        done = here("convert", movie / "marks.mastodon", tmp_path / name)
         assert done.returncode == 0, done.stderr
     assert read_tracks(tmp_path / "marks.xml").n_spots == 1
-    assert "no annotation format ends in '.doc'" in refused("convert", movie / "marks.mastodon", tmp_path / "a.doc")
-    assert howdah("convert", movie / "movie.xml", tmp_path / "copy.xml").returncode == 0
+    assert "no annotation format ends in '.doc'" in refused_here(
+        "convert", movie / "marks.mastodon", tmp_path / "a.doc"
+    )
     copy, original = open_image(tmp_path / "copy.xml"), open_image(movie / "movie.xml")
     assert np.array_equal(copy.read(2), original.read(2))
     for name in ("a.ome.zarr", "a.tif", "a.ome.tif"):
-        assert howdah("convert", movie / "movie.xml", tmp_path / name).returncode == 0
-        assert howdah("convert", tmp_path / name, tmp_path / "back.xml").returncode == 0
+        assert here("convert", movie / "movie.xml", tmp_path / name).returncode == 0
+        assert here("convert", tmp_path / name, tmp_path / "back.xml").returncode == 0
         assert np.array_equal(open_image(tmp_path / "back.xml").read(2), original.read(2))
 
 
@@ -214,9 +231,9 @@ def test_an_annotation_is_converted_although_its_movie_has_lost_its_pixels(movie
     for name in ("a.mastodon", "a.xml", "a.geff", "a.csv"):
         done = howdah("convert", tmp_path / "marks.mastodon", tmp_path / name)
         assert done.returncode == 0, done.stderr
-    assert "movie.h5" in howdah("convert", tmp_path / "marks.mastodon", tmp_path / "a.mastodon").stderr
+    assert "movie.h5" in here("convert", tmp_path / "marks.mastodon", tmp_path / "a.mastodon").stderr
     assert read_tracks(tmp_path / "a.mastodon").attributes["image"] == str(tmp_path / "movie.xml")
-    assert "movie.h5" in refused(
+    assert "movie.h5" in refused_here(
         "convert", tmp_path / "marks.mastodon", tmp_path / "b.xml", "--image", tmp_path / "movie.xml"
     )
 
@@ -225,19 +242,19 @@ def test_an_ambiguous_stack_asks_for_its_axes(tmp_path: Path) -> None:
     import tifffile
 
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((6, 20, 30), np.uint8), metadata=None)
-    assert "--axes" in refused("convert", tmp_path / "stack.tif", tmp_path / "movie.xml")
+    assert "--axes" in refused_here("convert", tmp_path / "stack.tif", tmp_path / "movie.xml")
     done = howdah("convert", tmp_path / "stack.tif", tmp_path / "movie.xml", "--axes", "TYX", "--interval", "30s")
     assert done.returncode == 0, done.stderr
     made = open_image(tmp_path / "movie.xml")
     assert (made.n_frames, made.setups[0].shape, made.interval) == (6, (1, 20, 30), (30.0, "s"))
-    assert "was not understood" in refused("info", tmp_path / "stack.tif", "--voxel-size", "big")
+    assert "was not understood" in refused_here("info", tmp_path / "stack.tif", "--voxel-size", "big")
     for option, value in (
         ("--voxel-size", "1e308,1,1"),
         ("--voxel-size", "-1,1,1"),
         ("--unit", "a\x01b"),
         ("--unit", ""),
     ):
-        assert "was given" in refused("info", tmp_path / "stack.tif", option, value)
+        assert "was given" in refused_here("info", tmp_path / "stack.tif", option, value)
 
 
 def test_diff_merge_and_restore(movie: Path, tmp_path: Path) -> None:
@@ -250,18 +267,18 @@ def test_diff_merge_and_restore(movie: Path, tmp_path: Path) -> None:
     done = howdah("diff", first, second, "-o", tmp_path / "review.mastodon", "--json")
     assert json.loads(done.stdout.splitlines()[-1])["spots_added"] == 1, done.stderr
     assert read_tracks(tmp_path / "review.mastodon").tagged("Difference", "added").sum() == 1
-    done = howdah("merge", second, first, "--base", first, "-o", tmp_path / "both.mastodon", "--json")
+    done = here("merge", second, first, "--base", first, "-o", tmp_path / "both.mastodon", "--json")
     assert json.loads(done.stdout.splitlines()[-1])["spots"] == more.n_spots, done.stderr
-    howdah("merge", first, first, "-o", tmp_path / "both.mastodon")
+    here("merge", first, first, "-o", tmp_path / "both.mastodon")
     assert read_tracks(tmp_path / "both.mastodon").n_spots == marks.n_spots
-    assert howdah("restore", tmp_path / "both.mastodon").returncode == 0
+    assert here("restore", tmp_path / "both.mastodon").returncode == 0
     assert read_tracks(tmp_path / "both.mastodon").n_spots == more.n_spots
-    assert "there is no" in refused("restore", first)
-    assert "names no file" in refused("restore", "")
-    assert "reach of nan" in refused("diff", first, second, "--reach", "nan")
-    assert "reach of -1" in refused("merge", first, second, "-o", tmp_path / "c.mastodon", "--reach", "-1")
-    assert "holds annotations" in refused("convert", movie / "movie.xml", tmp_path / "c", "--to", "mastodon")
-    assert "trackmate" in howdah("formats").stdout
+    assert "there is no" in refused_here("restore", first)
+    assert "names no file" in refused_here("restore", "")
+    assert "reach of nan" in refused_here("diff", first, second, "--reach", "nan")
+    assert "reach of -1" in refused_here("merge", first, second, "-o", tmp_path / "c.mastodon", "--reach", "-1")
+    assert "holds annotations" in refused_here("convert", movie / "movie.xml", tmp_path / "c", "--to", "mastodon")
+    assert "trackmate" in here("formats").stdout
 
 
 def test_the_main_job_runs_and_leaves_its_record(movie: Path, tmp_path: Path) -> None:
@@ -290,14 +307,16 @@ def test_inputs_are_never_overwritten(movie: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((movie / name).read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     marks = tmp_path / "marks.mastodon"
-    assert "must end in .safetensors" in refused("train", marks, "-w", marks)
-    assert "it is an input" in refused("link", marks, "-o", tmp_path / "movie.xml")
-    assert "same file" in refused("convert", tmp_path / "movie.h5", tmp_path / "movie.xml")
+    assert "must end in .safetensors" in refused_here("train", marks, "-w", marks)
+    assert "it is an input" in refused_here("link", marks, "-o", tmp_path / "movie.xml")
+    assert "same file" in refused_here("convert", tmp_path / "movie.h5", tmp_path / "movie.xml")
     (tmp_path / "other.xml").symlink_to("movie.xml")
-    assert "same file" in refused("convert", tmp_path / "other.xml", tmp_path / "movie.h5")
-    assert "same file" in refused("convert", marks, tmp_path / "movie.xml", "--image", tmp_path / "movie.xml")
-    assert "same file" in refused("diff", marks, marks, "-o", marks)
-    assert "same file" in refused("merge", marks, marks, "-o", tmp_path / "movie.xml", "--base", tmp_path / "movie.xml")
+    assert "same file" in refused_here("convert", tmp_path / "other.xml", tmp_path / "movie.h5")
+    assert "same file" in refused_here("convert", marks, tmp_path / "movie.xml", "--image", tmp_path / "movie.xml")
+    assert "same file" in refused_here("diff", marks, marks, "-o", marks)
+    assert "same file" in refused_here(
+        "merge", marks, marks, "-o", tmp_path / "movie.xml", "--base", tmp_path / "movie.xml"
+    )
     (tmp_path / "other.xml").unlink()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

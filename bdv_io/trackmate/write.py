@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
-from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +47,9 @@ VERSION = "7.0.4"
 BLOCK = 50_000
 FIRST = ("Log", "Settings", "GUIState", "DisplaySettings")
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-QUOTES = {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+ESCAPED = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+)
 BIGGEST_ID = 2**31 - 1  # Java's int
 
 
@@ -367,4 +368,4 @@ def _clean(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f'"{text}"' if text.isalnum() and text.isascii() else f'"{escape(_clean(text), QUOTES)}"'
+    return f'"{text}"' if text.isalnum() and text.isascii() else f'"{_clean(text).translate(ESCAPED)}"'

@@ -22,7 +22,7 @@ __all__ = ["Settings", "read_toml"]
 class Settings(BaseModel):
     """Base of all settings: frozen, unknown keys rejected, errors as sentences. Use :meth:`of` to build one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, source: str = "the settings") -> Self:

@@ -245,7 +245,7 @@ def test_without_an_answer_of_the_solver_the_best_links_come_first(monkeypatch, 
     class Nothing:
         success, x, message = False, None, "time limit reached"
 
-    monkeypatch.setattr("howdah.linking.programme.milp", lambda *_, **__: Nothing)
+    monkeypatch.setattr("scipy.optimize.milp", lambda *_, **__: Nothing)
     linked = link_spots(competing, FIVE)
     assert linked.n_links >= 2
     assert linked.n_parents().max() == 1

@@ -24,7 +24,8 @@ from howdah.methods.elephant.status import DETECTION, DETECTION_TAGS, TRACKING, 
 from howdah.pipeline import Job, finish
 from howdah.pipeline import loop as pipeline_loop
 from howdah.pipeline.loop import Loop, LoopConfig, cycle, once
-from howdah.pipeline.loop_state import State
+from howdah.pipeline.loop_picture import draw_cycles
+from howdah.pipeline.loop_state import Cycle, State
 from howdah.progress import Progress, Steps
 
 TAGS = {tag.name: tag for tag in DETECTION_TAGS}
@@ -57,7 +58,10 @@ def project(movie: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def seer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float]]:
-    """A network that learns in no time and finds spots at the places of this list, in every frame."""
+    """A network that learns in no time and finds spots at the places of this list, in every frame; the plot is not drawn.
+
+    Drawing is nine tenths of such a cycle's time; the plot has a test of its own, and is drawn by the trainings for real.
+    """
     places = [(8.0, 8.5, 8.0), (8.0, 8, 24), (8.0, 24, 8), (2.0, 16, 16)]
     header = {"metrics": {"loss": 0.5}, "steps": 1}
 
@@ -79,6 +83,7 @@ def seer(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float]]:
     monkeypatch.setattr(live, "live", learn)
     monkeypatch.setattr(prediction, "read_weights", lambda path: None)
     monkeypatch.setattr(pipeline_loop, "detector_of", lambda weights, settings: detector)
+    monkeypatch.setattr(pipeline_loop, "draw_cycles", lambda path, cycles, *, title: path.write_bytes(b"plot"))
     return places
 
 
@@ -121,6 +126,18 @@ def test_a_cycle_learns_predicts_and_merges_in_place(project: Path, seer: list[t
     }
     record = json.loads((project.parent / "work.mastodon.howdah.json").read_text())
     assert record["task"] == "loop"
+
+
+@pytest.mark.parametrize("judged", [(None,), (None, 0.5, None, 1.0)], ids=["one", "four"])
+def test_the_plot_shows_cycles_that_were_judged_and_others(judged: tuple[float | None, ...], tmp_path: Path) -> None:
+    first = Cycle(1, "2026-01-01T00:00:00", (0, 1), 2, 1.0, 4, 1, 0.5, 1.0, 0.5, 1.5)
+    count = {None: None, 0.5: 1, 1.0: 2}
+    cycles = [
+        replace(first, cycle=number, precision=share, recall=share, validated=count[share], missed=count[share])
+        for number, share in enumerate(judged, 1)
+    ]
+    draw_cycles(tmp_path / "plot.png", cycles, title="work.mastodon")
+    assert (tmp_path / "plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def TAGS_OF(tracks: Tracks) -> list[str | None]:

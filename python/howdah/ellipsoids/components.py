@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from scipy.sparse import coo_array, csgraph
+import scipy
 
 from howdah.errors import DataError
 
@@ -67,7 +66,7 @@ def connected_components(mask: npt.NDArray[Any]) -> Components:
         return Components(shape, flat, np.empty(0, dtype=np.int64), 0)
     begins = _begins(flat, n_x)
     if np.count_nonzero(begins) > DENSE * mask.size and mask.size > 10_000:
-        labels, n = ndimage.label(mask, np.ones((3, 3, 3), dtype=bool))
+        labels, n = scipy.ndimage.label(mask, np.ones((3, 3, 3), dtype=bool))
         return Components(shape, flat, labels.reshape(-1)[flat].astype(np.int64) - 1, int(n))
     return components_of(flat, shape, begins=begins)
 
@@ -114,8 +113,8 @@ def _components_of_runs(start: I64, length: I64, shape: Shape) -> I64:
         targets.append(offset + np.arange(len(offset)))
     source, target = np.concatenate(sources), np.concatenate(targets)
     ones = np.ones(len(source), dtype=np.int8)
-    graph = coo_array((ones, (source, target)), shape=(len(start), len(start))).tocsr()
-    _, component = csgraph.connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((ones, (source, target)), shape=(len(start), len(start))).tocsr()
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
     place = np.empty(len(first), dtype=np.int64)
     place[np.argsort(first)] = np.arange(len(first))

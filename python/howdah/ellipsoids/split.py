@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from howdah.ellipsoids.components import Components, components_of
 
@@ -110,7 +110,7 @@ def _parts(
     mask = landscape > bottom
     raised = reconstruction(np.where(mask, landscape - depth, bottom), landscape, footprint=AROUND)  # type: ignore[no-untyped-call]
     peaks = local_maxima(raised, footprint=AROUND) & mask  # type: ignore[no-untyped-call]
-    markers, n = ndimage.label(peaks, AROUND)
+    markers, n = scipy.ndimage.label(peaks, AROUND)
     while n > 1:
         part = watershed(-landscape, markers, connectivity=AROUND, mask=mask)[inside]  # type: ignore[no-untyped-call]
         counts = np.bincount(part, minlength=n + 1)[1:]
@@ -130,5 +130,5 @@ def _to_surface(flat: I64, shape: tuple[int, int, int], voxel_size: Vector) -> F
     inside = tuple(place - place.min(axis=1, keepdims=True) + np.array([[around], [1], [1]]))
     mask = np.zeros([int(axis.max()) + 1 + edge for axis, edge in zip(inside, (around, 1, 1), strict=True)], dtype=bool)
     mask[inside] = True
-    distance: F64 = ndimage.distance_transform_edt(mask, sampling=voxel_size)[inside]
+    distance: F64 = scipy.ndimage.distance_transform_edt(mask, sampling=voxel_size)[inside]
     return distance

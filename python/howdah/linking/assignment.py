@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from scipy.spatial import KDTree
+import scipy
 
 from howdah.linking.programme import NONE
 
@@ -48,7 +46,7 @@ def candidate_edges(children: F64, parents: F64, *, max_distance: float, max_can
         return Edges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     k = min(max_candidates, len(parents))
     reach = np.nextafter(max_distance, np.inf)  # the tree's bound is exclusive
-    found = KDTree(parents).query(children, k=np.arange(1, k + 1), distance_upper_bound=reach)
+    found = scipy.spatial.KDTree(parents).query(children, k=np.arange(1, k + 1), distance_upper_bound=reach)
     distance, parent = np.asarray(found[0]), np.asarray(found[1])
     child, place = np.nonzero(np.isfinite(distance))
     return Edges(child.astype(np.int64), parent[child, place].astype(np.int64), distance[child, place] ** 2)
@@ -70,8 +68,8 @@ def assign(edges: Edges, n_children: int, n_parents: int, *, no_parent_cost: flo
     # The solver takes a stored zero for "no edge"; a constant on every edge shifts the sum, not the optimum.
     weights = np.concatenate([edges.cost, np.full(len(busy), no_parent_cost)]) + no_parent_cost
     rows, columns = np.concatenate([row, np.arange(len(busy))]), np.concatenate([edges.parent, own])
-    matrix = csr_array((weights, (rows, columns)), shape=(len(busy), n_parents + len(busy)))
-    matched_row, matched_column = min_weight_full_bipartite_matching(matrix)
+    matrix = scipy.sparse.csr_array((weights, (rows, columns)), shape=(len(busy), n_parents + len(busy)))
+    matched_row, matched_column = scipy.sparse.csgraph.min_weight_full_bipartite_matching(matrix)
     linked = matched_column < n_parents
     chosen[busy[matched_row[linked]]] = matched_column[linked]
     return chosen

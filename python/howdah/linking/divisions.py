@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.linking.assignment import Edges
@@ -105,7 +105,7 @@ def size_model(size: F64, centre: F64, rows_of: dict[int, I64]) -> SizeModel:
         pair = [rows_of[frames[at]], rows_of[frames[at] - 1]]
         children, parents = (rows[np.isfinite(centre[rows]).all(axis=1) & np.isfinite(size[rows])] for rows in pair)
         if len(children) and len(parents):
-            distance, nearest = map(np.asarray, KDTree(centre[parents]).query(centre[children]))
+            distance, nearest = map(np.asarray, scipy.spatial.KDTree(centre[parents]).query(centre[children]))
             near = np.isfinite(distance)  # beyond all measure a tree finds nothing
             changes.append(size[children[near]] - size[parents[nearest[near]]])
             sizes.append(size[children] - np.median(size[children]))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.linking.assignment import Edges, assign, candidate_edges
@@ -58,10 +58,10 @@ class Refused:
 
     def __init__(self, t: npt.NDArray[Any], centre: F64, radius: F64, box: F64) -> None:
         self.box = box
-        self._frames: dict[int, tuple[KDTree, F64]] = {}
+        self._frames: dict[int, tuple[scipy.spatial.KDTree, F64]] = {}
         for frame in np.unique(t).tolist():
             here = t == frame
-            self._frames[frame] = (KDTree(centre[here]), radius[here])
+            self._frames[frame] = (scipy.spatial.KDTree(centre[here]), radius[here])
 
     @classmethod
     def of(cls, tracks: Tracks, allowed: Bool) -> Refused:

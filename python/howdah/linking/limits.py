@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.linking.config import LinkingConfig
@@ -107,7 +107,7 @@ def nearest_distances(points: F64) -> F64:
     """Return the (N,) distance from each point (N, 3) of a frame to the nearest other one; nothing of fewer than two."""
     if len(points) < 2:
         return np.empty(0)
-    return np.asarray(KDTree(points).query(points, k=[2])[0], dtype=np.float64).ravel()
+    return np.asarray(scipy.spatial.KDTree(points).query(points, k=[2])[0], dtype=np.float64).ravel()
 
 
 def reach_of(radius: float, distances: F64) -> float:

@@ -21,9 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -206,7 +204,7 @@ def _table(choices: Choices, n_children: int) -> Any:
     rows = np.concatenate([choices.first, choices.second[pairs], n_children + choices.parent])
     columns = np.concatenate([np.arange(k), pairs, np.arange(k)])
     _, rows = np.unique(rows, return_inverse=True)
-    return csr_array((np.ones(len(rows)), (rows, columns)), shape=(int(rows.max()) + 1, k))
+    return scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(int(rows.max()) + 1, k))
 
 
 def _parts(choices: Choices, n_children: int, n_parents: int) -> I64:
@@ -215,8 +213,8 @@ def _parts(choices: Choices, n_children: int, n_parents: int) -> I64:
     one = np.concatenate([n_children + choices.parent, choices.first[pairs]])
     two = np.concatenate([choices.first, choices.second[pairs]])
     n = n_children + n_parents
-    graph = csr_array((np.ones(len(one), dtype=np.int8), (one, two)), shape=(n, n))
-    _, part = connected_components(graph, directed=False)
+    graph = scipy.sparse.csr_array((np.ones(len(one), dtype=np.int8), (one, two)), shape=(n, n))
+    _, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
     return np.unique(part[choices.first], return_inverse=True)[1].astype(np.int64)
 
 
@@ -239,11 +237,11 @@ def _solve(choices: Choices, n_children: int, n_parents: int) -> Bool:
 
 def _programme(saving: F64, table: Any, *, whole: bool) -> F64 | None:
     """Return the (K,) weights 0 to 1 with the largest sum of savings such that no row of ``table`` exceeds 1, or None."""
-    answer = milp(
+    answer = scipy.optimize.milp(
         -saving / saving.max(),  # the solver's tolerances are absolute: in metres, all would be as good as nothing
         integrality=np.full(len(saving), int(whole)),
-        bounds=Bounds(0, 1),
-        constraints=LinearConstraint(table, -np.inf, 1),
+        bounds=scipy.optimize.Bounds(0, 1),
+        constraints=scipy.optimize.LinearConstraint(table, -np.inf, 1),
         options={"mip_rel_gap": 1e-9},
     )
     if not answer.success or answer.x is None:

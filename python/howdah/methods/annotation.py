@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from howdah.errors import DataError
 
@@ -36,7 +36,7 @@ def known_pixels(
     if not labels.any():
         return np.zeros(labels.shape, dtype=bool)
     finest = min(voxel_size)
-    away = ndimage.distance_transform_edt(labels == 0, sampling=[s / finest for s in voxel_size])
+    away = scipy.ndimage.distance_transform_edt(labels == 0, sampling=[s / finest for s in voxel_size])
     known: npt.NDArray[np.bool_] = np.asarray(away) <= ring_width
     around = image[known & (labels == 0)]
     bright = around.size and np.median(image[labels > 0]) > np.quantile(around, BRIGHT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csr_array
+import scipy
 
 from howdah.metrics.challenge_cells import BEGIN, END, LABEL, NOBODY, PARENT, Cells, Cover
 from howdah.metrics.counts import Counts
@@ -148,14 +148,14 @@ def chota(cover: Cover) -> float | None:
     there = np.flatnonzero(cover.by != NOBODY)
     row, column = mine[there], theirs[cover.by[there]]
     shape = (kin.shape[0], their_kin.shape[0])
-    shared = coo_array((np.ones(len(there)), (row, column)), shape=shape).tocsr()
+    shared = scipy.sparse.coo_array((np.ones(len(there)), (row, column)), shape=shape).tocsr()
     shared.sum_duplicates()
     false = cover.number == 0
     missed = np.bincount(mine[cover.by == NOBODY], minlength=shape[0])
     extra = np.bincount(theirs[false], minlength=shape[1])
     of_mine = kin @ (np.asarray(shared.sum(axis=1)).reshape(-1) + missed)
     of_theirs = their_kin @ (np.asarray(shared.sum(axis=0)).reshape(-1) + extra)
-    right = csr_array(kin @ shared @ their_kin.T)
+    right = scipy.sparse.csr_array(kin @ shared @ their_kin.T)
     pairs = shared.tocoo()
     tpa = np.asarray(right[pairs.row, pairs.col]).reshape(-1)
     association = tpa / (of_mine[pairs.row] + of_theirs[pairs.col] - tpa)
@@ -163,7 +163,7 @@ def chota(cover: Cover) -> float | None:
     return float(np.sqrt((pairs.data * association).sum() / total))
 
 
-def _lineages(cells: Cells) -> tuple[I64, csr_array]:
+def _lineages(cells: Cells) -> tuple[I64, scipy.sparse.csr_array]:
     """Number of each cell's track, those joined over gaps being one, and (K, K) which tracks are relatives in a straight line."""
     table = cells.table
     names = np.union1d(table[:, LABEL], cells.label)
@@ -186,5 +186,5 @@ def _lineages(cells: Cells) -> tuple[I64, csr_array]:
         columns += [above, start]
     pairs = np.unique(np.concatenate(rows) * len(names) + np.concatenate(columns))
     place = np.divmod(pairs, len(names))
-    kin = csr_array((np.ones(len(pairs)), place), shape=(len(names), len(names)))
+    kin = scipy.sparse.csr_array((np.ones(len(pairs)), place), shape=(len(names), len(names)))
     return root[np.searchsorted(names, cells.label)], kin

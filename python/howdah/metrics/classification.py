@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
+import scipy
 
 from howdah.errors import DataError
 from howdah.metrics.counts import Counts
@@ -136,7 +136,9 @@ def match_events(
         raise DataError(
             f"Matching events failed: true ones have {place_a.shape[1]} coordinates, found ones {place_b.shape[1]}."
         )
-    near = KDTree(place_a).sparse_distance_matrix(KDTree(place_b), radius, output_type="ndarray")
+    near = scipy.spatial.KDTree(place_a).sparse_distance_matrix(
+        scipy.spatial.KDTree(place_b), radius, output_type="ndarray"
+    )
     rows, columns = np.asarray(near["i"], np.int64), np.asarray(near["j"], np.int64)
     late = np.abs(time_a[rows] - time_b[columns])
     kept = np.flatnonzero(late <= frames)

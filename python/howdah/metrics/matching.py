@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from scipy.spatial import KDTree
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.errors import DataError
@@ -80,7 +78,7 @@ def near_pairs(truth: F64, predicted: F64, max_distance: float) -> tuple[I64, I6
     Raises:
         DataError: There are more than memory should hold.
     """
-    trees = KDTree(truth), KDTree(predicted)
+    trees = scipy.spatial.KDTree(truth), scipy.spatial.KDTree(predicted)
     if (
         len(truth) * len(predicted) > MOST_PAIRS
         and (n := int(trees[0].count_neighbors(trees[1], max_distance))) > MOST_PAIRS
@@ -142,7 +140,9 @@ def cheapest_pairs(rows: I64, columns: I64, cost: F64, *, shape: tuple[int, int]
     alone = 1.0 + float(cost.max()) * (min(n, shape[1]) + 1)  # dearer than any set of pairs, so pairs come first
     weights = np.concatenate([cost, np.full(n, alone)]) + 1.0  # the solver takes a stored zero for "no pair"
     places = (np.concatenate([row, np.arange(n)]), np.concatenate([columns, shape[1] + np.arange(n)]))
-    taken_row, taken_column = min_weight_full_bipartite_matching(csr_array((weights, places), shape=(n, shape[1] + n)))
+    taken_row, taken_column = scipy.sparse.csgraph.min_weight_full_bipartite_matching(
+        scipy.sparse.csr_array((weights, places), shape=(n, shape[1] + n))
+    )
     partner = np.full(n, UNMATCHED, dtype=np.int64)
     partner[taken_row] = taken_column
     chosen = np.flatnonzero(partner[row] == columns)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull
+import scipy
 
 from bdv_io.moments import Measured, measure
 from bdv_io.raster import trace
@@ -131,5 +131,5 @@ def _solidity(labels: Array, shapes: Measured, affine: F64) -> F64:
     vertices = rings.vertices[order] @ affine[1:3, 1:3].T
     starts = np.searchsorted(ring[order], shapes.label)
     parts = np.split(vertices, starts[1:])
-    hulls = np.array([ConvexHull(points).volume for points in parts if len(points)])  # of 2D the area
+    hulls = np.array([scipy.spatial.ConvexHull(points).volume for points in parts if len(points)])  # of 2D the area
     return np.minimum(shapes.size / hulls, 1.0) if len(hulls) == len(shapes.size) else np.full(len(shapes.size), np.nan)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from bdv_io import BdvIoError, ImageSeries, Tracks, UnsupportedError
 from bdv_io.formats import identify, open_image, read_tracks, write_tracks, writer_for
@@ -280,7 +280,7 @@ def _numbers(labels: Array) -> tuple[int, int]:
 
 def _patches(mask: Array) -> npt.NDArray[np.int32]:
     """Number the patches of a mask (Z, Y, X) that tells cells from background only; pixels that meet at a corner belong together."""
-    numbered = ndimage.label(mask != 0, structure=np.ones((3, 3, 3)))[0].astype(np.int32)
+    numbered = scipy.ndimage.label(mask != 0, structure=np.ones((3, 3, 3)))[0].astype(np.int32)
     return numbered
 
 

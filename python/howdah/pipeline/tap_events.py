@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+import scipy
 
 from bdv_io import Tracks
 from bdv_io.formats import writer_for
@@ -251,7 +251,7 @@ def _spot_of(tracks: Tracks, t: I64, centre: F64, *, reach: float) -> I64:
         if not len(rows):
             continue
         widest = float(np.sqrt(np.linalg.eigvalsh(tracks.covariance[rows])[:, -1].max(initial=0.0)))
-        tree = cKDTree(tracks.centre[rows])
+        tree = scipy.spatial.cKDTree(tracks.centre[rows])
         near = tree.query_ball_point(centre[here], max(reach, widest))
         for event, candidates in zip(here.tolist(), near, strict=True):
             free = np.array([row for row in rows[candidates].tolist() if row not in taken], dtype=np.int64)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
+import scipy
 
 from bdv_io.tracks import Tracks
 from howdah.ellipsoids import covariance_from
@@ -116,7 +116,7 @@ def _first_cells(settings: EmbryoSettings, rng: np.random.Generator) -> _Cells:
     cells = _Cells(
         place=place,
         velocity=np.zeros((n, 3)),
-        axes=Rotation.random(n, random_state=rng).as_matrix(),
+        axes=scipy.spatial.transform.Rotation.random(n, random_state=rng).as_matrix(),
         radii=radii,
         light=light,
         name=[f"n{i + 1:02d}" for i in range(n)],
@@ -148,7 +148,9 @@ def _poses(settings: EmbryoSettings, rng: np.random.Generator) -> F64:
     axis = axis / np.linalg.norm(axis) * 0.15 + [1.0, 0.0, 0.0]
     axis /= np.linalg.norm(axis)
     pose = np.tile(np.eye(4), (settings.n_frames, 1, 1))
-    pose[:, :3, :3] = Rotation.from_rotvec(np.deg2rad(settings.rotation_deg) * frames[:, None] * axis).as_matrix()
+    pose[:, :3, :3] = scipy.spatial.transform.Rotation.from_rotvec(
+        np.deg2rad(settings.rotation_deg) * frames[:, None] * axis
+    ).as_matrix()
     phase = rng.uniform(0, 2 * np.pi, 3)
     drift = settings.drift_um * np.sin(frames[:, None] * 0.45 + phase)
     middle = (np.asarray(settings.shape) - 1) / 2 * np.asarray(settings.voxel_size)
@@ -198,7 +200,7 @@ def _move(cells: _Cells, settings: EmbryoSettings, frame: int, rng: np.random.Ge
     # A nucleus that is about to divide, or was just born, keeps its axis: the plate stays across the spindle.
     calm = (cells.divides - frame <= 2) | (frame - cells.born <= 2)
     tumble = rng.normal(size=cells.place.shape) * np.deg2rad(4.0) * ~calm[:, None]
-    cells.axes = Rotation.from_rotvec(tumble).as_matrix() @ cells.axes
+    cells.axes = scipy.spatial.transform.Rotation.from_rotvec(tumble).as_matrix() @ cells.axes
     _settle(cells, settings, frame=frame, rounds=15)
 
 

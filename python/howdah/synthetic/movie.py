@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
+import scipy
 
 from bdv_io.image import ArrayImage
 from bdv_io.tracks import Tracks
@@ -136,7 +136,7 @@ def _sloppily(spots: Tracks, sloppiness: float, rng: np.random.Generator) -> Tra
     size = equivalent_radius(spots.covariance)[:, None]
     radii, axes = radii_and_axes(spots.covariance)
     radii = radii * np.exp(rng.normal(0, sloppiness, radii.shape))
-    tilt = Rotation.from_rotvec(rng.normal(0, sloppiness, radii.shape)).as_matrix()
+    tilt = scipy.spatial.transform.Rotation.from_rotvec(rng.normal(0, sloppiness, radii.shape)).as_matrix()
     moved = replace(
         spots,
         centre=spots.centre + rng.normal(0, sloppiness / np.sqrt(3), radii.shape) * size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from howdah.ellipsoids import runs_of
 from howdah.synthetic.lineage import Lineage
@@ -27,7 +27,7 @@ def expose(settings: EmbryoSettings, lineage: Lineage, frame: int, seed: int) ->
     depth = np.arange(settings.shape[0]) * settings.voxel_size[0]
     light *= np.exp(-depth / settings.attenuation_um, dtype=np.float32)[:, None, None]
     sigma = [blur / size for blur, size in zip(settings.blur_um, settings.voxel_size, strict=True)]
-    light = ndimage.gaussian_filter(light, sigma)
+    light = scipy.ndimage.gaussian_filter(light, sigma)
     counts = rng.poisson(light / settings.gain) * settings.gain
     counts = counts + rng.normal(0, settings.read_noise, settings.shape) + settings.offset
     return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)

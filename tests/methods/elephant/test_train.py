@@ -205,7 +205,7 @@ def test_every_marked_frame_is_seen_equally_often_and_read_once_a_pass():
 
 
 def test_frames_are_let_go_when_memory_is_short():
-    big = np.zeros((20, 1000, 1000), np.uint8)
+    big = np.zeros((12, 1000, 1000), np.uint8)  # 60 MB with its labels: two are more than half of 200
     big[5, 5, 5] = 1
     tracks = marks(2, 0).concatenate(marks(2, 1)).concatenate(marks(2, 2))
     samples = Samples(lambda t: big, tracks, AFFINE, SMALL.but(background_threshold=0, memory_mb=200))

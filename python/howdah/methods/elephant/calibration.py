@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
+import scipy
 
 from howdah.errors import DataError, WeightsError
 
@@ -42,7 +42,7 @@ class Calibration:
 
     def quality(self, seen: F64) -> F64:
         """Return the probability (N,) that detections with these features (N, F) are nuclei."""
-        return np.asarray(expit(seen @ np.asarray(self.weights)), dtype=np.float64)
+        return np.asarray(scipy.special.expit(seen @ np.asarray(self.weights)), dtype=np.float64)
 
     def refined(self, seen: F64, right: Bool) -> Self:
         """Fit to judged detections, with this calibration as the prior: maximum a posteriori, by Newton's method.
@@ -93,7 +93,7 @@ def features(mean: F64, highest: F64, radius: F64, *, usual: float | None) -> F6
         radius: (N,) radius of the ball of the same volume, world units; taken as logarithm relative to ``usual``.
         usual: Usual radius of a nucleus; None: unknown, then size says nothing.
     """
-    odds = [np.clip(logit(np.clip(p, 1e-6, 1 - 1e-6)), -MOST, MOST) for p in (mean, highest)]
+    odds = [np.clip(scipy.special.logit(np.clip(p, 1e-6, 1 - 1e-6)), -MOST, MOST) for p in (mean, highest)]
     size = np.zeros(len(mean)) if usual is None else np.clip(np.log(radius / usual), -SIZE_MOST, SIZE_MOST)
     return np.stack([np.ones(len(mean)), *odds, size, size**2], axis=1)
 
@@ -109,7 +109,7 @@ def fitted(seen: F64, right: Bool, prior: F64, *, spread: float | None = PRIOR_S
     precision = np.diag((width / (spread or 1e3)) ** 2)
     weights = prior.astype(np.float64)
     for _ in range(100):
-        p = expit(seen @ weights)
+        p = scipy.special.expit(seen @ weights)
         slope = seen.T @ (truth - p) - precision @ (weights - prior)
         curvature = (seen * (p * (1 - p))[:, None]).T @ seen + precision
         step = np.linalg.solve(curvature, slope)

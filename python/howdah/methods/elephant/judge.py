@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+import scipy
 
 from bdv_io.difference import difference
 from bdv_io.tracks import Tracks
@@ -143,7 +143,9 @@ def still_refused(refused: Tracks, tracks: Tracks) -> Tracks:
         rows = np.flatnonzero(refused.t == time)
         there = marks.centre[marks.t == time]
         reach = radii_and_axes(refused.covariance[rows])[0][:, -1]
-        for row, near in zip(rows, cKDTree(there).query_ball_point(refused.centre[rows], reach), strict=True):
+        for row, near in zip(
+            rows, scipy.spatial.cKDTree(there).query_ball_point(refused.centre[rows], reach), strict=True
+        ):
             apart = there[near] - refused.centre[row]
             inside = np.einsum("ni,ij,nj->n", apart, np.linalg.pinv(refused.covariance[row]), apart) <= 1
             keep[row] = not inside.any()

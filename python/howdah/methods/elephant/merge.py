@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+import scipy
 
 from bdv_io.tags import UNTAGGED
 from bdv_io.tracks import Tracks
@@ -135,7 +135,7 @@ def suppress(centre: F64, covariance: F64, distance: float) -> npt.NDArray[np.in
     order = np.lexsort(
         (*covariance.reshape(-1, 9).T, centre[:, 2], centre[:, 1], centre[:, 0], -np.linalg.det(covariance))
     )
-    pairs = cKDTree(centre[order]).query_pairs(distance, output_type="ndarray")
+    pairs = scipy.spatial.cKDTree(centre[order]).query_pairs(distance, output_type="ndarray")
     stays = np.ones(len(centre), dtype=bool)
     pairs = np.sort(pairs, axis=1)
     for larger, smaller in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():  # pairs in conflict only: few
@@ -148,7 +148,7 @@ def _near(new: F64, old: F64, distance: float) -> tuple[Bool, Bool]:
     """Tell which new spots are free of old ones, and which old ones are the nearest of a new one within the distance."""
     if not len(new) or not len(old):
         return np.ones(len(new), dtype=bool), np.zeros(len(old), dtype=bool)
-    tree, reached = cKDTree(old), np.zeros(len(old), dtype=bool)
+    tree, reached = scipy.spatial.cKDTree(old), np.zeros(len(old), dtype=bool)
     to_old: F64 = np.asarray(tree.query(new)[0])
     close = to_old <= distance
     # of equally near ones all count: which of them the tree finds first depends on their order
