@@ -32,8 +32,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "python"), str(HERE.parent)]
 
 from bdv_io import Tracks  # noqa: E402
-from bdv_io.formats import write_tracks  # noqa: E402
+from bdv_io.formats import open_image, read_tracks, write_tracks  # noqa: E402
 from howdah.linking import LinkingConfig, link_spots  # noqa: E402
+from howdah.pipeline import demo  # noqa: E402
 from howdah.pipeline.detection import Job  # noqa: E402
 from howdah.progress import finish  # noqa: E402
 from howdah.scale.config import ScaleConfig  # noqa: E402
@@ -44,6 +45,8 @@ from howdah.scale.simulate import Outcome, Site, Work, simulate  # noqa: E402
 
 FRAMES, SHAPE, SPOTS = 800, (448, 2174, 2423), 20_000_000
 WORKERS = (1, 10, 100)
+VOXEL = (1.24, 0.439, 0.439)
+EPOCHS = 15
 SMALL = (64, 448, 448)  # of the frames that are measured
 TILE = (64, 256, 256)
 STORAGE_MB_S, LINE_MB_S = 3000.0, 1000.0  # assumed: a parallel file system, and ten-gigabit lines
@@ -77,62 +80,53 @@ class Figures:
     halo: float = 1.1
 
 
-def empty_movie(path: Path, frames: int, shape: Sequence[int]) -> Path:
+def empty_movie(path: Path, frames: int, shape: Sequence[int], voxel: Sequence[float] = VOXEL) -> Path:
     """Write an OME-Zarr store of a size that has no pixels."""
     group = zarr.open_group(path, mode="w", zarr_format=2)
     group.create_array("0", shape=(frames, 1, *shape), chunks=(1, 1, 64, 256, 256), dtype="uint16", fill_value=0)
     axes = [{"name": "t", "type": "time", "unit": "second"}, {"name": "c", "type": "channel"}]
     axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-    scale = [{"type": "scale", "scale": [60, 1, 1.24, 0.439, 0.439]}]
+    scale = [{"type": "scale", "scale": [60, 1, *map(float, voxel)]}]
     datasets = [{"path": "0", "coordinateTransformations": scale}]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
     return path
 
 
-def random_weights(path: Path) -> Path:
-    """Write a network that was never trained: it takes as long as any other."""
-    import torch
+def trained(folder: Path) -> tuple[Path, Path]:
+    """Run Howdah's demonstration: a synthetic embryo as a camera sees it, and a network that was trained on a few of its nuclei."""
+    finish(demo(folder / "demo", settings={"n_epochs": EPOCHS}))
+    return folder / "demo" / "embryo.xml", folder / "demo" / "weights.safetensors"
 
-    from howdah.methods.elephant.config import ElephantConfig
-    from howdah.methods.elephant.network import UNet
-    from howdah.methods.elephant.train import METHOD
-    from howdah.nn.checkpoint import Weights, save_weights
 
-    torch.manual_seed(0)
-    header = {"method": METHOD, "config": ElephantConfig().model_dump(mode="json")}
-    header["resolved"] = {"suppression_distance": 5.0, "r_min": 1.0, "r_max": 10.0}
-    save_weights(path, Weights((UNet().state_dict(),), header))
+def mosaic(embryo: Path, path: Path, shape: Sequence[int]) -> Path:
+    """Write one frame of a size, tiled with the first frame of an embryo, as a compressed OME-Zarr."""
+    image = open_image(embryo)
+    frame, voxel = image.read(0, 0), image.setups[0].voxel_size
+    image.close()
+    empty_movie(path, 1, shape, voxel)
+    parts = [-(-n // m) for n, m in zip(shape, frame.shape, strict=True)]
+    z, y, x = shape
+    zarr.open_group(path)["0"][0, 0] = np.tile(frame, parts)[:z, :y, :x]
     return path
 
 
-def a_movie(path: Path, frames: int, shape: Sequence[int], seed: int = 0) -> Path:
-    """Write frames with bright balls in noise, as a camera gives it; return the store."""
-    empty_movie(path, frames, shape)
-    array, random = zarr.open_group(path)["0"], np.random.default_rng(seed)
-    for t in range(frames):
-        frame = random.poisson(100, shape).astype(np.uint16)
-        for z, y, x in random.integers(
-            8, np.array(shape) - 8, (int(np.prod(shape)) // 94_000, 3)
-        ):  # as in the large one
-            frame[z - 3 : z + 4, y - 6 : y + 7, x - 6 : x + 7] += np.uint16(300)
-        array[t, 0] = frame
-    return path
-
-
-def measured(folder: Path) -> Figures:
+def measured(folder: Path, embryo: Path, weights: Path) -> Figures:
     """Run real blocks in this process and read their manifest."""
-    movie, weights = a_movie(folder / "small.ome.zarr", 1, SMALL), random_weights(folder / "random.safetensors")
+    movie = mosaic(embryo, folder / "small.ome.zarr", SMALL)
     stored = sum(file.stat().st_size for file in movie.rglob("*") if file.is_file()) / np.prod(SMALL)
-    config = ScaleConfig(workers=0)
-    # a threshold that a hundredth or so of the voxels exceed, as nuclei do
-    settings = {"elephant": {"tile_size": TILE, "threshold": 0.5, "device": "cpu"}}
+    config = ScaleConfig(workers=0, block=(SMALL[0], SMALL[1] // 2, SMALL[2] // 2))
+    settings = {"elephant": {"tile_size": TILE, "device": "cpu", "memory_mb": 3000, "guess_height": 0}}
     plan = plan_predict(Job(movie), folder / "found.csv", config, weights=weights, settings=settings)
     began = time.perf_counter()
     finish(run_plan(plan, config, keep=True))
     whole = time.perf_counter() - began
+    spots = read_tracks(folder / "found.csv").n_spots
     seconds, written = per_cost(plan, folder / "found.csv.blocks")
     busy = sum(seconds[block.stage] * block.cost for block in plan.blocks)
-    print(f"measured: {len(plan.blocks)} blocks in {whole:.0f} s, of these {busy:.0f} s in blocks", flush=True)
+    print(
+        f"measured: {len(plan.blocks)} blocks in {whole:.0f} s, of these {busy:.0f} s in blocks; {spots} spots",
+        flush=True,
+    )
     link_s, end_s = linked(folder)
     return Figures(seconds, written, float(stored), handing(folder), link_s, end_s, machine())
 
@@ -200,9 +194,7 @@ def works_of(plan: Plan, figures: Figures, frames: int, spots: int) -> list[Work
             * block.cost
             * (figures.halo if block.stage == "tiles" else 1)
         )
-        # what it reads of its needs: of those of all regions (cores) it reads those beside it, reckoned as twice its own
-        given = [figures.written[plan.blocks[need].stage] * plan.blocks[need].cost for need in needs]
-        read += 2 * max(given, default=0.0) if block.stage == "cores" else sum(given)
+        read += sum(figures.written[plan.blocks[need].stage] * plan.blocks[need].cost for need in needs)
         one.append(
             Work(
                 block.stage,
@@ -280,10 +272,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         known = json.loads(given.figures.read_text())["figures"] if given.figures else None
-        figures = Figures(**known) if known else measured(folder)
-        movie, weights = empty_movie(folder / "large.ome.zarr", 1, SHAPE), random_weights(folder / "random.safetensors")
+        embryo, weights = trained(folder)
+        figures = Figures(**known) if known else measured(folder, embryo, weights)
+        movie = empty_movie(folder / "large.ome.zarr", 1, SHAPE)
         began = time.perf_counter()
-        plan = plan_predict(Job(movie), folder / "found.csv", ScaleConfig(), weights=weights, settings={})
+        plan = plan_predict(
+            Job(movie), folder / "found.csv", ScaleConfig(), weights=weights, settings={"elephant": {"guess_height": 0}}
+        )
         planning = time.perf_counter() - began
     stages = Counter(block.stage for block in plan.blocks)
     print(f"a frame: {dict(stages)}, planned in {planning:.1f} s")
