@@ -1,5 +1,5 @@
 """Faults for minutes, by hand, with the real verbs: ``python -m scale.long_real MOVIE [VERB ...]`` in the folder ``tests``
-(PYTHONPATH: python, the repository, tests, benchmarks). ``--workers``, ``--disk`` ...: only these faults.
+(PYTHONPATH: python, the repository, tests). ``--workers``, ``--disk`` ...: only these faults.
 
 For ``scale predict`` (an untrained network), ``scale link`` and ``scale convert``, each as a command of its own: 1. workers are killed at
 random times in one run; 2. the command is killed three times and given again; 3. its dask scheduler is a program of its own and is killed
@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 from scale.test_faults import SCHEDULER, WORKER
 from scale.toy_run import process, say
-from scale_plan import random_weights
 
 from bdv_io import Tracks
 from bdv_io.formats import read_tracks, write_tracks
@@ -53,6 +52,22 @@ class Verb:
     same: Callable[[Path, Path], None]
     ending: str
     kills: int
+
+
+def random_weights(path: Path) -> Path:
+    """Write a network that was never trained: it takes as long as any other."""
+    import torch
+
+    from howdah.methods.elephant.config import ElephantConfig
+    from howdah.methods.elephant.network import UNet
+    from howdah.methods.elephant.train import METHOD
+    from howdah.nn.checkpoint import Weights, save_weights
+
+    torch.manual_seed(0)
+    header = {"method": METHOD, "config": ElephantConfig().model_dump(mode="json")}
+    header["resolved"] = {"suppression_distance": 5.0, "r_min": 1.0, "r_max": 10.0}
+    save_weights(path, Weights((UNet().state_dict(),), header))
+    return path
 
 
 def same_tracks(one: Path, other: Path) -> None:
