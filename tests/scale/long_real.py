@@ -157,7 +157,7 @@ class Killer(threading.Thread):
     def run(self) -> None:
         chance = random.Random(5)
         while self.killed < self.most and self.running.poll() is None:
-            enough = done(self.target) + chance.randint(1, 5)
+            enough = done(self.target) + chance.randint(0, 2)
             while self.running.poll() is None and done(self.target) < enough:
                 time.sleep(chance.random() / 2)
             victims = children(self.running.pid)
