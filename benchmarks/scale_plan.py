@@ -98,11 +98,12 @@ def trained(folder: Path) -> tuple[Path, Path]:
     return folder / "demo" / "embryo.xml", folder / "demo" / "weights.safetensors"
 
 
-def mosaic(embryo: Path, path: Path, shape: Sequence[int]) -> Path:
-    """Write one frame of a size, tiled with the first frame of an embryo, as a compressed OME-Zarr."""
+def mosaic(embryo: Path, path: Path, shape: Sequence[int] | None = None) -> Path:
+    """Write one frame of a size (None: as it is), tiled with the first frame of an embryo, as a compressed OME-Zarr."""
     image = open_image(embryo)
     frame, voxel = image.read(0, 0), image.setups[0].voxel_size
     image.close()
+    shape = shape or frame.shape
     empty_movie(path, 1, shape, voxel)
     parts = [-(-n // m) for n, m in zip(shape, frame.shape, strict=True)]
     z, y, x = shape
@@ -113,14 +114,15 @@ def mosaic(embryo: Path, path: Path, shape: Sequence[int]) -> Path:
 def measured(folder: Path, embryo: Path, weights: Path) -> Figures:
     """Run real blocks in this process and read their manifest."""
     movie = mosaic(embryo, folder / "small.ome.zarr", SMALL)
-    stored = sum(file.stat().st_size for file in movie.rglob("*") if file.is_file()) / np.prod(SMALL)
+    alone = mosaic(embryo, folder / "alone.ome.zarr")  # repeated, it would be compressed too well
+    stored = sum(file.stat().st_size for file in alone.rglob("*") if file.is_file()) / zarr.open_group(alone)["0"].size
     config = ScaleConfig(workers=0, block=(SMALL[0], SMALL[1] // 2, SMALL[2] // 2))
     settings = {"elephant": {"tile_size": TILE, "device": "cpu", "memory_mb": 3000, "guess_height": 0}}
     plan = plan_predict(Job(movie), folder / "found.csv", config, weights=weights, settings=settings)
     began = time.perf_counter()
     finish(run_plan(plan, config, keep=True))
     whole = time.perf_counter() - began
-    spots = read_tracks(folder / "found.csv").n_spots
+    spots = read_tracks(folder / "found-spots.csv").n_spots
     seconds, written = per_cost(plan, folder / "found.csv.blocks")
     busy = sum(seconds[block.stage] * block.cost for block in plan.blocks)
     print(
