@@ -66,7 +66,7 @@ class Figures:
     Attributes:
         seconds: Of a unit of cost, by stage. written: Bytes of a unit of cost, by stage.
         stored: Bytes of a voxel of the movie on disk. halo: Voxels read for a voxel of a tile.
-        handing_s: Of the coordinator, a block. link_s: Of a window of linking, a spot. end_s: Merging, joining and writing, a spot.
+        handing_s: Of the coordinator, a block. link_s: Of a window of linking, a spot. end_s: Writing the project, a spot.
         machine: Where.
     """
 
@@ -162,7 +162,7 @@ def handing(folder: Path) -> float:
 
 
 def linked(folder: Path) -> tuple[float, float]:
-    """Seconds a spot of linking a window, and of merging and writing."""
+    """Seconds a spot of linking a window, and of writing the project."""
     random = np.random.default_rng(0)
     frames = 10
     start = random.uniform(0, 1000, (MEASURED_LINKS // frames, 3)) * (0.5, 1, 1)
