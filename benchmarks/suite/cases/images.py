@@ -167,7 +167,7 @@ def read_n5(edge: int, folder: Path) -> Work:
         (place / "attributes.json").write_text(json.dumps({
             "dimensions": frame.shape[::-1], "blockSize": block[::-1], "dataType": "uint16", "compression": {"type": "gzip"},
         }))  # fmt: skip
-        for at in np.ndindex(*(n // b for n, b in zip(frame.shape, block, strict=True))):
+        for at in np.ndindex(*(-(-n // b) for n, b in zip(frame.shape, block, strict=True))):
             part = frame[tuple(slice(i * b, (i + 1) * b) for i, b in zip(at, block, strict=True))]
             blocks.append(gzip.compress(part.astype(">u2").tobytes(), 4))
             file = place / str(at[2]) / str(at[1]) / str(at[0])
